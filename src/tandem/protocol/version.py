@@ -1,0 +1,21 @@
+"""The coordinator-provider protocol's version: offered as a list, the highest common one is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tandem.errors import ProtocolError
+
+SUPPORTED_VERSIONS: tuple[int, ...] = (1,)
+
+
+def choose_version(offered: Sequence[int]) -> int:
+    """The highest version both sides speak. Raises ProtocolError naming both lists when none is."""
+    common = set(offered) & set(SUPPORTED_VERSIONS)
+    if not common:
+        ours = ", ".join(map(str, SUPPORTED_VERSIONS))
+        theirs = ", ".join(map(str, offered)) or "none"
+        raise ProtocolError(
+            f"no common protocol version: the provider offers {theirs}, this coordinator speaks {ours}"
+        )
+    return max(common)

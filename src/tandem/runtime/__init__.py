@@ -1,0 +1,10 @@
+"""What every service needs: orderly start and stop, logging, backoff, paths. No Tandem logic."""
+
+from __future__ import annotations
+
+from tandem.runtime.backoff import Backoff
+from tandem.runtime.logging import configure_logging
+from tandem.runtime.paths import default_data_dir
+from tandem.runtime.service import Stop, run_service
+
+__all__ = ["Backoff", "Stop", "configure_logging", "default_data_dir", "run_service"]

@@ -1,0 +1,79 @@
+"""One way to run a service process: uvloop, signals, one orderly stop, a forced second one.
+
+The first SIGINT or SIGTERM sets `Stop`; the service then drains by its own deadline and returns.
+A second signal ends the process at once. A child of `tandem up` also stops when its standard
+input closes, so that no orphan outlives a parent that was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+log = structlog.get_logger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_FORCED_EXIT_CODE = 130
+
+
+class Stop:
+    """The request to stop: set once, awaited by everyone who has something to wind down."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    def request(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+def run_service(
+    main: Callable[[Stop], Awaitable[None]], *, stop_on_stdin_eof: bool = False
+) -> None:
+    """Runs `main` on uvloop until it returns; it is told to stop through the `Stop` it receives."""
+
+    async def supervised() -> None:
+        stop = Stop()
+        loop = asyncio.get_running_loop()
+        for signum in _SIGNALS:
+            loop.add_signal_handler(signum, _on_signal, stop, signum)
+        if stop_on_stdin_eof:
+            _watch_stdin(loop, stop)
+        await main(stop)
+
+    uvloop.run(supervised())
+
+
+def _on_signal(stop: Stop, signum: signal.Signals) -> None:
+    if stop.requested:
+        log.warning("forced_exit", signal=signum.name)
+        os._exit(_FORCED_EXIT_CODE)
+    log.info("stop_requested", signal=signum.name)
+    stop.request()
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
+    """Requests a stop at end of file on standard input, read on a daemon thread."""
+
+    def wait_for_eof() -> None:
+        while sys.stdin.buffer.read(1024):
+            pass
+        try:
+            loop.call_soon_threadsafe(stop.request)
+        except RuntimeError:
+            return  # the loop has ended: there is nothing left to stop
+
+    threading.Thread(target=wait_for_eof, name="stdin-watch", daemon=True).start()
