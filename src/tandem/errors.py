@@ -151,7 +151,7 @@ def _tree(root: type[TandemError]) -> dict[str, type[TandemError]]:
 
 
 def error_from_code(code: str, message: str, param: str | None = None) -> TandemError:
-    """The error a peer named by `code`; `InternalError` when this version does not know the code."""
+    """The error a peer named by `code`; `InternalError` for a code this version does not know."""
     return _BY_CODE.get(code, InternalError)(message, param=param)
 
 

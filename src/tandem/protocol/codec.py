@@ -12,8 +12,8 @@ from tandem.protocol.to_provider import ToProvider
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _encoder = msgspec.msgpack.Encoder()
-_to_coordinator = msgspec.msgpack.Decoder(ToCoordinator)
-_to_provider = msgspec.msgpack.Decoder(ToProvider)
+_to_coordinator: msgspec.msgpack.Decoder[ToCoordinator] = msgspec.msgpack.Decoder(ToCoordinator)
+_to_provider: msgspec.msgpack.Decoder[ToProvider] = msgspec.msgpack.Decoder(ToProvider)
 
 
 def encode(message: ToCoordinator | ToProvider) -> bytes:

@@ -15,7 +15,7 @@ ModelName = NewType("ModelName", str)
 
 
 class FinishReason(StrEnum):
-    """OpenAI's `finish_reason`: `stop` is EOS, a stop string or a stop id; `length` is max_tokens."""
+    """OpenAI's `finish_reason`: `stop` is EOS, a stop string or stop id; `length` is max_tokens."""
 
     STOP = "stop"
     LENGTH = "length"

@@ -1,4 +1,4 @@
-"""The coordinator-provider protocol's version: offered as a list, the highest common one is used."""
+"""The coordinator-provider protocol's version: offered as a list, the highest common is used."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def choose_version(offered: Sequence[int]) -> int:
         ours = ", ".join(map(str, SUPPORTED_VERSIONS))
         theirs = ", ".join(map(str, offered)) or "none"
         raise ProtocolError(
-            f"no common protocol version: the provider offers {theirs}, this coordinator speaks {ours}"
+            f"no common protocol version: the provider offers {theirs}, the coordinator speaks {ours}"
         )
     return max(common)
