@@ -16,6 +16,6 @@ def choose_version(offered: Sequence[int]) -> int:
         ours = ", ".join(map(str, SUPPORTED_VERSIONS))
         theirs = ", ".join(map(str, offered)) or "none"
         raise ProtocolError(
-            f"no common protocol version: the provider offers {theirs}, the coordinator speaks {ours}"
+            f"no common protocol version: the provider offers {theirs}, we speak {ours}"
         )
     return max(common)
