@@ -1,0 +1,169 @@
+"""Creates the virtual environment, or brings it up to date; `make` runs this when it is stale.
+
+    python3 scripts/setup.py .venv torch [dev]
+
+Standard library only, since nothing is installed yet. Versions are the ones in requirements.lock.
+On Linux without an NVIDIA GPU, PyTorch's CPU build is preferred: the default one brings gigabytes
+of CUDA along. TORCH_INDEX_URL names another index for PyTorch; set and empty, it means none.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+SUPPORTED = ((3, 11), (3, 13))
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+_INDEX_TIMEOUT_S = 3.0
+#: In the order in which extras are added; each has a stamp file for make.
+_STAMPS = {"torch": ".installed-runtime", "dev": ".installed-dev"}
+
+
+class SetupError(Exception):
+    """What went wrong and what to do about it, in one line."""
+
+
+def main(arguments: list[str]) -> int:
+    venv, extras = Path(arguments[0]), arguments[1:]
+    try:
+        check_version(sys.version_info[:2])
+        create_venv(venv)
+        install(venv, extras)
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for extra in extras:
+        (venv / _STAMPS[extra]).touch()
+    return 0
+
+
+def check_version(version: tuple[int, int]) -> None:
+    oldest, newest = SUPPORTED
+    if not oldest <= version <= newest:
+        raise SetupError(
+            f"Tandem needs Python {_dotted(oldest)} to {_dotted(newest)}, this is"
+            f" {_dotted(version)}: run `make PYTHON=/path/to/another/python`"
+        )
+
+
+def create_venv(venv: Path) -> None:
+    """A new environment unless there is one that works: its Python may have been removed since."""
+    if _works(venv):
+        return
+    if venv.exists():
+        shutil.rmtree(venv)
+    say(f"Creating {venv} (first time only) ...")
+    result = subprocess.run(
+        [sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True, check=False
+    )
+    if result.returncode == 0:
+        return
+    shutil.rmtree(venv, ignore_errors=True)  # half an environment would pass for a whole one
+    output = result.stdout + result.stderr
+    if "ensurepip" in output:
+        package = f"python{_dotted(sys.version_info[:2])}-venv"
+        raise SetupError(
+            f"this Python cannot create environments: `sudo apt install {package}` mends that on"
+            " Debian and Ubuntu; elsewhere install a complete Python, or name one with PYTHON=..."
+        )
+    raise SetupError(f"cannot create {venv}: {output.strip()}")
+
+
+def install(venv: Path, extras: list[str]) -> None:
+    index = torch_index()
+    if index is not None and not _has_torch(venv):
+        say("Installing PyTorch (first time only; some hundred megabytes) ...")
+        # Alone and without its dependencies: this index serves nothing but PyTorch.
+        arguments = ["--no-deps", "--index-url", index, f"torch=={pinned('torch')}"]
+        if not pip(venv, arguments):
+            if "TORCH_INDEX_URL" in os.environ:
+                raise SetupError(f"PyTorch could not be installed from TORCH_INDEX_URL={index}")
+            say("That did not work: taking PyTorch from the default index ...")
+    say(f"Installing Tandem with its dependencies ({', '.join(extras)}) ...")
+    if not pip(venv, ["-c", str(LOCK), "-e", f"{ROOT}[{','.join(extras)}]"]):
+        raise SetupError("pip failed, see above; mend that and run the same command again")
+
+
+def torch_index() -> str | None:
+    """Where PyTorch comes from; None leaves it to pip's own configuration."""
+    chosen = os.environ.get("TORCH_INDEX_URL")
+    if chosen is not None:
+        return chosen or None
+    if sys.platform != "linux" or platform.machine() != "x86_64" or has_nvidia_gpu():
+        return None
+    return TORCH_CPU_INDEX if answers(f"{TORCH_CPU_INDEX}/torch/") else None
+
+
+def has_nvidia_gpu() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def answers(url: str) -> bool:
+    """Whether the index is reachable from here, within a few seconds."""
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_INDEX_TIMEOUT_S) as response:
+            return bool(response.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def pinned(package: str) -> str:
+    """The package's version in the lock."""
+    found = re.search(rf"^{re.escape(package)}==([^\s;]+)", LOCK.read_text("utf-8"), re.MULTILINE)
+    if found is None:
+        raise SetupError(f"{LOCK.name} does not pin {package}: run `make lock`")
+    return found.group(1)
+
+
+def pip(venv: Path, arguments: list[str]) -> bool:
+    """Runs `pip install`; it prints errors only."""
+    command = [str(_python(venv)), "-m", "pip", "install", "--quiet", "--no-input"]
+    command += ["--disable-pip-version-check", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _has_torch(venv: Path) -> bool:
+    probe = "from importlib.metadata import version; print(version('torch'))"
+    result = subprocess.run(
+        [str(_python(venv)), "-c", probe], capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip().partition("+")[0] == pinned("torch")
+
+
+def _works(venv: Path) -> bool:
+    """Whether the environment has a Python that runs, is of a supported version, and has pip."""
+    probe = "import pip, sys; print(*sys.version_info[:2])"
+    try:
+        result = subprocess.run(
+            [str(_python(venv)), "-c", probe], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return False
+    oldest, newest = SUPPORTED
+    return result.returncode == 0 and oldest <= tuple(map(int, result.stdout.split())) <= newest
+
+
+def _python(venv: Path) -> Path:
+    return ROOT / venv / "bin" / "python"
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

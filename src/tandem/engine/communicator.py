@@ -1,0 +1,38 @@
+"""The collectives that a sharded model needs; the cluster implements them over its links."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+
+class Communicator(Protocol):
+    """A group of ranks that run the same steps in the same order."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks, same shape and dtype on each; may reuse the argument's memory."""
+        ...
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The ranks' tensors joined along the last dimension, in rank order; parts may differ."""
+        ...
+
+
+class Solo:
+    """The group of one: every collective is the identity."""
+
+    rank = 0
+    size = 1
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor

@@ -1,0 +1,208 @@
+"""Grouped-query attention over a paged KV cache.
+
+The cache of a layer is (blocks, block_size, kv_heads, head_dim). A step's sequences are grouped:
+all that decode form one padded group, each that prefills is a group of its own. Query heads of
+one KV head are folded into the query length, so keys and values are never repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from tandem.engine.model.config import ModelConfig
+from tandem.engine.model.sharding import Shard
+from tandem.engine.step import SequenceStep
+
+
+class KVCache:
+    """Keys and values of the shard's layers and heads, in blocks that the scheduler hands out."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        shard: Shard,
+        *,
+        blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (blocks, block_size, len(shard.kv_heads), config.head_dim)
+        self.block_size = block_size
+        # Zeros, not empty: padding reads blocks that were never written, and 0 * NaN is NaN.
+        self.keys = [
+            torch.zeros(shape, dtype=dtype, device=device) for _ in range(len(shard.layers))
+        ]
+        self.values = [torch.zeros_like(keys) for keys in self.keys]
+
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Zeroes blocks that held numbers that were not finite."""
+        if not blocks:
+            return
+        index = torch.tensor(blocks, device=self.keys[0].device)
+        for cache in (*self.keys, *self.values):
+            cache[index] = 0
+
+
+@dataclass(frozen=True)
+class AttentionGroup:
+    """`batch` sequences of `length` new tokens each, in rows [start, start + batch * length)."""
+
+    start: int
+    batch: int
+    length: int
+    tables: torch.Tensor  # int64 (batch * blocks,): the block tables, padded with block 0
+    masks: dict[int | None, torch.Tensor]  # window → additive (batch, 1, group * length, context)
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.batch * self.length)
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """A step as tensors, shared by every layer."""
+
+    tokens: torch.Tensor  # int64 (rows,)
+    positions: torch.Tensor  # int64 (rows,)
+    slots: torch.Tensor  # int64 (rows,): block * block_size + offset of each new token
+    groups: tuple[AttentionGroup, ...]
+    sampled_rows: torch.Tensor  # int64: the last row of each sequence that samples
+
+
+class BatchBuilder:
+    """Turns a plan's sequences into tensors."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        shard: Shard,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._fold = config.num_heads // config.num_kv_heads
+        first, last = shard.layers.start, shard.layers.stop
+        self._windows = frozenset(config.sliding_windows[first:last])
+        self._block_size = block_size
+        self._dtype = dtype
+        self._device = device
+
+    def order(self, sequences: Sequence[SequenceStep]) -> list[SequenceStep]:
+        """Those that decode first, so that they are adjacent rows."""
+        return sorted(sequences, key=lambda sequence: len(sequence.tokens) > 1)
+
+    def build(self, ordered: Sequence[SequenceStep]) -> StepBatch:
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        sampled: list[int] = []
+        for sequence in ordered:
+            tokens += sequence.tokens
+            for position in range(sequence.start, sequence.start + len(sequence.tokens)):
+                block = sequence.blocks[position // self._block_size]
+                positions.append(position)
+                slots.append(block * self._block_size + position % self._block_size)
+            if sequence.sample is not None:
+                sampled.append(len(tokens) - 1)
+        return StepBatch(
+            tokens=self._tensor(tokens),
+            positions=self._tensor(positions),
+            slots=self._tensor(slots),
+            groups=tuple(self._groups(ordered)),
+            sampled_rows=self._tensor(sampled),
+        )
+
+    def _groups(self, ordered: Sequence[SequenceStep]) -> list[AttentionGroup]:
+        decoding = [sequence for sequence in ordered if len(sequence.tokens) == 1]
+        groups = [self._group(0, decoding)] if decoding else []
+        start = len(decoding)
+        for sequence in ordered[len(decoding) :]:
+            groups.append(self._group(start, [sequence]))
+            start += len(sequence.tokens)
+        return groups
+
+    def _group(self, start: int, members: Sequence[SequenceStep]) -> AttentionGroup:
+        length = len(members[0].tokens)
+        used = [-(-(member.start + length) // self._block_size) for member in members]
+        longest = max(used)
+        tables = [
+            [*member.blocks[:count], *[0] * (longest - count)]
+            for member, count in zip(members, used, strict=True)
+        ]
+        context = longest * self._block_size
+        queries = self._tensor([member.start for member in members])[:, None] + torch.arange(
+            length, device=self._device
+        )
+        return AttentionGroup(
+            start=start,
+            batch=len(members),
+            length=length,
+            tables=self._tensor(tables).flatten(),
+            masks={window: self._mask(queries, context, window) for window in self._windows},
+        )
+
+    def _mask(self, queries: torch.Tensor, context: int, window: int | None) -> torch.Tensor:
+        """0 where a query at position q may see key k (q - window < k <= q), else minus infinity."""
+        keys = torch.arange(context, device=self._device)
+        visible = keys <= queries[..., None]
+        if window is not None:
+            visible &= keys > queries[..., None] - window
+        mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
+        mask.masked_fill_(~visible, float("-inf"))
+        batch, length, _ = visible.shape
+        folded = mask[:, None].expand(batch, self._fold, length, context)
+        return folded.reshape(batch, 1, self._fold * length, context)
+
+    def _tensor(self, values: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def paged_attention(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    groups: Sequence[AttentionGroup],
+    window: int | None,
+) -> torch.Tensor:
+    """Attention of each group over its own blocks.
+
+    `queries` is (rows, heads, head_dim), `keys` and `values` one layer's cache, new tokens
+    included; returns (rows, heads * head_dim).
+    """
+    outputs = [_attend(queries[group.rows], keys, values, group, window) for group in groups]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    group: AttentionGroup,
+    window: int | None,
+) -> torch.Tensor:
+    rows, heads, head_dim = queries.shape
+    kv_heads = keys.shape[2]
+    fold = heads // kv_heads
+    folded = (
+        queries.view(group.batch, group.length, kv_heads, fold, head_dim)
+        .permute(0, 2, 3, 1, 4)
+        .reshape(group.batch, kv_heads, fold * group.length, head_dim)
+    )
+
+    def gather(cache: torch.Tensor) -> torch.Tensor:
+        blocks = cache.index_select(0, group.tables)
+        return blocks.view(group.batch, -1, kv_heads, head_dim).transpose(1, 2)
+
+    output = functional.scaled_dot_product_attention(
+        folded, gather(keys), gather(values), attn_mask=group.masks[window]
+    )
+    return (
+        output.view(group.batch, kv_heads, fold, group.length, head_dim)
+        .permute(0, 3, 1, 2, 4)
+        .reshape(rows, heads * head_dim)
+    )

@@ -1,0 +1,55 @@
+"""Rotary position embedding (Su et al., 2021), with the `linear` and `llama3` frequency scalings."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from tandem.engine.model.config import ModelConfig, RopeScaling
+
+
+class Rotary:
+    """cos and sin of each position, computed in float32 a step at a time: no table to outgrow."""
+
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+        self._frequencies = frequencies.to(device)
+
+    def tables(
+        self, positions: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos, sin of shape (tokens, 1, head_dim) for int64 positions of shape (tokens,)."""
+        angles = positions.to(torch.float32)[:, None] * self._frequencies
+        angles = torch.cat((angles, angles), dim=-1)[:, None, :]
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotates (tokens, heads, head_dim) in the half-split layout that Hugging Face stores."""
+    first, second = states.chunk(2, dim=-1)
+    return states * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def inverse_frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> torch.Tensor:
+    """float32 frequencies of shape (head_dim / 2,), in radians a position."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(torch.float32) / head_dim
+    frequencies = 1.0 / (theta**exponents)
+    if scaling.rope_type == "linear":
+        return frequencies / scaling.factor
+    if scaling.rope_type == "llama3":
+        return _llama3(frequencies, scaling)
+    return frequencies
+
+
+def _llama3(frequencies: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
+    """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated.
+
+    Source: the Llama 3.1 model card's reference parameters and their meaning.
+    """
+    original = scaling.original_max_position_embeddings
+    wavelengths = 2.0 * math.pi / frequencies
+    span = scaling.high_freq_factor - scaling.low_freq_factor
+    # 0 where the wavelength is long (scaled in full), 1 where it is short (kept).
+    keep = ((original / wavelengths - scaling.low_freq_factor) / span).clamp(0.0, 1.0)
+    return keep * frequencies + (1.0 - keep) * frequencies / scaling.factor

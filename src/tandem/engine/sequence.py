@@ -1,0 +1,76 @@
+"""One sequence of tokens on its way through the scheduler. Plain data, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """A request's sampling, checked and complete; see `SampleSpec` for the meaning."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    seed: int = 0
+    stop_token_ids: frozenset[int] = frozenset()
+    logprobs: int | None = None
+
+    @property
+    def has_penalties(self) -> bool:
+        return bool(
+            self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty
+        )
+
+
+class SequenceState(Enum):
+    """WAITING → RUNNING → FINISHED; RUNNING → WAITING when preempted."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(eq=False)
+class Sequence:
+    """`computed` tokens have their keys and values in `blocks`; the rest are still to compute.
+
+    `group` is shared by the samples of one prompt: while one member prefills, the others wait to
+    reuse its blocks.
+    """
+
+    sequence_id: int
+    group: int
+    choice: int
+    tokens: list[int]
+    params: SamplingParams
+    prompt_length: int = 0
+    computed: int = 0
+    cached: int = 0
+    blocks: list[int] = field(default_factory=list)
+    block_keys: list[bytes] = field(default_factory=list)
+    state: SequenceState = SequenceState.WAITING
+
+    def __post_init__(self) -> None:
+        self.prompt_length = len(self.tokens)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens known but not computed; 1 while decoding."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.remaining > 1
+
+    @property
+    def output_length(self) -> int:
+        return len(self.tokens) - self.prompt_length
