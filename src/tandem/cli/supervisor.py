@@ -168,8 +168,8 @@ class Supervisor:
             if clock() - up_since >= _STABLE_AFTER_S:
                 backoff.reset()
             child = await self._restart(spec, pumps, how, backoff)
-            self._reporter.note(f"{spec.name} serves again (pid {child.pid}).")
             on_restarted()
+            self._reporter.note(f"{spec.name} serves again (pid {child.pid}).")
 
     async def _restart(
         self, spec: ChildSpec, pumps: asyncio.TaskGroup, how: str, backoff: Backoff

@@ -1,0 +1,268 @@
+"""The engine: a thread that turns requests into events, one step at a time.
+
+Callers submit and cancel from any thread; the thread drains those commands between steps, asks
+the scheduler for a plan, runs it and delivers what came out through one callback. Nothing else
+touches scheduler or executor, so they need no locks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from tandem.engine.block_manager import BlockManager
+from tandem.engine.detokenizer import StopMatcher, StreamDetokenizer
+from tandem.engine.executor import Executor
+from tandem.engine.generation import (
+    Aborted,
+    Choice,
+    EngineEvent,
+    Generation,
+    GenerationRequest,
+)
+from tandem.engine.scheduler import BatchScheduler, Sampled, SchedulerLimits
+from tandem.engine.sequence import SamplingParams, Sequence
+from tandem.engine.tokenizer import Tokenizer
+from tandem.errors import (
+    ContextLengthExceeded,
+    ExecutorFailed,
+    InvalidRequest,
+    Overloaded,
+    RequestTimedOut,
+    ServiceStopping,
+    TandemError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Clock(Protocol):
+    def __call__(self) -> float: ...
+
+
+class EngineLoad(msgspec.Struct, frozen=True):
+    running: int
+    waiting: int
+    free_blocks: int
+    total_blocks: int
+
+
+class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request may ask for: `context_length` and `kv_tokens` bound prompt + output."""
+
+    context_length: int
+    kv_tokens: int
+    vocabulary_size: int
+    eos_token_ids: frozenset[int]
+
+
+class Engine:
+    """Owns the executor and closes it. `on_events` is called on the engine's thread."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        tokenizer: Tokenizer,
+        blocks: BlockManager,
+        *,
+        limits: EngineLimits,
+        scheduling: SchedulerLimits,
+        on_events: Callable[[Items[EngineEvent]], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.limits = limits
+        self.tokenizer = tokenizer
+        self._executor = executor
+        self._total_blocks = blocks.total
+        self._scheduler = BatchScheduler(blocks, scheduling)
+        self._max_waiting = scheduling.max_waiting
+        self._on_events = on_events
+        self._clock = clock
+        self._generations: dict[str, Generation] = {}
+        self._by_sequence: dict[int, Generation] = {}
+        self._next_sequence_id = 0
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="engine")
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queues a request; its events follow. Raises InvalidRequest, Overloaded, ServiceStopping."""
+        checked = self._checked(request)
+        with self._wake:
+            if self._closing:
+                raise ServiceStopping("the engine is stopping; retry elsewhere")
+            if len(self._inbox) >= self._max_waiting:
+                raise Overloaded("too many requests are waiting; retry later")
+            self._inbox.append(lambda: self._start(checked))
+            self._wake.notify()
+
+    def cancel(self, request_id: str) -> None:
+        """Drops a request before the next step; no further event of it is delivered after that."""
+        with self._wake:
+            self._inbox.append(lambda: self._drop(request_id))
+            self._wake.notify()
+
+    def load(self) -> EngineLoad:
+        """A snapshot for heartbeats; it may be a step old."""
+        scheduler = self._scheduler
+        return EngineLoad(
+            scheduler.running, scheduler.waiting, scheduler.free_blocks, self._total_blocks
+        )
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Aborts what is left and ends the thread; False when a step outlasts `timeout_s`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # From here on: the engine's thread only.
+
+    def _run(self) -> None:
+        while self._await_work():
+            self._expire()
+            plan = self._scheduler.schedule()
+            if plan is None:
+                continue
+            try:
+                result = self._executor.execute(plan)
+            # The one boundary to arbitrary model code: whatever it raises must not end the thread.
+            except Exception as error:  # noqa: BLE001
+                self._fail_all(error)
+                continue
+            self._deliver(self._scheduler.commit(plan, result))
+        for request_id in tuple(self._generations):
+            self._abort(request_id, ServiceStopping("the engine stopped; retry elsewhere"))
+        self._executor.close()
+
+    def _await_work(self) -> bool:
+        """Runs the queued commands; waits while there is nothing to do. False: time to end."""
+        with self._wake:
+            while not (self._inbox or self._closing or self._generations):
+                self._wake.wait()
+            commands = tuple(self._inbox)
+            self._inbox.clear()
+        for command in commands:
+            command()
+        return not self._closing
+
+    def _start(self, request: GenerationRequest) -> None:
+        generation = Generation(
+            request.request_id, request.deadline, sum(map(len, request.prompts))
+        )
+        for prompt_index, prompt in enumerate(request.prompts):
+            for sample in range(request.samples):
+                choice = self._choice(request, prompt, prompt_index, sample)
+                generation.choices[choice.sequence.sequence_id] = choice
+        try:
+            self._scheduler.add(generation.sequences())
+        except Overloaded as error:
+            self._on_events([Aborted(request.request_id, error)])
+            return
+        self._generations[request.request_id] = generation
+        self._by_sequence |= dict.fromkeys(generation.choices, generation)
+
+    def _choice(
+        self, request: GenerationRequest, prompt: list[int], prompt_index: int, sample: int
+    ) -> Choice:
+        self._next_sequence_id += 1
+        first_id = self._next_sequence_id - sample
+        index = prompt_index * request.samples + sample
+        params = msgspec.structs.replace(
+            request.params, max_tokens=request.params.max_tokens or self._room(prompt)
+        )
+        sequence = Sequence(self._next_sequence_id, first_id, sample, list(prompt), params)
+        return Choice(
+            index, sequence, StreamDetokenizer(self.tokenizer.decode), StopMatcher(request.stop)
+        )
+
+    def _deliver(self, sampled: list[Sampled]) -> None:
+        by_generation: defaultdict[str, list[Sampled]] = defaultdict(list)
+        for entry in sampled:
+            generation = self._by_sequence[entry.sequence.sequence_id]
+            by_generation[generation.request_id].append(entry)
+        events: list[EngineEvent] = []
+        for request_id, entries in by_generation.items():
+            generation = self._generations[request_id]
+            produced = generation.accept(entries, self.tokenizer)
+            events += produced
+            for choice in generation.choices.values():
+                if choice.finish is not None:
+                    self._scheduler.finish(choice.sequence)
+            if not isinstance(produced[-1], Aborted) and not generation.done:
+                continue
+            self._drop(request_id)
+        if events:
+            self._on_events(events)
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for generation in tuple(self._generations.values()):
+            if now >= generation.deadline:
+                error = RequestTimedOut("the request's deadline passed; ask for less or retry")
+                self._abort(generation.request_id, error)
+
+    def _fail_all(self, error: Exception) -> None:
+        """A step was lost: the cache of every sequence is in doubt, so none goes on."""
+        log.error("step_failed", error=repr(error), exc_info=error)
+        known = error if isinstance(error, TandemError) else None
+        for request_id in tuple(self._generations):
+            self._abort(request_id, known or ExecutorFailed("the model failed on a step; retry"))
+        self._scheduler.void_cache()
+
+    def _abort(self, request_id: str, error: TandemError) -> None:
+        self._drop(request_id)
+        self._on_events([Aborted(request_id, error)])
+
+    def _drop(self, request_id: str) -> None:
+        generation = self._generations.pop(request_id, None)
+        if generation is None:
+            return
+        for sequence in generation.sequences():
+            self._scheduler.finish(sequence)
+            del self._by_sequence[sequence.sequence_id]
+
+    # Checks, on the caller's thread: they read nothing that changes.
+
+    def _room(self, prompt: list[int]) -> int:
+        return min(self.limits.context_length, self.limits.kv_tokens) - len(prompt)
+
+    def _checked(self, request: GenerationRequest) -> GenerationRequest:
+        for prompt in request.prompts:
+            self._check_prompt(prompt, request.params)
+        bad = [t for t in request.params.logit_bias if not 0 <= t < self.limits.vocabulary_size]
+        if bad:
+            raise InvalidRequest(
+                f"token id {bad[0]} is not in the vocabulary of {self.limits.vocabulary_size}",
+                param="logit_bias",
+            )
+        if request.ignore_eos:
+            return request
+        stops = request.params.stop_token_ids | self.limits.eos_token_ids
+        params: SamplingParams = msgspec.structs.replace(request.params, stop_token_ids=stops)
+        return msgspec.structs.replace(request, params=params)
+
+    def _check_prompt(self, prompt: list[int], params: SamplingParams) -> None:
+        if not prompt:
+            raise InvalidRequest("the prompt is empty; it needs at least one token", param="prompt")
+        if any(not 0 <= token < self.limits.vocabulary_size for token in prompt):
+            raise InvalidRequest("the prompt has token ids outside the vocabulary", param="prompt")
+        room = self._room(prompt)
+        if room < max(1, params.max_tokens):
+            limit = min(self.limits.context_length, self.limits.kv_tokens)
+            wanted = f" + {params.max_tokens} max_tokens" if params.max_tokens else ""
+            raise ContextLengthExceeded(
+                f"{len(prompt)} prompt tokens{wanted} exceed this model's {limit} tokens; "
+                "shorten the prompt or lower max_tokens",
+                param="max_tokens" if params.max_tokens and room > 0 else "prompt",
+            )

@@ -1,0 +1,57 @@
+"""What a checkpoint is, read from its headers alone: no weights are loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import torch
+
+from tandem.engine.load import choose_dtype, kv_bytes_per_token
+from tandem.engine.model.config import read_config
+from tandem.engine.model.layout import parameter_count, tensor_shapes
+from tandem.engine.model.weights import Checkpoint
+
+
+class CheckpointSummary(msgspec.Struct, frozen=True):
+    architecture: str
+    parameters: int
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context_length: int
+    dtype: str
+    tie_word_embeddings: bool
+    tensors: int
+    files: int
+    weight_bytes: int
+    kv_bytes_per_token: int
+
+
+def inspect_checkpoint(directory: Path) -> CheckpointSummary:
+    """Checks the whole checkpoint against its config. Raises CheckpointError as loading would."""
+    config = read_config(directory)
+    shapes = tensor_shapes(config)
+    with Checkpoint(directory, shapes):
+        files = sorted(directory.glob("*.safetensors"))
+    dtype = choose_dtype(config.dtype, config, torch.device("cpu"))
+    return CheckpointSummary(
+        architecture=config.architecture,
+        parameters=parameter_count(config),
+        layers=config.num_layers,
+        hidden_size=config.hidden_size,
+        heads=config.num_heads,
+        kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        vocab_size=config.vocab_size,
+        context_length=config.context_length,
+        dtype=config.dtype,
+        tie_word_embeddings=config.tie_word_embeddings,
+        tensors=len(shapes),
+        files=len(files),
+        weight_bytes=sum(file.stat().st_size for file in files),
+        kv_bytes_per_token=kv_bytes_per_token(config, dtype),
+    )
