@@ -55,6 +55,7 @@ class Child:
         self._first_event: asyncio.Future[ChildEvent | None]
         self._first_event = asyncio.get_running_loop().create_future()
         self._pumped = asyncio.Event()
+        self._killed = False
 
     @classmethod
     async def start(cls, spec: ChildSpec, *, echo: Callable[[str], None] | None) -> Child:
@@ -81,6 +82,11 @@ class Child:
     @property
     def has_ended(self) -> bool:
         return self._process.returncode is not None
+
+    @property
+    def stopped_cleanly(self) -> bool:
+        """Whether it ended as it was told to, by SIGTERM at the latest or by our SIGKILL."""
+        return self._killed or self._process.returncode in (0, -signal.SIGTERM)
 
     async def pump(self) -> None:
         """Reads what the child writes until it has ended, so that no full pipe ever stops it."""
@@ -120,6 +126,7 @@ class Child:
         """Ends the child, and whatever it started, at once."""
         if self.has_ended:
             return
+        self._killed = True
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:

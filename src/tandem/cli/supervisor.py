@@ -225,13 +225,14 @@ class Supervisor:
 
     async def _stop_children(self, children: list[Child]) -> None:
         """Asks, waits for as long as was agreed, then insists."""
-        for child in children:
+        running = [child for child in children if not child.has_ended]
+        for child in running:
             child.terminate()
         try:
             async with asyncio.timeout(self._plan.stop_timeout_s):
                 await _all_ended(children)
         except TimeoutError:
-            for child in children:
+            for child in running:
                 if not child.has_ended:
                     self._reporter.note(
                         f"{child.spec.name} did not stop in {self._plan.stop_timeout_s:g} s:"
@@ -240,6 +241,12 @@ class Supervisor:
                     child.kill()
             async with asyncio.timeout(_KILL_TIMEOUT_S):
                 await _all_ended(children)
+        for child in running:
+            if not child.stopped_cleanly:
+                self._reporter.note(
+                    f"{child.spec.name} {await child.ended()} while stopping:"
+                    f" see {child.spec.log_path}"
+                )
 
 
 async def _all_ended(children: list[Child]) -> None:

@@ -240,6 +240,15 @@ def test_a_child_that_does_not_stop_is_killed_and_named(tmp_path: Path) -> None:
     assert _run(scene, _nothing).notes.notes == ["provider-1 did not stop in 0.5 s: killed it."]
 
 
+def test_a_child_that_breaks_while_stopping_is_named(tmp_path: Path) -> None:
+    broken = f"""
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+{_PROVIDER}"""
+    (note,) = _run(lambda: Scene(tmp_path, providers=(broken,)), _nothing).notes.notes
+    assert note.startswith("provider-1 ended with exit code 3 while stopping: see")
+
+
 def test_kill_ends_a_slow_stop_at_once(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
         scene.stop.set()
