@@ -116,18 +116,28 @@ def _serve(options: UpOptions, *, as_json: bool) -> ExitCode:
     from tandem.cli.plan import make_plan, prepare_logs
     from tandem.cli.up_service import UpService
     from tandem.coordinator import load_or_create_join_token
-    from tandem.engine.hub import resolve_model
 
     port = choose_port(options.host, options.port)
     if port == 0 and options.port is None:
         note(f"Port {DEFAULT_PORT} is in use: taking a free one.")
-    # Here, and not in the children only: a download shows its progress on the terminal, and a
-    # model that does not exist fails at once.
-    resolve_model(options.model)
+    _fetch_model(options.model)
     prepare_logs(options)
     plan = make_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
     with _session_key(options.data_dir) as api_key:
         return asyncio.run(UpService(options, plan, api_key, as_json=as_json).run())
+
+
+def _fetch_model(model: str) -> None:
+    """Downloads a model here, where its progress is seen, rather than in the providers.
+
+    A folder and the shipped model need no download: the engine, and PyTorch with it, stays out of
+    this process.
+    """
+    if model == DEFAULT_MODEL or Path(model).expanduser().is_dir():
+        return
+    from tandem.engine.hub import resolve_model
+
+    resolve_model(model)
 
 
 @contextmanager

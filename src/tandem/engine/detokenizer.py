@@ -34,7 +34,7 @@ class StreamDetokenizer:
         return text[len(before) :]
 
     def flush(self) -> str:
-        """What is still held back: an unfinished character shows as U+FFFD, as in a whole decode."""
+        """What is held back: an unfinished character shows as U+FFFD, as in a whole decode."""
         before, text = self._decode(self._window[: self._emitted]), self._decode(self._window)
         self._emitted = len(self._window)
         return text[len(before) :]

@@ -95,7 +95,7 @@ class Engine:
         self._thread.start()
 
     def submit(self, request: GenerationRequest) -> None:
-        """Queues a request; its events follow. Raises InvalidRequest, Overloaded, ServiceStopping."""
+        """Queues a request. Raises InvalidRequest, Overloaded, ServiceStopping."""
         checked = self._checked(request)
         with self._wake:
             if self._closing:

@@ -1,4 +1,4 @@
-"""From what the operator names to a directory: a path, the shipped model, or the Hugging Face hub."""
+"""From what the operator names to a directory: a path, the shipped model, or a hub name."""
 
 from __future__ import annotations
 

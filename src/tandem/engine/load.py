@@ -134,7 +134,7 @@ def choose_dtype(name: str, config: ModelConfig, device: torch.device) -> torch.
         return _DTYPES[name]
     if parameter_count(config) < _SMALL_MODEL_PARAMETERS:
         return torch.float32
-    if device.type == "cpu" and not torch.backends.mkldnn.is_available():
+    if device.type == "cpu" and not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return torch.float32
     # float16 is emulated on CPUs and slow there.
     if device.type == "cpu" and config.dtype == "float16":

@@ -112,7 +112,7 @@ def _config_fields(family: str, size: Size, dtype: str) -> dict[str, Any]:
 
 
 def _write_tokenizer(directory: Path, config: ModelConfig) -> None:
-    """A byte-level vocabulary: 0 ends a text, the next 256 are bytes, the rest are words of noise."""
+    """A byte-level vocabulary: 0 ends a text, 256 bytes follow, the rest is noise."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = ["<|endoftext|>", *alphabet]
     pieces += [f"<{number}>" for number in range(len(pieces), config.vocab_size)]

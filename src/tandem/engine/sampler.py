@@ -72,15 +72,19 @@ def _adjust(logits: torch.Tensor, spec: SampleSpec) -> torch.Tensor:
     for token, bias in spec.logit_bias.items():
         adjusted[token] += bias
     if spec.repetition_penalty != 1.0:
-        seen = torch.tensor([*spec.prompt, *spec.output], device=logits.device).unique()
-        chosen = adjusted[seen]
+        seen = _counts([*spec.prompt, *spec.output], logits) > 0
         penalty = spec.repetition_penalty
-        adjusted[seen] = torch.where(chosen > 0, chosen / penalty, chosen * penalty)
+        penalised = torch.where(adjusted > 0, adjusted / penalty, adjusted * penalty)
+        adjusted = torch.where(seen, penalised, adjusted)
     if spec.output and (spec.presence_penalty or spec.frequency_penalty):
-        output = torch.tensor(spec.output, device=logits.device)
-        tokens, counts = output.unique(return_counts=True)
-        adjusted[tokens] -= spec.presence_penalty + spec.frequency_penalty * counts
+        counts = _counts(spec.output, logits)
+        adjusted -= spec.presence_penalty * (counts > 0) + spec.frequency_penalty * counts
     return adjusted
+
+
+def _counts(tokens: list[int], logits: torch.Tensor) -> torch.Tensor:
+    """How often each token of the vocabulary occurs, int64 (vocabulary,)."""
+    return torch.bincount(torch.tensor(tokens, device=logits.device), minlength=len(logits))
 
 
 def _truncate(probabilities: torch.Tensor, spec: SampleSpec) -> torch.Tensor:

@@ -34,7 +34,7 @@ class SampleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SequenceStep(msgspec.Struct, frozen=True):
-    """Tokens to compute for one sequence, the first at position `start`; `sample` after the last."""
+    """Tokens to compute for one sequence from position `start`; `sample` after the last."""
 
     sequence_id: int
     tokens: list[int]
@@ -44,7 +44,7 @@ class SequenceStep(msgspec.Struct, frozen=True):
 
 
 class StepPlan(msgspec.Struct, frozen=True):
-    """One forward pass. `clear` are blocks to zero first: they held numbers that were not finite."""
+    """One forward pass. `clear` are blocks to zero first: they held NaN or infinity."""
 
     step: int
     sequences: list[SequenceStep]

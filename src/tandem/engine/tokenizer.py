@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jinja2
 import msgspec
@@ -124,7 +124,7 @@ def _template_source(directory: Path, settings: _Settings) -> str | None:
 
 
 def _compile(source: str | None, directory: Path) -> jinja2.Template | None:
-    """Templates come with the model: they run in Jinja's sandbox and cannot change what they see."""
+    """Templates come with the model: they run in Jinja's sandbox."""
     if source is None:
         return None
     environment = ImmutableSandboxedEnvironment(
@@ -139,7 +139,7 @@ def _compile(source: str | None, directory: Path) -> jinja2.Template | None:
         raise CheckpointError(f"{directory}: the chat template does not parse: {error}") from error
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+def _to_json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 

@@ -147,7 +147,7 @@ class BatchBuilder:
         )
 
     def _mask(self, queries: torch.Tensor, context: int, window: int | None) -> torch.Tensor:
-        """0 where a query at position q may see key k (q - window < k <= q), else minus infinity."""
+        """0 where a query at q may see key k (q - window < k <= q), else minus infinity."""
         keys = torch.arange(context, device=self._device)
         visible = keys <= queries[..., None]
         if window is not None:

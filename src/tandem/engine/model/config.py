@@ -15,7 +15,7 @@ from tandem.errors import CheckpointError
 
 
 class RopeScaling(msgspec.Struct, frozen=True):
-    """`rope_scaling`/`rope_parameters` of a config; `rope_type` is `default`, `linear`, `llama3`."""
+    """A config's rotary scaling; `rope_type` is `default`, `linear` or `llama3`."""
 
     rope_type: str = "default"
     factor: float = 1.0

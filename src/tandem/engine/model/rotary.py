@@ -1,4 +1,4 @@
-"""Rotary position embedding (Su et al., 2021), with the `linear` and `llama3` frequency scalings."""
+"""Rotary position embedding (Su et al., 2021), with `linear` and `llama3` scaling."""
 
 from __future__ import annotations
 

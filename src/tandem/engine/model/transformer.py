@@ -97,7 +97,8 @@ class Attention:
     ) -> torch.Tensor:
         heads, kv_heads = self._heads, self._kv_heads
         joined = self._project(states).view(len(states), heads + 2 * kv_heads, self._head_dim)
-        queries, keys, values = joined.split((heads, kv_heads, kv_heads), dim=1)
+        queries, keys = joined[:, :heads], joined[:, heads : heads + kv_heads]
+        values = joined[:, heads + kv_heads :]
         if self._query_norm is not None and self._key_norm is not None:
             queries, keys = self._query_norm(queries), self._key_norm(keys)
         queries, keys = rotate(queries, *rotation), rotate(keys, *rotation)

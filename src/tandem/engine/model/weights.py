@@ -7,7 +7,7 @@ wrong directory fails in milliseconds with the file, the tensor and what was exp
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Self, cast
 
 import msgspec
 import torch
@@ -28,13 +28,31 @@ class _Index(msgspec.Struct, frozen=True):
     weight_map: dict[str, str]
 
 
+class TensorView(Protocol):
+    """What safetensors knows of a tensor before it is read; indexing reads."""
+
+    def get_shape(self) -> list[int]: ...
+
+    def get_dtype(self) -> str: ...
+
+    def __getitem__(self, index: tuple[slice, ...]) -> torch.Tensor: ...
+
+
+class SafetensorsFile(Protocol):
+    """The part of the untyped `safe_open` handle that is used here."""
+
+    def keys(self) -> list[str]: ...
+
+    def get_slice(self, name: str) -> TensorView: ...
+
+
 class Checkpoint:
     """An open checkpoint directory. Use as a context manager: it holds file mappings."""
 
     def __init__(self, directory: Path, expected: Shapes) -> None:
         """Raises CheckpointError for a missing, extra, misshapen or truncated tensor or file."""
         self._directory = directory
-        self._handles: dict[str, Any] = {}
+        self._handles: dict[str, SafetensorsFile] = {}
         self._files = _locate(directory)
         try:
             self._check(expected)
@@ -42,7 +60,7 @@ class Checkpoint:
             self.close()
             raise
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,11 +80,8 @@ class Checkpoint:
         """The tensor, or a slice of its first and second dimension, as a new `dtype` tensor."""
         view = self._open(self._files[name]).get_slice(name)
         row_slice = slice(None) if rows is None else slice(rows.start, rows.stop)
-        tensor: torch.Tensor
-        if columns is None:
-            tensor = view[row_slice]
-        else:
-            tensor = view[row_slice, columns.start : columns.stop]
+        column_slice = () if columns is None else (slice(columns.start, columns.stop),)
+        tensor = view[(row_slice, *column_slice)]
         return tensor.to(dtype).contiguous()
 
     def _check(self, expected: Shapes) -> None:
@@ -104,16 +119,16 @@ class Checkpoint:
                 f"expected one of {sorted(_FLOAT_TYPES)}"
             )
 
-    def _open(self, file: str) -> Any:
+    def _open(self, file: str) -> SafetensorsFile:
         if file not in self._handles:
             self._handles[file] = open_file(self._directory / file)
         return self._handles[file]
 
 
-def open_file(path: Path) -> Any:
+def open_file(path: Path) -> SafetensorsFile:
     """Maps one safetensors file. Raises CheckpointError when it is missing, cut or malformed."""
     try:
-        return safe_open(path, framework="pt", device="cpu")
+        return cast("SafetensorsFile", safe_open(path, framework="pt", device="cpu"))
     except (SafetensorError, OSError) as error:
         size = f"{path.stat().st_size} bytes" if path.exists() else "missing"
         raise CheckpointError(
