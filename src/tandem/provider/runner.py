@@ -1,0 +1,151 @@
+"""Runs a coordinator's requests on the engine and sends back what comes out, within the window.
+
+Lives on the event loop; the engine's events are handed over from its thread. A request out of
+credit sends nothing: its deltas are joined, one a choice, until a grant comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from tandem import engine, protocol
+from tandem.errors import ModelNotFound, Overloaded, TandemError
+from tandem.provider.translate import delta, merge, prompt_tokens, sampling_params
+
+log = structlog.get_logger(__name__)
+
+Send = Callable[[protocol.ToCoordinator], None]
+
+#: Requests that a provider holds at once, waiting ones included.
+MAX_REQUESTS = 1024
+
+
+@dataclass(eq=False)
+class _Stream:
+    send: Send
+    credit: int
+    number: int = 0
+    pending: dict[int, protocol.Delta] = field(default_factory=dict)
+    usage: protocol.Usage | None = None
+
+
+class RequestRunner:
+    def __init__(self, running: engine.Engine, served: protocol.ModelName) -> None:
+        self._engine = running
+        self._served = served
+        self._streams: dict[protocol.RequestId, _Stream] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+    async def start(self, request: protocol.Generate, send: Send) -> None:
+        """Begins a request; a refusal is sent as Failed."""
+        try:
+            if len(self._streams) >= MAX_REQUESTS:
+                raise Overloaded(f"this provider holds {MAX_REQUESTS} requests; retry later")
+            if request.model != self._served:
+                raise ModelNotFound(
+                    f"this provider serves {self._served}, not {request.model}", param="model"
+                )
+        except TandemError as error:
+            send(protocol.Failed(request.request_id, protocol.ErrorInfo.of(error)))
+            return
+        self._streams[request.request_id] = _Stream(send, request.window)
+        self._idle.clear()
+        deadline = time.monotonic() + request.deadline_s
+        try:
+            prompts = await asyncio.to_thread(self._encode, request)
+            if request.request_id in self._streams:  # not cancelled meanwhile
+                self._submit(request, prompts, deadline)
+        except TandemError as error:
+            self._fail(request.request_id, error)
+
+    def grant(self, message: protocol.Grant) -> None:
+        stream = self._streams.get(message.request_id)
+        if stream is not None:
+            stream.credit += message.chunks
+            self._flush(message.request_id, stream)
+
+    def cancel(self, request_id: protocol.RequestId) -> None:
+        if self._forget(request_id):
+            self._engine.cancel(request_id)
+
+    def cancel_all(self) -> None:
+        """The coordinator is gone, and with it everybody who waits."""
+        for request_id in tuple(self._streams):
+            self.cancel(request_id)
+
+    def on_events(self, events: Sequence[engine.EngineEvent]) -> None:
+        for event in events:
+            request_id = protocol.RequestId(event.request_id)
+            stream = self._streams.get(request_id)
+            if stream is None:
+                continue  # cancelled while the event was on its way
+            if isinstance(event, engine.Aborted):
+                self._fail(request_id, event.error)
+                continue
+            if isinstance(event, engine.Progress):
+                _queue(stream, event.deltas)
+            else:
+                stream.usage = protocol.Usage(
+                    event.prompt_tokens, event.completion_tokens, event.cached_tokens
+                )
+            self._flush(request_id, stream)
+
+    def _encode(self, request: protocol.Generate) -> list[list[int]]:
+        return [prompt_tokens(self._engine.tokenizer, prompt) for prompt in request.prompts]
+
+    def _submit(
+        self, request: protocol.Generate, prompts: list[list[int]], deadline: float
+    ) -> None:
+        self._engine.submit(
+            engine.GenerationRequest(
+                request_id=request.request_id,
+                prompts=prompts,
+                samples=request.n,
+                params=sampling_params(request.sampling),
+                stop=request.sampling.stop,
+                ignore_eos=request.sampling.ignore_eos,
+                deadline=deadline,
+            )
+        )
+
+    def _flush(self, request_id: protocol.RequestId, stream: _Stream) -> None:
+        if stream.pending:
+            if stream.credit <= 0:
+                return
+            deltas = list(stream.pending.values())
+            stream.pending.clear()
+            stream.send(protocol.Chunk(request_id, stream.number, deltas))
+            stream.number += 1
+            stream.credit -= 1
+        if stream.usage is not None:
+            stream.send(protocol.Finished(request_id, stream.usage))
+            self._forget(request_id)
+
+    def _fail(self, request_id: protocol.RequestId, error: TandemError) -> None:
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            log.info("request_failed", request_id=request_id, code=error.code)
+            stream.send(protocol.Failed(request_id, protocol.ErrorInfo.of(error)))
+            self._forget(request_id)
+
+    def _forget(self, request_id: protocol.RequestId) -> bool:
+        known = self._streams.pop(request_id, None) is not None
+        if not self._streams:
+            self._idle.set()
+        return known
+
+
+def _queue(stream: _Stream, deltas: Sequence[engine.ChoiceDelta]) -> None:
+    for own in deltas:
+        new = delta(own)
+        old = stream.pending.get(new.index)
+        stream.pending[new.index] = new if old is None else merge(old, new)

@@ -1,0 +1,67 @@
+"""Between the protocol's messages and the engine's types: one place, both directions."""
+
+from __future__ import annotations
+
+import secrets
+
+from tandem import engine, protocol
+from tandem.errors import InvalidRequest
+
+
+def prompt_tokens(tokenizer: engine.Tokenizer, prompt: protocol.Prompt) -> list[int]:
+    """Token ids of a prompt. Raises InvalidRequest when the chat template refuses it."""
+    if isinstance(prompt, protocol.ChatPrompt):
+        messages = [engine.Message(m.role, m.content, m.name) for m in prompt.messages]
+        return tokenizer.encode_chat(messages)
+    if isinstance(prompt, protocol.TextPrompt):
+        return tokenizer.encode(prompt.text)
+    return prompt.token_ids
+
+
+def sampling_params(sampling: protocol.Sampling) -> engine.SamplingParams:
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
+    return engine.SamplingParams(
+        max_tokens=sampling.max_tokens or 0,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logit_bias=sampling.logit_bias,
+        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        stop_token_ids=frozenset(sampling.stop_token_ids),
+        logprobs=sampling.logprobs,
+    )
+
+
+def delta(own: engine.ChoiceDelta) -> protocol.Delta:
+    return protocol.Delta(
+        index=own.index,
+        text=own.text,
+        token_ids=own.token_ids,
+        logprobs=None if own.logprobs is None else [_logprob(entry) for entry in own.logprobs],
+        finish=None if own.finish is None else protocol.FinishReason(own.finish.value),
+    )
+
+
+def merge(first: protocol.Delta, second: protocol.Delta) -> protocol.Delta:
+    """Two deltas of one choice as one."""
+    assert first.index == second.index, "only one choice's deltas can be joined"
+    logprobs = None
+    if first.logprobs is not None or second.logprobs is not None:
+        logprobs = [*(first.logprobs or []), *(second.logprobs or [])]
+    return protocol.Delta(
+        index=first.index,
+        text=first.text + second.text,
+        token_ids=first.token_ids + second.token_ids,
+        logprobs=logprobs,
+        finish=second.finish,
+    )
+
+
+def _logprob(entry: engine.LogprobEntry) -> protocol.TokenLogprob:
+    top = [protocol.TopLogprob(t.text, t.token_id, t.logprob, t.raw) for t in entry.top]
+    return protocol.TokenLogprob(entry.text, entry.token_id, entry.logprob, entry.raw, top)
