@@ -1,3 +1,20 @@
-"""."""
+"""The coordinator: an OpenAI-compatible API in front of providers that connect out to it.
+
+One process, one event loop. It never runs a model, and imports neither PyTorch nor the engine.
+"""
 
 from __future__ import annotations
+
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.join_token import load_or_create_join_token
+from tandem.coordinator.keys import CreatedKey, KeyRecord, KeyStore
+from tandem.coordinator.service import serve
+
+__all__ = [
+    "CoordinatorConfig",
+    "CreatedKey",
+    "KeyRecord",
+    "KeyStore",
+    "load_or_create_join_token",
+    "serve",
+]

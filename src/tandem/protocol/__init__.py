@@ -51,6 +51,7 @@ from tandem.protocol.to_coordinator import (
     Heartbeat,
     Hello,
     ToCoordinator,
+    join_deltas,
 )
 from tandem.protocol.to_provider import Cancel, Generate, Grant, Refused, ToProvider, Welcome
 from tandem.protocol.version import SUPPORTED_VERSIONS, choose_version
@@ -92,4 +93,5 @@ __all__ = [
     "decode_to_coordinator",
     "decode_to_provider",
     "encode",
+    "join_deltas",
 ]

@@ -50,6 +50,21 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     finish: FinishReason | None = None
 
 
+def join_deltas(first: Delta, second: Delta) -> Delta:
+    """Two successive deltas of one choice as one."""
+    assert first.index == second.index, "only one choice's deltas can be joined"
+    logprobs = None
+    if first.logprobs is not None or second.logprobs is not None:
+        logprobs = [*(first.logprobs or ()), *(second.logprobs or ())]
+    return Delta(
+        index=first.index,
+        text=first.text + second.text,
+        token_ids=first.token_ids + second.token_ids,
+        logprobs=logprobs,
+        finish=second.finish,
+    )
+
+
 class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
     request_id: RequestId
     number: int

@@ -15,7 +15,7 @@ import structlog
 
 from tandem import engine, protocol
 from tandem.errors import ModelNotFound, Overloaded, TandemError
-from tandem.provider.translate import delta, merge, prompt_tokens, sampling_params
+from tandem.provider.translate import delta, prompt_tokens, sampling_params
 
 log = structlog.get_logger(__name__)
 
@@ -148,4 +148,4 @@ def _queue(stream: _Stream, deltas: Sequence[engine.ChoiceDelta]) -> None:
     for own in deltas:
         new = delta(own)
         old = stream.pending.get(new.index)
-        stream.pending[new.index] = new if old is None else merge(old, new)
+        stream.pending[new.index] = new if old is None else protocol.join_deltas(old, new)

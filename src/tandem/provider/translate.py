@@ -47,21 +47,6 @@ def delta(own: engine.ChoiceDelta) -> protocol.Delta:
     )
 
 
-def merge(first: protocol.Delta, second: protocol.Delta) -> protocol.Delta:
-    """Two deltas of one choice as one."""
-    assert first.index == second.index, "only one choice's deltas can be joined"
-    logprobs = None
-    if first.logprobs is not None or second.logprobs is not None:
-        logprobs = [*(first.logprobs or []), *(second.logprobs or [])]
-    return protocol.Delta(
-        index=first.index,
-        text=first.text + second.text,
-        token_ids=first.token_ids + second.token_ids,
-        logprobs=logprobs,
-        finish=second.finish,
-    )
-
-
 def _logprob(entry: engine.LogprobEntry) -> protocol.TokenLogprob:
     top = [protocol.TopLogprob(t.text, t.token_id, t.logprob, t.raw) for t in entry.top]
     return protocol.TokenLogprob(entry.text, entry.token_id, entry.logprob, entry.raw, top)

@@ -68,8 +68,11 @@ def _on_signal(stop: Stop, signum: signal.Signals) -> None:
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
     """Requests a stop at end of file on standard input, read on a daemon thread."""
 
+    stdin = sys.stdin.fileno()
+
     def wait_for_eof() -> None:
-        while sys.stdin.buffer.read(1024):
+        # Not sys.stdin: its lock, held by a daemon thread, aborts the interpreter's shutdown.
+        while os.read(stdin, 1024):
             pass
         try:
             loop.call_soon_threadsafe(stop.request)

@@ -1,0 +1,94 @@
+"""`tandem coordinator`: the API and the registry of providers, in the foreground."""
+
+from __future__ import annotations
+
+import errno
+from typing import Annotated
+
+import typer
+
+from tandem.cli.address import cannot_listen, http_url
+from tandem.cli.console import note, print_json
+from tandem.cli.options import (
+    DEFAULT_PORT,
+    DEFAULT_REQUEST_TIMEOUT_S,
+    DataDir,
+    Host,
+    Level,
+    LogLevel,
+    RequestTimeout,
+    StopOnStdinEof,
+    data_dir_or_default,
+)
+from tandem.cli.session import create_data_dir
+
+_LISTEN_PROBLEMS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
+
+JoinToken = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TANDEM_JOIN_TOKEN",
+        help="The secret that providers join with; better in the variable.",
+        show_default="the one in the data folder",
+    ),
+]
+
+
+def coordinator(
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = DEFAULT_PORT,
+    data_dir: DataDir = None,
+    join_token: JoinToken = None,
+    require_keys: Annotated[
+        bool, typer.Option("--require-keys/--no-keys", help="Whether requests need an API key.")
+    ] = True,
+    request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S,
+    log_level: Level = LogLevel.INFO,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line on stdout when listening.")
+    ] = False,
+    stop_on_stdin_eof: StopOnStdinEof = False,
+) -> None:
+    """Runs the API that clients use and providers join.
+
+    \b
+    Examples:
+      tandem coordinator
+      tandem coordinator --host 0.0.0.0 --port 8000
+      TANDEM_JOIN_TOKEN=... tandem coordinator --data-dir /var/lib/tandem
+    """
+    from tandem.coordinator import CoordinatorConfig, load_or_create_join_token, serve
+    from tandem.runtime import Stop, configure_logging, run_service
+
+    configure_logging(log_level.value)
+    folder = data_dir_or_default(data_dir)
+    create_data_dir(folder)
+    config = CoordinatorConfig(
+        host=host,
+        port=port,
+        data_dir=folder,
+        join_token=join_token or load_or_create_join_token(folder),
+        require_keys=require_keys,
+        request_timeout_s=request_timeout,
+    )
+
+    def on_listening(actual_port: int) -> None:
+        if json:
+            from tandem.cli.events import Listening
+
+            print_json(Listening(actual_port))
+        else:
+            note(f"Listening on {http_url(host, actual_port)}. Ctrl-C stops it.")
+            note("Clients need a key (`tandem keys create NAME`), providers the join token.")
+
+    async def main(stop: Stop) -> None:
+        await serve(config, stop, on_listening=on_listening)
+
+    try:
+        run_service(main, stop_on_stdin_eof=stop_on_stdin_eof)
+    except OSError as error:
+        if error.errno not in _LISTEN_PROBLEMS:
+            raise
+        raise cannot_listen(host, port, error.errno) from error

@@ -1,0 +1,91 @@
+"""How the command line fails: its exit codes, its own errors, and the one place that prints them.
+
+`main` hands every `TandemError` and `OSError` to `report`, which prints one line on stderr that
+says what happened and what to do next, and returns the exit code.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from tandem.errors import (
+    AuthenticationFailed,
+    CheckpointError,
+    ConfigurationError,
+    InvalidRequest,
+    NoProviderAvailable,
+    NotFound,
+    Overloaded,
+    ServiceStopping,
+    TandemError,
+)
+
+
+class ExitCode(IntEnum):
+    """What the process's exit code tells a script."""
+
+    OK = 0
+    FAILURE = 1  # it was tried, and did not work
+    USAGE = 2  # an option, a file or the request itself is wrong: trying again will not help
+    NOT_SERVING = 3  # nobody answers there, or nobody there can serve now: it may help later
+    INTERRUPTED = 130  # Ctrl-C, as shells number it (128 + SIGINT)
+
+
+class NotServing(TandemError):
+    """No service was found, or it could not be reached."""
+
+    code = "not_serving"
+
+
+class ChildFailed(TandemError):
+    """A process that `tandem up` started ended, or did not get ready in time."""
+
+    code = "child_failed"
+
+
+_EXIT_CODES: tuple[tuple[type[TandemError], ExitCode], ...] = (
+    (NotServing, ExitCode.NOT_SERVING),
+    (NoProviderAvailable, ExitCode.NOT_SERVING),
+    (ServiceStopping, ExitCode.NOT_SERVING),
+    (ConfigurationError, ExitCode.USAGE),
+    (CheckpointError, ExitCode.USAGE),
+    (AuthenticationFailed, ExitCode.USAGE),
+    (InvalidRequest, ExitCode.USAGE),
+    (NotFound, ExitCode.USAGE),
+)
+
+_NEXT_STEPS: tuple[tuple[type[TandemError], str], ...] = (
+    (AuthenticationFailed, "check --api-key or TANDEM_API_KEY"),
+    (NoProviderAvailable, "see `tandem status`"),
+    (Overloaded, "try again in a moment"),
+)
+
+
+def exit_code_for(error: TandemError | OSError) -> ExitCode:
+    for kind, code in _EXIT_CODES:
+        if isinstance(error, kind):
+            return code
+    return ExitCode.FAILURE
+
+
+def describe(error: TandemError | OSError) -> str:
+    """One line: what happened and, where that is known, what to do about it."""
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        text = f"{error.strerror or error}{where}"
+    else:
+        text = error.message
+    line = " ".join(text.split()).rstrip(".")
+    for kind, step in _NEXT_STEPS:
+        if isinstance(error, kind):
+            return f"{line} ({step})"
+    return line
+
+
+def report(error: TandemError | OSError) -> ExitCode:
+    """Prints the error on stderr and returns the exit code the process should end with."""
+    from tandem.cli.console import stderr
+
+    stderr().print("error:", style="bold red", end=" ")
+    stderr().print(describe(error), markup=False, highlight=False, soft_wrap=True)
+    return exit_code_for(error)

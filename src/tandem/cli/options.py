@@ -1,0 +1,109 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tandem.runtime.paths import default_data_dir
+
+DEFAULT_PORT = 8000
+DEFAULT_MODEL = "tandem-demo"
+DEFAULT_REQUEST_TIMEOUT_S = 120.0
+
+
+class Dtype(StrEnum):
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Quantization(StrEnum):
+    INT8 = "int8"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="TANDEM_DATA_DIR",
+        help="Where keys, logs and the session are kept.",
+        show_default="the user's data folder",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Host = Annotated[
+    str, typer.Option(help="The address to listen on; 0.0.0.0 for every machine in the network.")
+]
+RequestTimeout = Annotated[
+    float, typer.Option(min=1.0, help="Seconds that one request may take in all.")
+]
+Level = Annotated[LogLevel, typer.Option("--log-level", help="How much to log, on stderr.")]
+StopOnStdinEof = Annotated[
+    bool, typer.Option("--stop-on-stdin-eof", hidden=True, help="Stop when stdin closes.")
+]
+
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A checkpoint folder, a Hugging Face name, or tandem-demo."),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(help="The name in the API.", show_default="the model's own"),
+]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the weights.")]
+Quantize = Annotated[
+    Quantization | None, typer.Option(help="Store weights in fewer bits.", show_default="no")
+]
+KvTokens = Annotated[
+    int | None,
+    typer.Option(min=64, help="Tokens that the KV cache holds.", show_default="what fits"),
+]
+MaxSequences = Annotated[int, typer.Option(min=1, help="Sequences decoded at the same time.")]
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TANDEM_BASE_URL",
+        help="The service's address, e.g. http://127.0.0.1:8000/v1.",
+        show_default="the running `tandem up`",
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TANDEM_API_KEY",
+        help="The API key; better in the variable than in the shell's history.",
+        show_default="the key of the running `tandem up`",
+    ),
+]
+ServedModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Which model answers.", show_default="the one served"),
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Longest answer.", show_default="what the context holds")
+]
+Temperature = Annotated[
+    float | None, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")
+]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
+System = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt.")]
+ClientTimeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the next token.")
+]
+
+
+def data_dir_or_default(data_dir: Path | None) -> Path:
+    return (data_dir or default_data_dir()).expanduser().absolute()

@@ -1,0 +1,114 @@
+"""What `tandem up` runs: its options turned into a port, log files and the children's arguments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tandem.cli.address import http_url, local_host
+from tandem.cli.child import ChildSpec, rotate
+from tandem.cli.supervisor import Plan
+
+#: What runs gets this long to finish after Ctrl-C; a person is waiting for the prompt.
+DRAIN_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 15.0
+#: -P: a folder called `tandem` where `up` was started must not shadow the package.
+_TANDEM = (sys.executable, "-P", "-m", "tandem")
+
+
+class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `tandem up`, as given. `port` None means the default, or a free one."""
+
+    model: str
+    model_name: str | None
+    dtype: str
+    quantize: str | None
+    threads: int | None
+    kv_tokens: int | None
+    max_sequences: int
+    providers: int
+    host: str
+    port: int | None
+    data_dir: Path
+    request_timeout_s: float
+    start_timeout_s: float
+    verbose: bool
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+
+def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
+    """The join token goes through the environment: other users can read a command."""
+    environment = {"TANDEM_JOIN_TOKEN": join_token}
+
+    def spec(name: str, arguments: list[str]) -> ChildSpec:
+        command = [*_TANDEM, *arguments]
+        return ChildSpec(name, command, environment, options.log_dir / f"{name}.log")
+
+    def providers(actual_port: int) -> list[ChildSpec]:
+        names = [f"provider-{number}" for number in range(1, options.providers + 1)]
+        return [spec(name, _provider_arguments(options, name, actual_port)) for name in names]
+
+    return Plan(
+        coordinator=spec("coordinator", _coordinator_arguments(options, port)),
+        providers=providers,
+        start_timeout_s=options.start_timeout_s,
+        stop_timeout_s=_STOP_TIMEOUT_S,
+        verbose=options.verbose,
+    )
+
+
+def _coordinator_arguments(options: UpOptions, port: int) -> list[str]:
+    return [
+        "coordinator",
+        "--json",
+        "--stop-on-stdin-eof",
+        f"--host={options.host}",
+        f"--port={port}",
+        f"--data-dir={options.data_dir}",
+        f"--request-timeout={options.request_timeout_s}",
+    ]
+
+
+def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
+    threads = options.threads or threads_per_provider(options.providers)
+    arguments = [
+        "provider",
+        "--json",
+        "--stop-on-stdin-eof",
+        f"--coordinator={http_url(local_host(options.host), port)}",
+        f"--name={name}",
+        f"--model={options.model}",
+        f"--dtype={options.dtype}",
+        f"--threads={threads}",
+        f"--max-sequences={options.max_sequences}",
+        f"--drain-timeout={DRAIN_TIMEOUT_S}",
+    ]
+    if options.model_name is not None:
+        arguments.append(f"--model-name={options.model_name}")
+    if options.quantize is not None:
+        arguments.append(f"--quantize={options.quantize}")
+    if options.kv_tokens is not None:
+        arguments.append(f"--kv-tokens={options.kv_tokens}")
+    return arguments
+
+
+def threads_per_provider(providers: int) -> int:
+    """An equal share of the cores that this process may use, and at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // providers)
+
+
+def prepare_logs(options: UpOptions) -> None:
+    """Sets the last run's logs aside. They name no secrets, but are nobody else's business."""
+    options.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in sorted(options.log_dir.glob("*.log")):
+        rotate(path)

@@ -1,0 +1,111 @@
+"""`tandem provider`: loads a model and serves it for a coordinator, in the foreground."""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated
+
+import typer
+
+from tandem.cli.address import websocket_url
+from tandem.cli.console import note, print_json
+from tandem.cli.extras import require_torch_extra
+from tandem.cli.options import (
+    DEFAULT_MODEL,
+    Dtype,
+    DtypeOption,
+    KvTokens,
+    Level,
+    LogLevel,
+    MaxSequences,
+    ModelName,
+    ModelOption,
+    Quantize,
+    StopOnStdinEof,
+)
+from tandem.errors import ConfigurationError
+from tandem.protocol import ModelInfo
+
+DEFAULT_MAX_SEQUENCES = 32
+DEFAULT_DRAIN_TIMEOUT_S = 30.0
+
+
+def provider(
+    coordinator: Annotated[
+        str, typer.Option(help="The coordinator's address, e.g. ws://192.168.1.10:8000.")
+    ],
+    join_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TANDEM_JOIN_TOKEN",
+            help="The coordinator's join token; better in the variable.",
+        ),
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    model_name: ModelName = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="A label for this machine.", show_default="its host name"),
+    ] = None,
+    dtype: DtypeOption = Dtype.AUTO,
+    quantize: Quantize = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", show_default="one a core")
+    ] = None,
+    kv_tokens: KvTokens = None,
+    max_sequences: MaxSequences = DEFAULT_MAX_SEQUENCES,
+    drain_timeout: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to finish what runs when told to stop.")
+    ] = DEFAULT_DRAIN_TIMEOUT_S,
+    log_level: Level = LogLevel.INFO,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line on stdout when ready.")
+    ] = False,
+    stop_on_stdin_eof: StopOnStdinEof = False,
+) -> None:
+    """Serves a model through a coordinator.
+
+    It connects out, and opens no port of its own.
+
+    \b
+    Examples:
+      TANDEM_JOIN_TOKEN=... tandem provider --coordinator ws://192.168.1.10:8000
+      tandem provider --coordinator localhost:8000 --model Qwen/Qwen3-0.6B --quantize int8
+      tandem provider --coordinator wss://llm.example.org --model ./my-model --model-name mine
+    """
+    if not join_token:
+        raise ConfigurationError(
+            "a provider needs the coordinator's join token: set TANDEM_JOIN_TOKEN"
+        )
+    url = websocket_url(coordinator)
+    require_torch_extra()
+    from tandem.provider import ProviderConfig, serve
+    from tandem.runtime import Stop, configure_logging, run_service
+
+    configure_logging(log_level.value)
+    config = ProviderConfig(
+        coordinator_url=url,
+        join_token=join_token,
+        model=model,
+        model_name=model_name,
+        name=name or platform.node() or "provider",
+        dtype=dtype.value,
+        quantize=quantize.value if quantize else None,
+        threads=threads,
+        kv_tokens=kv_tokens,
+        max_sequences=max_sequences,
+        drain_timeout_s=drain_timeout,
+    )
+
+    def on_ready(models: list[ModelInfo]) -> None:
+        if json:
+            from tandem.cli.events import ProviderReady
+
+            print_json(ProviderReady(models))
+        else:
+            note(f"Serving {', '.join(info.name for info in models)}. Ctrl-C stops it.")
+
+    async def main(stop: Stop) -> None:
+        await serve(config, stop, on_ready=on_ready)
+
+    run_service(main, stop_on_stdin_eof=stop_on_stdin_eof)

@@ -1,0 +1,100 @@
+"""What a running `tandem up` leaves in its data folder: the session file and the lock.
+
+`session.json` (0600: it holds an API key) tells `chat`, `run` and `status` where to connect. The
+lock file keeps a second `tandem up` off the same folder; the kernel drops the lock when its
+holder dies, however it dies, so a stale one cannot exist.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from tandem.errors import ConfigurationError
+
+_SESSION_FILE = "session.json"
+_LOCK_FILE = "up.lock"
+
+
+class SessionPids(msgspec.Struct, frozen=True):
+    up: int
+    coordinator: int
+    providers: list[int]
+
+
+class Session(msgspec.Struct, frozen=True):
+    base_url: str
+    api_key: str
+    pids: SessionPids
+
+
+def session_path(data_dir: Path) -> Path:
+    return data_dir / _SESSION_FILE
+
+
+def create_data_dir(data_dir: Path) -> None:
+    """Makes the folder, closed to other users: it holds keys."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def write_session(data_dir: Path, session: Session) -> None:
+    """Replaces the file in one step, so that no reader ever sees half of it."""
+    path = session_path(data_dir)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(session) + b"\n")
+    draft.replace(path)
+
+
+def read_session(data_dir: Path) -> Session | None:
+    """The session of the `tandem up` that runs on this folder, or None."""
+    path = session_path(data_dir)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Session)
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is damaged ({error}): remove it") from error
+
+
+def remove_session(data_dir: Path) -> None:
+    session_path(data_dir).unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(data_dir: Path) -> Iterator[None]:
+    """Holds the folder for one `tandem up`; raises ConfigurationError naming the one that has it.
+
+    The file stays behind: removing it would let a third process lock a new file of the same name
+    while a second one still waits on the old.
+    """
+    create_data_dir(data_dir)
+    descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _already_running(data_dir, descriptor) from None
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+        with suppress(OSError):
+            os.truncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _already_running(data_dir: Path, descriptor: int) -> ConfigurationError:
+    pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    holder = f"pid {pid}" if pid.isdigit() else "its pid is not known yet"
+    return ConfigurationError(
+        f"`tandem up` already runs on {data_dir} ({holder}):"
+        " stop it, or give this one a folder of its own with --data-dir"
+    )

@@ -1,0 +1,83 @@
+"""The routes, and what every answer has in common."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tandem_error
+from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
+from tandem.coordinator.api.models import Inventory
+from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.provider_socket import ProviderSocket
+from tandem.coordinator.registry import Registry
+from tandem.errors import TandemError
+
+_MAX_REQUEST_ID_LENGTH = 128
+
+
+def build_app(
+    config: CoordinatorConfig,
+    registry: Registry,
+    dispatcher: Dispatcher,
+    authenticator: Authenticator,
+    provider_socket: ProviderSocket,
+) -> ASGIApp:
+    inventory = Inventory(registry, dispatcher, authenticator)
+    chat = chat_endpoint(config, dispatcher, authenticator)
+    completion = completion_endpoint(config, dispatcher, authenticator)
+    routes: list[BaseRoute] = [
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/completions", completion, methods=["POST"]),
+        Route("/v1/models", inventory.models),
+        Route("/v1/models/{model:path}", inventory.model),
+        Route("/v1/status", inventory.status),
+        Route("/healthz", inventory.healthz),
+        Route("/readyz", inventory.readyz),
+        WebSocketRoute("/v1/providers/connect", provider_socket.serve),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            TandemError: on_tandem_error,
+            HTTPException: on_http_exception,
+            Exception: on_defect,
+        },
+    )
+    app.router.redirect_slashes = False
+    return _with_request_id(app)
+
+
+def _with_request_id(app: ASGIApp) -> ASGIApp:
+    """Every answer carries `x-request-id`: the consumer's own, or one made here."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"x-request-id", request_id)]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await app(scope, receive, send_with_id)
+
+    return wrapped
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and 0 < len(value) <= _MAX_REQUEST_ID_LENGTH:
+            given: bytes = value
+            if all(32 < byte < 127 for byte in given):
+                return given
+    return b"req-" + secrets.token_hex(12).encode()

@@ -1,0 +1,179 @@
+"""`/v1/chat/completions` and `/v1/completions`: raw ASGI, because every token passes here."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from tandem.coordinator.api.body import ConsumerGone, read_body, while_connected
+from tandem.coordinator.api.decode import RequestDecoder
+from tandem.coordinator.api.errors import error_json
+from tandem.coordinator.api.responses import (
+    DONE,
+    ChatFormat,
+    Format,
+    TextFormat,
+    Whole,
+    sse,
+)
+from tandem.coordinator.api.schemas import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+)
+from tandem.coordinator.api.translate import ask_of_chat, ask_of_completion
+from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.dispatch import Ask, Dispatcher
+from tandem.errors import TandemError
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R", bound=GenerationRequest)
+_LAST_WRITE_TIMEOUT_S = 10.0
+_JSON = [(b"content-type", b"application/json")]
+_SSE = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold tokens back
+]
+
+
+class GenerateEndpoint(Generic[R]):
+    """One route: how its requests are read and how its answers are written."""
+
+    def __init__(
+        self,
+        kind: type[R],
+        translate: Callable[[R], Ask],
+        answer: type[ChatFormat | TextFormat],
+        *,
+        config: CoordinatorConfig,
+        dispatcher: Dispatcher,
+        authenticator: Authenticator,
+    ) -> None:
+        self._decoder = RequestDecoder(kind)
+        self._translate = translate
+        self._format = answer
+        self._config = config
+        self._dispatcher = dispatcher
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises TandemError as long as nothing was sent; later errors are events of the stream."""
+        try:
+            await self._answer(scope, receive, send)
+        except ConsumerGone:
+            log.info("consumer_gone", path=scope["path"])
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The body first, so that whoever is refused has been heard out and reads the reason.
+        body = await read_body(
+            receive,
+            max_bytes=self._config.max_body_bytes,
+            timeout_s=self._config.body_timeout_s,
+        )
+        await self._authenticator.authenticate(_header(scope, b"authorization"))
+        request = self._decoder.decode(body)
+        del body
+        ask = self._translate(request)
+        options = request.stream_options
+        answer = self._format(
+            secrets.token_hex(12),
+            request.model,
+            int(time.time()),
+            with_usage=options is not None and bool(options.include_usage),
+        )
+        work = self._stream if request.stream else self._whole
+        await while_connected(receive, partial(work, ask, answer, request, send))
+
+    async def _whole(self, ask: Ask, answer: Format, _: R, send: Send) -> None:
+        choices = {index: Whole() for index in range(len(ask.prompts) * ask.n)}
+        async with self._dispatcher.dispatch(ask) as stream:
+            async for deltas in stream:
+                for delta in deltas:
+                    choices[delta.index].add(delta)
+        assert stream.usage is not None
+        body = answer.whole(choices, stream.usage)
+        await send({"type": "http.response.start", "status": 200, "headers": _with_length(body)})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, ask: Ask, answer: Format, request: R, send: Send) -> None:
+        started = False
+        try:
+            async with self._dispatcher.dispatch(ask) as stream:
+                async for deltas in stream:
+                    events = b"".join(map(answer.event, deltas))
+                    if not started:
+                        # Only now: an error before the first token still has its HTTP status.
+                        await send({"type": "http.response.start", "status": 200, "headers": _SSE})
+                        started = True
+                        events = answer.opening(len(ask.prompts) * ask.n) + events
+                    if events:
+                        await send(_piece(events))
+            assert stream.usage is not None
+            wanted = request.stream_options is not None and request.stream_options.include_usage
+            end = (answer.usage_event(stream.usage) if wanted else b"") + DONE
+        except TandemError as error:
+            if not started:
+                raise
+            log.warning("stream_failed", code=error.code)
+            end = sse(error_json(error))
+        await _send_last(send, end)
+
+
+def chat_endpoint(
+    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator
+) -> GenerateEndpoint[ChatCompletionRequest]:
+    return GenerateEndpoint(
+        ChatCompletionRequest,
+        ask_of_chat,
+        ChatFormat,
+        config=config,
+        dispatcher=dispatcher,
+        authenticator=authenticator,
+    )
+
+
+def completion_endpoint(
+    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator
+) -> GenerateEndpoint[CompletionRequest]:
+    return GenerateEndpoint(
+        CompletionRequest,
+        ask_of_completion,
+        TextFormat,
+        config=config,
+        dispatcher=dispatcher,
+        authenticator=authenticator,
+    )
+
+
+async def _send_last(send: Send, events: bytes) -> None:
+    """The request's deadline does not cover this: a consumer who reads nothing is given up."""
+    try:
+        async with asyncio.timeout(_LAST_WRITE_TIMEOUT_S):
+            await send(_piece(events, more=False))
+    except TimeoutError:
+        raise ConsumerGone from None
+
+
+def _piece(events: bytes, *, more: bool = True) -> dict[str, object]:
+    return {"type": "http.response.body", "body": events, "more_body": more}
+
+
+def _with_length(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [*_JSON, (b"content-length", b"%d" % len(body))]
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None

@@ -1,0 +1,137 @@
+"""`/v1/models`, `/v1/status` and the health routes: what the service can do now."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.provider import Provider
+from tandem.coordinator.registry import Registry
+from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping
+from tandem.protocol import ModelInfo, ModelName
+
+
+class Model(msgspec.Struct, frozen=True):
+    """OpenAI's model object; what follows `owned_by` is ours."""
+
+    id: str
+    created: int
+    architecture: str
+    parameters: int
+    context_length: int
+    dtype: str
+    quantization: str | None
+    provider_count: int
+    object: str = "model"
+    owned_by: str = "tandem"
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    data: list[Model]
+    object: str = "list"
+
+
+class ProviderStatus(msgspec.Struct, frozen=True):
+    """`running` and `waiting` are sequences, by the provider's last heartbeat."""
+
+    id: str
+    name: str
+    ready: bool
+    draining: bool
+    models: list[str]
+    device: str
+    running: int
+    waiting: int
+    in_flight: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    providers: list[ProviderStatus]
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+
+
+class Inventory:
+    """The routes that only read."""
+
+    def __init__(
+        self, registry: Registry, dispatcher: Dispatcher, authenticator: Authenticator
+    ) -> None:
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._authenticator = authenticator
+        self._started_at = int(time.time())
+
+    async def models(self, request: Request) -> Response:
+        await self._authenticate(request)
+        return _json(ModelList([self._model(*found) for found in self._served()]))
+
+    async def model(self, request: Request) -> Response:
+        await self._authenticate(request)
+        wanted = request.path_params["model"]
+        for name, info, count in self._served():
+            if name == wanted:
+                return _json(self._model(name, info, count))
+        raise ModelNotFound(
+            f"the model `{wanted}` does not exist, or nobody serves it now", param="model"
+        )
+
+    async def status(self, request: Request) -> Response:
+        await self._authenticate(request)
+        return _json(Status([_provider(provider) for provider in self._registry.providers]))
+
+    async def healthz(self, _: Request) -> Response:
+        """The process lives and its event loop turns."""
+        return _json(Health("ok"))
+
+    async def readyz(self, _: Request) -> Response:
+        """Requests can be answered: some model has a provider that can take one."""
+        if self._dispatcher.stopping:
+            raise ServiceStopping("the service is stopping")
+        if not self._registry.models():
+            raise NoProviderAvailable("no provider is ready")
+        return _json(Health("ready"))
+
+    async def _authenticate(self, request: Request) -> None:
+        await self._authenticator.authenticate(request.headers.get("authorization"))
+
+    def _served(self) -> list[tuple[ModelName, ModelInfo, int]]:
+        return [(name, *found) for name, found in sorted(self._registry.models().items())]
+
+    def _model(self, name: ModelName, info: ModelInfo, count: int) -> Model:
+        return Model(
+            id=name,
+            created=self._started_at,
+            architecture=info.architecture,
+            parameters=info.parameters,
+            context_length=info.context_length,
+            dtype=info.dtype,
+            quantization=info.quantization,
+            provider_count=count,
+        )
+
+
+def _provider(provider: Provider) -> ProviderStatus:
+    load = provider.load
+    return ProviderStatus(
+        id=provider.id,
+        name=provider.name,
+        ready=load is not None and load.ready and not provider.draining,
+        draining=provider.draining,
+        models=sorted(provider.models),
+        device=provider.hardware.device,
+        running=load.running if load else 0,
+        waiting=load.waiting if load else 0,
+        in_flight=provider.in_flight,
+    )
+
+
+def _json(body: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")

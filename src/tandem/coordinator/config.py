@@ -1,0 +1,37 @@
+"""What an operator decides about one coordinator process, and its limits with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`port` 0 takes a free one. A request's time runs from its admission to its last token."""
+
+    host: str
+    port: int
+    data_dir: Path
+    join_token: str
+    require_keys: bool = True
+    request_timeout_s: float = 120.0
+    #: How long requests may still run after a stop was asked for.
+    drain_timeout_s: float = 10.0
+    max_body_bytes: int = 8 * 1024 * 1024
+    body_timeout_s: float = 30.0
+    #: Requests under way in this process, at all providers together.
+    max_requests: int = 4096
+    #: Requests under way at one provider, those that wait there included.
+    max_requests_per_provider: int = 512
+    max_providers: int = 8192
+    #: Chunks of one request that may be on their way from the provider to the consumer.
+    window: int = 32
+    hello_timeout_s: float = 10.0
+    heartbeat_interval_s: float = 1.0
+    #: A provider that was silent for this long is evicted.
+    stale_after_s: float = 4.0
+    #: How long one message may take to be written to a provider.
+    write_timeout_s: float = 10.0
+    #: Messages that wait to be written to one provider.
+    max_outgoing: int = 8192

@@ -1,0 +1,138 @@
+"""A coordinator process: listen, serve, and stop in order.
+
+The order of a stop: admit nothing new, let what is under way end by the deadline, close the
+connections (providers reconnect elsewhere, or wait), close the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from tandem import protocol
+from tandem.coordinator.api import build_app
+from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.keys import KeyStore
+from tandem.coordinator.provider_socket import ProviderSocket
+from tandem.coordinator.registry import Registry
+from tandem.coordinator.routing import Limits
+from tandem.runtime import Stop
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 2048
+#: After draining nothing should still run; what does is cancelled after this long.
+_CLOSE_TIMEOUT_S = 5
+
+
+async def serve(
+    config: CoordinatorConfig, stop: Stop, *, on_listening: Callable[[int], None] | None = None
+) -> None:
+    """Serves until `stop`. `on_listening` gets the port once connections are accepted.
+
+    Raises OSError when the address cannot be listened on.
+    """
+    with _listening_socket(config.host, config.port) as listener:
+        store = await asyncio.to_thread(KeyStore, config.data_dir)
+        try:
+            await _serve(config, stop, store, listener, on_listening)
+        finally:
+            await asyncio.to_thread(store.close)
+
+
+async def _serve(
+    config: CoordinatorConfig,
+    stop: Stop,
+    store: KeyStore,
+    listener: socket.socket,
+    on_listening: Callable[[int], None] | None,
+) -> None:
+    limits = Limits(config.stale_after_s, config.max_requests_per_provider)
+    registry = Registry(limits, max_providers=config.max_providers)
+    dispatcher = Dispatcher(config, registry)
+    app = build_app(
+        config,
+        registry,
+        dispatcher,
+        Authenticator(store, required=config.require_keys),
+        ProviderSocket(config, registry, dispatcher),
+    )
+    server = _Server(_uvicorn_config(app))
+    port = listener.getsockname()[1]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve([listener]))
+        await server.listening.wait()
+        log.info("listening", host=config.host, port=port)
+        if on_listening is not None:
+            on_listening(port)
+        await stop.wait()
+        await _drain(dispatcher, config.drain_timeout_s)
+        server.should_exit = True
+
+
+async def _drain(dispatcher: Dispatcher, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await dispatcher.drain()
+    except TimeoutError:
+        log.warning("drain_timed_out", timeout_s=timeout_s)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn inside our own service: it leaves signals alone, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=protocol.MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,  # heartbeats tell more
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_CLOSE_TIMEOUT_S,
+    )
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    """Raises OSError with the reason in its `errno`."""
+    family, kind, number, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, number)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

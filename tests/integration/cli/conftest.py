@@ -1,0 +1,138 @@
+"""Fixtures that run the real thing: `tandem up` with the shipped model, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+from typing import IO
+
+import psutil
+import pytest
+
+DEADLINE_S = 90.0
+
+
+class Up:
+    """A running `tandem up --json`: its ready line, its output, its processes."""
+
+    def __init__(self, data_dir: Path, *arguments: str) -> None:
+        self.data_dir = data_dir
+        command = [sys.executable, "-m", "tandem", "up", "--json", "--port=0"]
+        command += ["--kv-tokens=4096", "--threads=1", f"--data-dir={data_dir}", *arguments]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=outside_settings(),
+        )
+        self.stdout_lines: list[str] = []
+        self.stderr_lines: list[str] = []
+        self._out: Queue[str | None] = Queue()
+        self._err: Queue[str | None] = Queue()
+        self._readers = [
+            threading.Thread(target=_read, args=(stream, lines, queue), daemon=True)
+            for stream, lines, queue in (
+                (self.process.stdout, self.stdout_lines, self._out),
+                (self.process.stderr, self.stderr_lines, self._err),
+            )
+        ]
+        for reader in self._readers:
+            reader.start()
+        line = self._out.get(timeout=DEADLINE_S)
+        assert line is not None, "".join(self.stderr_lines)
+        self.ready = json.loads(line)
+
+    @property
+    def base_url(self) -> str:
+        return str(self.ready["base_url"])
+
+    @property
+    def api_key(self) -> str:
+        return str(self.ready["api_key"])
+
+    @property
+    def model(self) -> str:
+        return str(self.ready["models"][0])
+
+    @property
+    def coordinator_pid(self) -> int:
+        return int(self.ready["processes"]["coordinator"])
+
+    @property
+    def provider_pids(self) -> list[int]:
+        return [int(pid) for pid in self.ready["processes"]["providers"]]
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        return [psutil.Process(pid) for pid in (self.coordinator_pid, *self.provider_pids)]
+
+    def until_stderr(self, text: str) -> str:
+        """Waits for a line on stderr."""
+        while text not in (line := self._err.get(timeout=DEADLINE_S) or ""):
+            assert self.process.poll() is None, "".join(self.stderr_lines)
+        return line
+
+    def stop(self, signum: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(signum)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, once everything that it wrote has been read."""
+        code = self.process.wait(DEADLINE_S)
+        for reader in self._readers:
+            reader.join(DEADLINE_S)
+        return code
+
+
+def outside_settings() -> dict[str, str]:
+    """The environment without the settings of whoever runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
+
+
+def tandem(*arguments: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Runs another command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "tandem", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**outside_settings(), "TANDEM_DATA_DIR": str(data_dir)},
+    )
+
+
+@contextmanager
+def running_up(data_dir: Path, *arguments: str) -> Iterator[Up]:
+    up = Up(data_dir, *arguments)
+    try:
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.stop()
+        up.wait()
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One service for the tests that leave it as it was."""
+    with running_up(tmp_path_factory.mktemp("up")) as service:
+        yield service
+
+
+def _read(stream: IO[str], lines: list[str], queue: Queue[str | None]) -> None:
+    with stream:
+        for line in stream:
+            lines.append(line)
+            queue.put(line)
+    queue.put(None)

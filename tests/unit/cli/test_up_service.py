@@ -1,0 +1,148 @@
+"""`tandem up` around fake processes: signals, the session file, and what is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.unit.cli import fake_service
+
+from tandem.cli.child import ChildSpec
+from tandem.cli.failures import ChildFailed, ExitCode
+from tandem.cli.plan import UpOptions
+from tandem.cli.session import read_session
+from tandem.cli.supervisor import Plan
+from tandem.cli.up_service import UpService
+
+_PROVIDER = 'print(\'{"event": "ready", "models": []}\', flush=True); import sys; sys.stdin.read()'
+_STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{_PROVIDER}"
+_STARTING = "import sys; sys.stderr.write('loading\\n'); sys.stderr.flush(); sys.stdin.read()"
+
+
+def _options(data_dir: Path) -> UpOptions:
+    return UpOptions(
+        model="echo",
+        model_name=None,
+        dtype="auto",
+        quantize=None,
+        threads=None,
+        kv_tokens=None,
+        max_sequences=1,
+        providers=1,
+        host="127.0.0.1",
+        port=0,
+        data_dir=data_dir,
+        request_timeout_s=10.0,
+        start_timeout_s=30.0,
+        verbose=False,
+    )
+
+
+def _service(data_dir: Path, *, provider: str = _PROVIDER, as_json: bool = True) -> UpService:
+    def spec(name: str, *command: str) -> ChildSpec:
+        return ChildSpec(name, [sys.executable, *command], {}, data_dir / f"{name}.log")
+
+    plan = Plan(
+        coordinator=spec("coordinator", fake_service.__file__),
+        providers=lambda _port: [spec("provider-1", "-c", provider)],
+        start_timeout_s=30.0,
+        stop_timeout_s=60.0,
+        verbose=False,
+    )
+    return UpService(_options(data_dir), plan, fake_service.KEY, as_json=as_json)
+
+
+def _serve(
+    service: UpService, data_dir: Path, when_ready: Callable[[asyncio.AbstractEventLoop], None]
+) -> ExitCode:
+    """Runs it; `when_ready` is called once the session file is there."""
+
+    async def scenario() -> ExitCode:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        original = service._terminal.ready
+
+        def tell(*args: object, **kwargs: object) -> None:
+            original(*args, **kwargs)  # type: ignore[arg-type]
+            ready.set()
+
+        service._terminal.ready = tell  # type: ignore[method-assign]
+        async with asyncio.timeout(60.0), asyncio.TaskGroup() as group:
+            running = group.create_task(service.run())
+            await ready.wait()
+            assert read_session(data_dir) is not None
+            when_ready(loop)
+            return await running
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_everything_with_exit_code_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], signum: signal.Signals
+) -> None:
+    code = _serve(_service(tmp_path), tmp_path, lambda _loop: os.kill(os.getpid(), signum))
+    assert code == ExitCode.OK
+    assert read_session(tmp_path) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    ready = json.loads(line)
+    assert ready["event"] == "ready"
+    assert ready["models"] == ["echo"]
+    assert ready["base_url"].startswith("http://127.0.0.1:")
+    assert ready["base_url"].endswith("/v1")
+    for pid in (ready["processes"]["coordinator"], *ready["processes"]["providers"]):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_second_signal_kills_what_does_not_stop(tmp_path: Path) -> None:
+    def twice(loop: asyncio.AbstractEventLoop) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        loop.call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
+
+    started = time.monotonic()
+    assert _serve(_service(tmp_path, provider=_STUBBORN), tmp_path, twice) == ExitCode.INTERRUPTED
+    assert time.monotonic() - started < 30.0
+    assert read_session(tmp_path) is None
+
+
+def test_people_get_snippets_to_paste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _serve(
+        _service(tmp_path, as_json=False),
+        tmp_path,
+        lambda _loop: os.kill(os.getpid(), signal.SIGINT),
+    )
+    banner = capsys.readouterr().out
+    for expected in ("curl http://127.0.0.1:", "from openai import OpenAI", "Ctrl-C", "sk-fake"):
+        assert expected in banner
+    assert f"chat --data-dir {tmp_path}" in banner
+
+
+def test_a_failed_start_leaves_no_session(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = _service(tmp_path, provider="import sys; sys.exit('error: no such model')")
+    with pytest.raises(ChildFailed, match="provider-1 ended with exit code 1"):
+        asyncio.run(service.run())
+    captured = capsys.readouterr()
+    assert "[provider-1] error: no such model" in captured.err
+    assert captured.out == ""
+    assert read_session(tmp_path) is None
+
+
+def test_a_stop_before_it_was_ready_is_an_interruption(tmp_path: Path) -> None:
+    service = _service(tmp_path, provider=_STARTING)
+
+    async def scenario() -> ExitCode:
+        async with asyncio.timeout(30.0):
+            asyncio.get_running_loop().call_soon(service._on_signal)
+            return await service.run()
+
+    assert asyncio.run(scenario()) == ExitCode.INTERRUPTED
