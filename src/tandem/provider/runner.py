@@ -65,6 +65,8 @@ class RequestRunner:
             if request.request_id in self._streams:  # not cancelled meanwhile
                 self._submit(request, prompts, deadline)
         except TandemError as error:
+            if error.param == "prompt" and isinstance(request.prompts[0], protocol.ChatPrompt):
+                error.param = "messages"  # as the consumer knows it
             self._fail(request.request_id, error)
 
     def grant(self, message: protocol.Grant) -> None:

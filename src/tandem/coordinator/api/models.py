@@ -37,7 +37,7 @@ class ModelList(msgspec.Struct, frozen=True):
 
 
 class ProviderStatus(msgspec.Struct, frozen=True):
-    """`running` and `waiting` are sequences, by the provider's last heartbeat."""
+    """Sequences and KV blocks are the last heartbeat's; `in_flight` is the coordinator's count."""
 
     id: str
     name: str
@@ -47,6 +47,8 @@ class ProviderStatus(msgspec.Struct, frozen=True):
     device: str
     running: int
     waiting: int
+    free_blocks: int
+    total_blocks: int
     in_flight: int
 
 
@@ -129,6 +131,8 @@ def _provider(provider: Provider) -> ProviderStatus:
         device=provider.hardware.device,
         running=load.running if load else 0,
         waiting=load.waiting if load else 0,
+        free_blocks=load.free_blocks if load else 0,
+        total_blocks=load.total_blocks if load else 0,
         in_flight=provider.in_flight,
     )
 

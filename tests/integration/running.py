@@ -1,4 +1,4 @@
-"""Fixtures that run the real thing: `tandem up` with the shipped model, on loopback."""
+"""Runs the real thing for tests: `tandem up` with the shipped model, on loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from queue import Queue
 from typing import IO
 
 import psutil
-import pytest
 
 DEADLINE_S = 90.0
 
@@ -121,13 +120,6 @@ def running_up(data_dir: Path, *arguments: str) -> Iterator[Up]:
         if up.process.poll() is None:
             up.stop()
         up.wait()
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One service for the tests that leave it as it was."""
-    with running_up(tmp_path_factory.mktemp("up")) as service:
-        yield service
 
 
 def _read(stream: IO[str], lines: list[str], queue: Queue[str | None]) -> None:
