@@ -1,0 +1,59 @@
+"""The shape of the code: small files, small functions, and an error table that is complete."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tandem.errors import TandemError
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src" / "tandem").rglob("*.py"))
+MAX_FILE_LINES = 400
+MAX_P90_FUNCTION_LINES = 30
+
+
+def test_files_stay_small() -> None:
+    files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "training").glob("*.py")]
+    lengths = {path: len(path.read_text().splitlines()) for path in files}
+    assert not {path: length for path, length in lengths.items() if length > MAX_FILE_LINES}
+
+
+def test_nine_functions_of_ten_fit_a_screen() -> None:
+    lengths = sorted(
+        (node.end_lineno or 0) - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert lengths[len(lengths) * 9 // 10] <= MAX_P90_FUNCTION_LINES
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        path
+        for path in SOURCES
+        if path.name != "__main__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
+
+
+def test_every_error_has_its_row_in_the_documentation() -> None:
+    rows = {
+        line.split("|")[1].strip().strip("`"): line.split("|")[2].strip()
+        for line in (ROOT / "docs" / "errors.md").read_text().splitlines()
+        if line.startswith("| `")
+    }
+    kinds = _tree(TandemError)
+    for kind in kinds:
+        status = "-" if kind.code in {"checkpoint_error", "configuration_error"} else kind.status
+        assert rows[kind.code] == str(status), kind
+    assert set(rows) == {kind.code for kind in kinds}
+
+
+def _tree(root: type[TandemError]) -> list[type[TandemError]]:
+    """The errors of `tandem.errors`, without those that a command keeps to itself."""
+    found = [root] if root is not TandemError and root.__module__ == TandemError.__module__ else []
+    for child in root.__subclasses__():
+        found += _tree(child)
+    return found
