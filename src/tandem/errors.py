@@ -14,9 +14,11 @@
     ├── RequestTimedOut             503  the request's deadline passed
     ├── ProviderLost                503  the provider died or went away in mid-request
     ├── ServiceStopping             503  this process is draining
+    ├── LinkLost                    503  the link between a cluster's ranks broke or went silent
     ├── ExecutorFailed              500  the model failed on a step
     ├── InternalError               500  a defect of ours
     ├── ProtocolError               502  a peer broke the protocol
+    ├── PeerRefused                  -   another machine will not form a cluster with this one
     ├── CheckpointError              -   a model directory that cannot be loaded
     └── ConfigurationError           -   an option or a file of the operator's is wrong
 
@@ -121,6 +123,13 @@ class ServiceStopping(TandemError):
     retry_after_s = 2
 
 
+class LinkLost(TandemError):
+    status = 503
+    code = "link_lost"
+    retryable = True
+    retry_after_s = 1
+
+
 class ExecutorFailed(TandemError):
     code = "executor_failed"
     retryable = True
@@ -133,6 +142,10 @@ class InternalError(TandemError):
 class ProtocolError(TandemError):
     status = 502
     code = "protocol_error"
+
+
+class PeerRefused(TandemError):
+    code = "peer_refused"
 
 
 class CheckpointError(TandemError):

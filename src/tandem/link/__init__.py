@@ -1,0 +1,19 @@
+"""Links between paired machines: mutual TLS 1.3, pinned, from the first byte. Frames inside."""
+
+from __future__ import annotations
+
+from tandem.link.channel import Channel
+from tandem.link.control import ControlLink, dial_control, serve_control
+from tandem.link.data import DataListener, dial_data
+from tandem.link.tls import ALPN_PROTOCOLS, LinkCredentials
+
+__all__ = [
+    "ALPN_PROTOCOLS",
+    "Channel",
+    "ControlLink",
+    "DataListener",
+    "LinkCredentials",
+    "dial_control",
+    "dial_data",
+    "serve_control",
+]

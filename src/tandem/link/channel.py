@@ -1,0 +1,116 @@
+"""A data channel: blocking TLS on the executor's own thread, a deadline on every read and write.
+
+Blocking sockets because a step is a strict alternation of sending and waiting: an event loop
+between them would cost more than the encryption.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from tandem.errors import LinkLost, ProtocolError
+from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
+from tandem.protocol.between_nodes import ToRank
+from tandem.security import NodeId
+
+_decoder: HeaderDecoder[ToRank] = HeaderDecoder(ToRank)  # type: ignore[arg-type]
+#: Two peers that send to each other at once do it in pieces that the kernel's buffers hold.
+_PIECE_BYTES = 64 * 1024
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Channel:
+    """One connection to one rank, used by one thread; `abort` may come from any."""
+
+    def __init__(self, connection: ssl.SSLSocket, peer: NodeId, timeout_s: float) -> None:
+        """`timeout_s` bounds each read and write that makes no progress."""
+        self.peer = peer
+        self._connection = connection
+        self._timeout_s = timeout_s
+        connection.settimeout(timeout_s)
+
+    def send(self, header: ToRank, payload: Buffer = b"") -> None:
+        """Raises LinkLost."""
+        frame = encode_frame(header, len(payload))
+        try:
+            if len(payload) <= _PIECE_BYTES:
+                self._connection.sendall(frame + payload if payload else frame)
+                return
+            self._connection.sendall(frame)
+            self._connection.sendall(payload)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def receive(self, *, patient: bool = False) -> tuple[ToRank, bytearray]:
+        """The next frame. `patient`: its first byte may take for ever, until `abort`.
+
+        Raises LinkLost, or ProtocolError for what is no frame.
+        """
+        if patient:
+            self._connection.settimeout(None)
+        try:
+            prefix = self._read(PREFIX_BYTES)
+        finally:
+            if patient:
+                self._connection.settimeout(self._timeout_s)
+        header_bytes, payload_bytes = decode_prefix(prefix)
+        header = _decoder.decode(self._read(header_bytes))
+        return header, self._read(payload_bytes)
+
+    def swap(self, header: ToRank, payload: memoryview) -> tuple[ToRank, bytearray]:
+        """Sends a frame and receives the peer's, which must have as many bytes; no deadlock.
+
+        Raises LinkLost or ProtocolError.
+        """
+        if len(payload) <= _PIECE_BYTES:
+            self.send(header, payload)
+            return self.receive()
+        try:
+            self._connection.sendall(encode_frame(header, len(payload)))
+            header_bytes, payload_bytes = decode_prefix(self._read(PREFIX_BYTES))
+            theirs = _decoder.decode(self._read(header_bytes))
+            if payload_bytes != len(payload):
+                raise ProtocolError(f"{payload_bytes} bytes came, {len(payload)} were due")
+            received = bytearray(payload_bytes)
+            view = memoryview(received)
+            for start in range(0, payload_bytes, _PIECE_BYTES):
+                self._connection.sendall(payload[start : start + _PIECE_BYTES])
+                self._fill(view[start : start + _PIECE_BYTES])
+        except OSError as error:
+            raise self._lost(error) from error
+        return theirs, received
+
+    def abort(self) -> None:
+        """Ends the connection at once; whoever is reading or writing on it gets LinkLost."""
+        try:
+            # The plain socket's: SSLSocket's own would take its TLS object away from the reader.
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+        except OSError:
+            return  # it was gone already
+
+    def close(self) -> None:
+        """Releases the socket. Only when no other thread uses the channel any more."""
+        self.abort()
+        self._connection.close()
+
+    def _read(self, count: int) -> bytearray:
+        received = bytearray(count)
+        self._fill(memoryview(received))
+        return received
+
+    def _fill(self, view: memoryview) -> None:
+        try:
+            while view:
+                count = self._connection.recv_into(view)
+                if count == 0:
+                    raise LinkLost(f"rank at node {self.peer[:16]} closed the link")
+                view = view[count:]
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: OSError) -> LinkLost:
+        if isinstance(error, TimeoutError):
+            return LinkLost(f"node {self.peer[:16]} was silent for {self._timeout_s:g} s")
+        return LinkLost(f"the link to node {self.peer[:16]} broke: {error}")

@@ -1,0 +1,97 @@
+"""Mutual TLS 1.3 between paired nodes: contexts, and what is checked after the handshake.
+
+A node's certificate is self-signed; the trust store holds exactly the certificates of the nodes
+that it is paired with, so OpenSSL itself refuses everybody else, and whoever has expired. ALPN
+carries the link protocol's version.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+
+from tandem.errors import ConfigurationError, PeerRefused
+from tandem.security import Identity, NodeId, PairedNode, node_id_of
+
+#: The versions of the link protocol that this software speaks, best first.
+ALPN_PROTOCOLS = ("tandem/1",)
+
+HANDSHAKE_TIMEOUT_S = 10.0
+_KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT = 5, 2, 3
+_USER_TIMEOUT_MS = 15_000
+_BUFFER_BYTES = 1 << 20
+
+
+class NoCommonVersion(PeerRefused):
+    """The handshake agreed on no version of the link protocol."""
+
+
+class LinkCredentials:
+    """One node's side of its links: its identity, and the nodes that it is paired with."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        paired: Sequence[PairedNode],
+        alpn: Sequence[str] = ALPN_PROTOCOLS,
+    ) -> None:
+        """Raises ConfigurationError when no node is paired, or a certificate cannot be read."""
+        self.identity = identity
+        self._paired = {node.node_id: node for node in paired if node.node_id != identity.node_id}
+        if not self._paired:
+            raise ConfigurationError(
+                "no machine is paired with this one: run `tandem pair` on both"
+            )
+        self._alpn = tuple(alpn)
+        self.server_context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        self.client_context = self._context(ssl.PROTOCOL_TLS_CLIENT)
+
+    @property
+    def versions(self) -> str:
+        return ", ".join(self._alpn)
+
+    def name_of(self, node_id: NodeId) -> str:
+        return self._paired[node_id].name
+
+    def check_peer(self, connection: ssl.SSLObject | ssl.SSLSocket) -> NodeId:
+        """Who is at the other end. Raises PeerRefused."""
+        certificate = connection.getpeercert(binary_form=True)
+        if certificate is None:
+            raise PeerRefused("the peer presented no certificate")
+        node_id = node_id_of(certificate)
+        if node_id not in self._paired:
+            raise PeerRefused(f"node {node_id[:16]} is not paired with this one")
+        if connection.selected_alpn_protocol() not in self._alpn:
+            raise NoCommonVersion(f"node {node_id[:16]} speaks none of {', '.join(self._alpn)}")
+        return node_id
+
+    def _context(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False  # nodes have identities, not names
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.set_alpn_protocols(list(self._alpn))
+        if protocol == ssl.PROTOCOL_TLS_SERVER:
+            context.num_tickets = 0  # every connection proves its identity anew
+        context.load_cert_chain(self.identity.certificate_path, self.identity.key_path)
+        certificates = "\n".join(node.certificate for node in self._paired.values())
+        context.load_verify_locations(cadata=certificates)
+        return context
+
+
+def tune(connection: socket.socket) -> None:
+    """Small messages at once; a peer that is gone is noticed by the kernel too."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+    for option, value in (
+        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", _KEEPALIVE_COUNT),
+        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),  # Linux only
+    ):
+        number = getattr(socket, option, None)
+        if number is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, number, value)

@@ -1,0 +1,160 @@
+"""Messages between the machines of a cluster. Unknown fields are refused: both run one version.
+
+Control (one connection a pair of nodes, after the TLS handshake):
+
+    1. both        → PeerHello    who I am, what I have, what I want
+       either      → PeerRefusal  the reason, said on both sides; the connection is closed
+    2. both        → Known        listening addresses of the other nodes that I am connected to
+    3. rank 0      → Proposal     once all nodes are there: the plan
+       each other  → Agreement    or PeerRefusal
+    4. each other  → Loaded       its data channels stand and its shard is in memory
+       rank 0      → Begin        everybody has loaded: steps may come
+    5. both        → Ping, Pong   every second, from the hello on
+       either      → Leaving      the session ends, and why
+
+Data (one connection a pair of ranks, for one session): `DataHello`, then `PlanHeader`,
+`TensorHeader`, `ResultHeader`, each followed by raw bytes. `FailureHeader` ends a step.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Parallelism(StrEnum):
+    """What an operator asks for; `auto` leaves TP or PP to the measurements."""
+
+    AUTO = "auto"
+    TENSOR = "tp"
+    PIPELINE = "pp"
+    SINGLE = "single"
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    pass
+
+
+class ModelFacts(Message, frozen=True):
+    """What the plan depends on. `digest` is of config and weights' headers, not of all bytes."""
+
+    name: str
+    digest: str
+    layers: int
+    kv_heads: int
+    columns: int
+    vocabulary: int
+    hidden: int
+    layer_bytes: int
+    edge_bytes: int
+    kv_bytes_per_token: int
+    dtype: str
+
+
+class PeerHello(Message, frozen=True):
+    """`ranks`, `rank` and `layers` are the operator's; speed is bytes of weights read a second."""
+
+    version: int
+    name: str
+    incarnation: str
+    model: ModelFacts
+    parallelism: Parallelism
+    ranks: int
+    rank: int | None
+    layers: list[int] | None
+    memory_bytes: int
+    bytes_per_s: float
+    control_port: int | None
+    data_port: int
+
+
+class PeerRefusal(Message, frozen=True):
+    reason: str
+
+
+class Known(Message, frozen=True):
+    addresses: list[tuple[str, int]]
+
+
+class Part(Message, frozen=True):
+    """One rank of a plan: which node, and which layers of the model it runs."""
+
+    node_id: str
+    first_layer: int
+    end_layer: int
+
+
+class Proposal(Message, frozen=True):
+    """`parts` are in the order of ranks; in a tensor-parallel plan all have every layer."""
+
+    session_id: str
+    strategy: Parallelism
+    parts: list[Part]
+    kv_tokens: int
+    block_size: int
+    why: str
+
+
+class Agreement(Message, frozen=True):
+    session_id: str
+
+
+class Loaded(Message, frozen=True):
+    session_id: str
+
+
+class Begin(Message, frozen=True):
+    session_id: str
+
+
+class Ping(Message, frozen=True):
+    """`sent_at` is the sender's clock and comes back as it is."""
+
+    sent_at: float
+
+
+class Pong(Message, frozen=True):
+    sent_at: float
+    model_loaded: bool
+    in_flight: int
+    memory_free_bytes: int
+
+
+class Leaving(Message, frozen=True):
+    reason: str
+
+
+ToNode = (
+    PeerHello | PeerRefusal | Known | Proposal | Agreement | Loaded | Begin | Ping | Pong | Leaving
+)
+
+
+class DataHello(Message, frozen=True):
+    session_id: str
+    rank: int
+
+
+class PlanHeader(Message, frozen=True):
+    step: int
+
+
+class TensorHeader(Message, frozen=True):
+    """`number` counts the tensors of a session on this connection, in each direction."""
+
+    step: int
+    number: int
+    dtype: str
+    shape: list[int]
+
+
+class ResultHeader(Message, frozen=True):
+    step: int
+
+
+class FailureHeader(Message, frozen=True):
+    code: str
+    message: str
+
+
+ToRank = DataHello | PlanHeader | TensorHeader | ResultHeader | FailureHeader

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.errors import ProtocolError
+from tandem.link.frames import (
+    MAX_HEADER_BYTES,
+    MAX_PAYLOAD_BYTES,
+    PREFIX_BYTES,
+    HeaderDecoder,
+    decode_prefix,
+    encode_frame,
+)
+from tandem.protocol.between_nodes import PlanHeader, TensorHeader, ToRank
+
+decoder: HeaderDecoder[ToRank] = HeaderDecoder(ToRank)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**31), st.integers(0, MAX_PAYLOAD_BYTES))
+def test_a_frame_comes_back_as_it_went(step: int, payload: int) -> None:
+    frame = encode_frame(PlanHeader(step), payload)
+    header, announced = decode_prefix(frame[:PREFIX_BYTES])
+    assert announced == payload
+    assert len(frame) == PREFIX_BYTES + header
+    assert decoder.decode(frame[PREFIX_BYTES:]) == PlanHeader(step)
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [(0, 0), (MAX_HEADER_BYTES + 1, 0), (1, MAX_PAYLOAD_BYTES + 1), (2**32 - 1, 2**32 - 1)],
+)
+def test_lengths_over_the_bounds_are_refused_unread(header: int, payload: int) -> None:
+    prefix = header.to_bytes(4, "big") + payload.to_bytes(4, "big")
+    with pytest.raises(ProtocolError, match="over the bounds"):
+        decode_prefix(prefix)
+
+
+@given(st.binary(max_size=200))
+def test_any_other_header_is_a_protocol_error(data: bytes) -> None:
+    try:
+        decoder.decode(data)
+    except ProtocolError:
+        return
+
+
+def test_a_field_that_is_not_known_is_refused() -> None:
+    message = msgspec.msgpack.encode({"type": "PlanHeader", "step": 1, "more": 2})
+    with pytest.raises(ProtocolError, match="more"):
+        decoder.decode(message)
+
+
+def test_golden_bytes_of_a_tensor_header() -> None:
+    frame = encode_frame(TensorHeader(7, 3, "bfloat16", [2, 16]), 64)
+    assert frame == (
+        b"\x00\x00\x00\x39\x00\x00\x00\x40"
+        b"\x85\xa4type\xacTensorHeader\xa4step\x07\xa6number\x03"
+        b"\xa5dtype\xa8bfloat16\xa5shape\x92\x02\x10"
+    )

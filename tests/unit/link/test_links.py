@@ -1,0 +1,296 @@
+"""Who gets a link, and what an attacker on the wire can do to one: nothing but break it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from tests.unit.link.builders import (
+    SESSION,
+    TIMEOUT_S,
+    Tap,
+    all_paired,
+    channels,
+    identities,
+    paired,
+)
+
+from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
+from tandem.link import Channel, ControlLink, DataListener, LinkCredentials, dial_control, dial_data
+from tandem.link.control import serve_control
+from tandem.protocol.between_nodes import DataHello, Ping, PlanHeader, TensorHeader
+from tandem.security import Identity, NodeId, issue_certificate
+
+
+def _attempt(
+    server: LinkCredentials,
+    client: LinkCredentials,
+    *,
+    aimed_at: NodeId | None = None,
+    session: str = SESSION,
+    through: Callable[[Tap], None] | None = None,
+) -> tuple[Channel | None, TandemError | None]:
+    """One dial: the channel that the server admitted, and the dialler's error, if there was one."""
+    listener = DataListener(server, "127.0.0.1")
+    admitted: dict[int, Channel] = {}
+
+    def accept() -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        expected = {1: client.identity.node_id}
+        with suppress(LinkLost):  # the port was closed before anybody acceptable came
+            found = listener.accept(SESSION, expected, deadline=deadline, timeout_s=TIMEOUT_S)
+            admitted.update(found)
+            found[1].send(PlanHeader(1))
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    tap = Tap(("127.0.0.1", listener.port))
+    if through is not None:
+        through(tap)
+    error = None
+    try:
+        channel = dial_data(
+            client,
+            ("127.0.0.1", tap.port),
+            aimed_at or server.identity.node_id,
+            DataHello(session, 1),
+            timeout_s=TIMEOUT_S,
+        )
+        with closing(channel):
+            channel.receive()
+    except TandemError as caught:
+        error = caught
+        listener.close()
+    thread.join(TIMEOUT_S)
+    listener.close()
+    tap.close()
+    assert not thread.is_alive()
+    for found in admitted.values():
+        found.close()
+    return admitted.get(1), error
+
+
+VERSIONS = (bytearray(b"\x03\x01"), bytearray(b"\x03\x03"))
+
+
+def test_paired_nodes_get_a_link(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+    admitted, error = _attempt(zero, one)
+    assert admitted is not None
+    assert error is None
+
+
+def test_an_unpaired_node_is_refused(tmp_path: Path) -> None:
+    zero, one, stranger = identities(tmp_path, 3)
+    server = LinkCredentials(zero, [paired(one)])
+    admitted, error = _attempt(server, LinkCredentials(stranger, [paired(zero)]))
+    assert admitted is None
+    assert isinstance(error, LinkLost)
+
+
+def test_an_unpaired_server_is_refused_by_the_dialler(tmp_path: Path) -> None:
+    zero, one, other = identities(tmp_path, 3)
+    client = LinkCredentials(one, [paired(other)])
+    admitted, error = _attempt(LinkCredentials(zero, [paired(one)]), client)
+    assert admitted is None
+    assert isinstance(error, LinkLost)
+
+
+def test_a_paired_node_in_anothers_place_is_refused(tmp_path: Path) -> None:
+    _, one, two = all_paired(tmp_path, 3)
+    admitted, error = _attempt(two, one, aimed_at=NodeId("f" * 64))
+    assert admitted is None
+    assert isinstance(error, PeerRefused)
+    assert "in place of" in error.message
+
+
+def test_a_connection_of_another_session_is_refused(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+    admitted, error = _attempt(zero, one, session="an older one")
+    assert admitted is None
+    assert isinstance(error, LinkLost)
+
+
+@pytest.mark.parametrize("days_ago", [30, -30], ids=["expired", "not yet valid"])
+def test_a_certificate_outside_its_time_is_refused(tmp_path: Path, days_ago: int) -> None:
+    zero, one = identities(tmp_path, 2)
+    node = _issued(one, datetime.now(UTC) - timedelta(days=days_ago))
+    admitted, error = _attempt(
+        LinkCredentials(zero, [paired(node)]), LinkCredentials(node, [paired(zero)])
+    )
+    assert admitted is None
+    assert isinstance(error, LinkLost)
+
+
+def _issued(node: Identity, now: datetime) -> Identity:
+    key = load_pem_private_key(node.key_path.read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    certificate = issue_certificate(key, now=now, validity=timedelta(days=1))
+    node.certificate_path.write_text(certificate)
+    return Identity(node.node_id, certificate, node.key_path, node.certificate_path)
+
+
+def test_tls_1_2_is_refused(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+    one.client_context.minimum_version = ssl.TLSVersion.TLSv1_2
+    one.client_context.maximum_version = ssl.TLSVersion.TLSv1_2
+    admitted, error = _attempt(zero, one)
+    assert admitted is None
+    assert error is not None
+    assert "version" in error.message.lower() or "protocol" in error.message.lower()
+
+
+def test_nothing_but_tls_records_is_on_the_wire(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+    taps: list[Tap] = []
+    _, error = _attempt(zero, one, through=taps.append)
+    assert error is None
+    for seen in taps[0].seen.values():
+        assert seen
+        assert SESSION.encode() not in seen
+        position = 0
+        while position < len(seen):  # every record: type 20 to 23, version 3.1 or 3.3, length
+            assert seen[position] in (20, 22, 23)
+            assert seen[position + 1 : position + 3] in VERSIONS
+            position += 5 + int.from_bytes(seen[position + 3 : position + 5], "big")
+        assert position == len(seen)
+
+
+def _length_of_a_dial(zero: LinkCredentials, one: LinkCredentials) -> int:
+    taps: list[Tap] = []
+    _attempt(zero, one, through=taps.append)
+    return len(taps[0].seen["to_target"])
+
+
+def test_a_bit_flipped_anywhere_breaks_the_link(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+    length = _length_of_a_dial(zero, one)
+    # The last part is the first frame; before it comes the handshake.
+    for offset in [*range(60, length - 10, length // 12), length - 30, length - 2]:
+
+        def flip(tap: Tap, offset: int = offset) -> None:
+            tap.flip_at = offset
+
+        admitted, error = _attempt(zero, one, through=flip)
+        assert admitted is None, offset
+        assert isinstance(error, LinkLost), offset
+
+
+def test_a_frame_cut_short_breaks_the_link(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+    length = _length_of_a_dial(zero, one)
+
+    def cut(tap: Tap) -> None:
+        tap.cut_at = length - 5
+
+    admitted, error = _attempt(zero, one, through=cut)
+    assert admitted is None
+    assert isinstance(error, LinkLost)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 9_000_001])
+def test_both_sides_can_send_at_once(tmp_path: Path, size: int) -> None:
+    with channels(tmp_path) as (zero, one):
+        received: list[bytes] = []
+
+        def other_side() -> None:
+            received.append(bytes(one.swap(_header(1, size), memoryview(b"1" * size))[1]))
+
+        thread = threading.Thread(target=other_side)
+        thread.start()
+        header, payload = zero.swap(_header(0, size), memoryview(b"0" * size))
+        thread.join(TIMEOUT_S)
+    assert header == _header(1, size)
+    assert payload == b"1" * size
+    assert received == [b"0" * size]
+
+
+def _header(number: int, size: int) -> TensorHeader:
+    return TensorHeader(0, number, "uint8", [size])
+
+
+def test_a_silent_peer_is_an_error_at_the_deadline(tmp_path: Path) -> None:
+    with channels(tmp_path, timeout_s=0.2) as (zero, _), pytest.raises(LinkLost, match="silent"):
+        zero.receive()
+
+
+def test_aborting_wakes_whoever_waits(tmp_path: Path) -> None:
+    with channels(tmp_path) as (zero, _):
+        waiting, errors = threading.Event(), list[TandemError]()
+
+        def wait() -> None:
+            waiting.set()
+            try:
+                zero.receive(patient=True)
+            except LinkLost as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        waiting.wait(TIMEOUT_S)
+        zero.abort()
+        thread.join(TIMEOUT_S)
+        assert len(errors) == 1
+
+
+def test_a_frame_that_is_no_message_is_a_protocol_error(tmp_path: Path) -> None:
+    with channels(tmp_path) as (zero, one):
+        one._connection.sendall(b"\x00\x00\x00\x02\x00\x00\x00\x00\xc1\xc1")
+        with pytest.raises(ProtocolError):
+            zero.receive()
+
+
+def _control(server: LinkCredentials, client: LinkCredentials) -> tuple[list[object], object]:
+    """What the server's side received, and what dialling gave."""
+    received: list[object] = []
+
+    async def scenario() -> object:
+        done = asyncio.Event()
+
+        async def on_link(link: ControlLink) -> None:
+            received.append(await link.receive(TIMEOUT_S))
+            link.close()
+            done.set()
+
+        listener = await serve_control(server, "127.0.0.1", 0, on_link)
+        port = listener.sockets[0].getsockname()[1]
+        try:
+            link = await dial_control(client, "127.0.0.1", port)
+            await link.send(Ping(1.5))
+            async with asyncio.timeout(TIMEOUT_S):
+                await done.wait()
+            link.close()
+        except TandemError as error:
+            return error
+        finally:
+            listener.close()
+        return link.peer
+
+    return received, asyncio.run(scenario())
+
+
+def test_a_control_link_carries_messages(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+    received, peer = _control(zero, one)
+    assert received == [Ping(1.5)]
+    assert peer == zero.identity.node_id
+
+
+def test_without_a_common_version_both_versions_are_named(tmp_path: Path) -> None:
+    zero, one = identities(tmp_path, 2)
+    old = LinkCredentials(zero, [paired(one)], alpn=["tandem/1"])
+    new = LinkCredentials(one, [paired(zero)], alpn=["tandem/2", "tandem/3"])
+    received, error = _control(old, new)
+    assert received == []
+    assert isinstance(error, PeerRefused)
+    assert "tandem/1" in error.message
+    assert "tandem/2, tandem/3" in error.message
