@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tandem.engine.communicator import Communicator, Solo
 from tandem.engine.engine import Engine, EngineLimits, EngineLoad
+from tandem.engine.executor import Executor, LocalExecutor, Stage
 from tandem.engine.generation import (
     Aborted,
     ChoiceDelta,
@@ -14,31 +16,66 @@ from tandem.engine.generation import (
     Progress,
 )
 from tandem.engine.hub import DEMO_MODEL, model_name, resolve_model
-from tandem.engine.load import EngineOptions, LoadedModel, load_engine
+from tandem.engine.load import (
+    EngineOptions,
+    LoadedModel,
+    ModelSetup,
+    default_kv_tokens,
+    kv_bytes_per_token,
+    load_engine,
+    load_stage,
+    prepare,
+    start_engine,
+)
+from tandem.engine.model.config import ModelConfig
+from tandem.engine.model.layout import layer_prefix, tensor_shapes
+from tandem.engine.model.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.scheduler import SchedulerLimits
 from tandem.engine.sequence import SamplingParams
+from tandem.engine.step import StepPlan, StepResult
 from tandem.engine.tokenizer import Message, Tokenizer
 
 __all__ = [
     "DEMO_MODEL",
     "Aborted",
     "ChoiceDelta",
+    "Communicator",
     "Completed",
     "Engine",
     "EngineEvent",
     "EngineLimits",
     "EngineLoad",
     "EngineOptions",
+    "Executor",
     "Finish",
     "GenerationRequest",
     "LoadedModel",
+    "LocalExecutor",
     "LogprobEntry",
     "Message",
+    "ModelConfig",
+    "ModelSetup",
     "Progress",
     "SamplingParams",
     "SchedulerLimits",
+    "Shard",
+    "Solo",
+    "Span",
+    "Stage",
+    "StepPlan",
+    "StepResult",
     "Tokenizer",
+    "default_kv_tokens",
+    "kv_bytes_per_token",
+    "layer_prefix",
     "load_engine",
+    "load_stage",
     "model_name",
+    "pipeline_stage",
+    "prepare",
     "resolve_model",
+    "start_engine",
+    "tensor_parallel",
+    "tensor_shapes",
+    "whole",
 ]

@@ -54,7 +54,7 @@ class BlockManager:
             self._reference(block)
             sequence.blocks.append(block)
             sequence.block_keys.append(key)
-        sequence.computed = len(sequence.blocks) * self.block_size
+        sequence.computed = sequence.planned = len(sequence.blocks) * self.block_size
 
     def can_hold(self, sequence: Sequence, tokens: int, *, spare: int = 0) -> bool:
         """Whether the sequence can grow to `tokens` and leave `spare` blocks free."""
@@ -93,7 +93,7 @@ class BlockManager:
                 self._free[block] = None
         sequence.blocks.clear()
         sequence.block_keys.clear()
-        sequence.computed = 0
+        sequence.computed = sequence.planned = 0
 
     def take_dirty(self) -> list[int]:
         """Free blocks that must be zeroed before the next step; asked once."""

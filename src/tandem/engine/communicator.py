@@ -20,8 +20,11 @@ class Communicator(Protocol):
         """The sum over ranks, same shape and dtype on each; may reuse the argument's memory."""
         ...
 
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The ranks' tensors joined along the last dimension, in rank order; parts may differ."""
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """On rank 0 the ranks' tensors joined along the last dimension, in rank order; else None.
+
+        Only the last dimension may differ between ranks.
+        """
         ...
 
 
@@ -34,5 +37,5 @@ class Solo:
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor | None:
         return tensor

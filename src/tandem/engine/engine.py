@@ -29,6 +29,7 @@ from tandem.engine.generation import (
 )
 from tandem.engine.scheduler import BatchScheduler, Sampled, SchedulerLimits
 from tandem.engine.sequence import SamplingParams, Sequence
+from tandem.engine.step import StepPlan
 from tandem.engine.tokenizer import Tokenizer
 from tandem.errors import (
     ContextLengthExceeded,
@@ -81,7 +82,8 @@ class Engine:
         self.tokenizer = tokenizer
         self._executor = executor
         self._total_blocks = blocks.total
-        self._scheduler = BatchScheduler(blocks, scheduling)
+        self._scheduler = BatchScheduler(blocks, scheduling, depth=executor.depth)
+        self._under_way: deque[StepPlan] = deque()
         self._max_waiting = scheduling.max_waiting
         self._on_events = on_events
         self._clock = clock
@@ -131,24 +133,33 @@ class Engine:
     def _run(self) -> None:
         while self._await_work():
             self._expire()
-            plan = self._scheduler.schedule()
-            if plan is None:
-                continue
             try:
-                result = self._executor.execute(plan)
+                self._submit_plans()
+                if not self._under_way:
+                    continue
+                result = self._executor.collect()
             # The one boundary to arbitrary model code: whatever it raises must not end the thread.
             except Exception as error:  # noqa: BLE001
                 self._fail_all(error)
                 continue
-            self._deliver(self._scheduler.commit(plan, result))
+            self._deliver(self._scheduler.commit(self._under_way.popleft(), result))
         for request_id in tuple(self._generations):
             self._abort(request_id, ServiceStopping("the engine stopped; retry elsewhere"))
         self._executor.close()
 
+    def _submit_plans(self) -> None:
+        """As many steps as keep every stage of the executor busy."""
+        while len(self._under_way) < self._executor.depth:
+            plan = self._scheduler.schedule()
+            if plan is None:
+                return
+            self._under_way.append(plan)
+            self._executor.submit(plan)
+
     def _await_work(self) -> bool:
         """Runs the queued commands; waits while there is nothing to do. False: time to end."""
         with self._wake:
-            while not (self._inbox or self._closing or self._generations):
+            while not (self._inbox or self._closing or self._generations or self._under_way):
                 self._wake.wait()
             commands = tuple(self._inbox)
             self._inbox.clear()
@@ -218,6 +229,7 @@ class Engine:
         known = error if isinstance(error, TandemError) else None
         for request_id in tuple(self._generations):
             self._abort(request_id, known or ExecutorFailed("the model failed on a step; retry"))
+        self._under_way.clear()
         self._scheduler.void_cache()
 
     def _abort(self, request_id: str, error: TandemError) -> None:

@@ -1,26 +1,36 @@
 """Executors run step plans. The scheduler above knows no other way to a model.
 
 `LocalExecutor` runs the whole model in this process. An executor over several ranks implements
-the same two methods.
+the same methods, and each of its ranks runs a `Stage`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from tandem.engine.model.attention import BatchBuilder, KVCache
+from tandem.engine.model.attention import BatchBuilder, KVCache, StepBatch
 from tandem.engine.model.transformer import Transformer
 from tandem.engine.sampler import sample
-from tandem.engine.step import StepPlan, StepResult
+from tandem.engine.step import SequenceStep, StepPlan, StepResult
 
 
 class Executor(Protocol):
-    """Called from one thread, a plan at a time."""
+    """Called from one thread. Plans are run, and results come, in the order of submission."""
 
-    def execute(self, plan: StepPlan) -> StepResult:
-        """Runs one step. Raises a TandemError when the step is lost; its cache is then void."""
+    @property
+    def depth(self) -> int:
+        """How many plans are worth having under way at once."""
+        ...
+
+    def submit(self, plan: StepPlan) -> None:
+        """Begins a step. Raises a TandemError when it is lost; the cache is then void."""
+        ...
+
+    def collect(self) -> StepResult:
+        """Waits for the oldest submitted step. Raises as `submit` does."""
         ...
 
     def close(self) -> None:
@@ -28,25 +38,73 @@ class Executor(Protocol):
         ...
 
 
-class LocalExecutor:
+@dataclass(frozen=True)
+class Pass:
+    """A plan on its way through one stage."""
+
+    step: int
+    ordered: list[SequenceStep]
+    batch: StepBatch
+
+    @property
+    def samples(self) -> bool:
+        return any(item.sample is not None for item in self.ordered)
+
+
+class Stage:
+    """One rank's shard of a model, with the cache of its layers and heads."""
+
     def __init__(self, model: Transformer, cache: KVCache, builder: BatchBuilder) -> None:
         self._model = model
         self._cache = cache
         self._builder = builder
 
-    @torch.inference_mode()
-    def execute(self, plan: StepPlan) -> StepResult:
+    def begin(self, plan: StepPlan) -> Pass:
         self._cache.clear(plan.clear)
         ordered = self._builder.order(plan.sequences)
-        batch = self._builder.build(ordered)
-        states = self._model.embed(batch.tokens)
-        states = self._model.forward(states, batch, self._cache)
-        wanted = [(item.sequence_id, item.sample) for item in ordered if item.sample is not None]
-        if not wanted:
-            return StepResult(plan.step, [])
-        logits = self._model.logits(states[batch.sampled_rows])
+        return Pass(plan.step, ordered, self._builder.build(ordered))
+
+    def forward(self, current: Pass, states: torch.Tensor | None = None) -> torch.Tensor:
+        """(rows, hidden) after this stage's layers; the first stage embeds the tokens itself."""
+        if states is None:
+            states = self._model.embed(current.batch.tokens)
+        return self._model.forward(states, current.batch, self._cache)
+
+    def logits(self, current: Pass, states: torch.Tensor) -> torch.Tensor | None:
+        """float32 (samples, vocabulary); None where nothing is sampled, or not on this rank."""
+        if not current.samples:
+            return None
+        return self._model.logits(states[current.batch.sampled_rows])
+
+    def result(self, current: Pass, logits: torch.Tensor | None) -> StepResult:
+        if logits is None:
+            return StepResult(current.step, [])
+        wanted = [
+            (item.sequence_id, item.sample) for item in current.ordered if item.sample is not None
+        ]
         ids, specs = zip(*wanted, strict=True)
-        return StepResult(plan.step, sample(logits, ids, specs))
+        return StepResult(current.step, sample(logits, ids, specs))
+
+
+class LocalExecutor:
+    """The whole model, in this process, one step at a time."""
+
+    depth = 1
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._result: StepResult | None = None
+
+    @torch.inference_mode()
+    def submit(self, plan: StepPlan) -> None:
+        current = self._stage.begin(plan)
+        states = self._stage.forward(current)
+        self._result = self._stage.result(current, self._stage.logits(current, states))
+
+    def collect(self) -> StepResult:
+        assert self._result is not None, "a step is submitted before it is collected"
+        result, self._result = self._result, None
+        return result
 
     def close(self) -> None:
-        del self._model, self._cache
+        del self._stage

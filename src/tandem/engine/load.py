@@ -10,14 +10,14 @@ import psutil
 import torch
 
 from tandem.engine.block_manager import BlockManager
-from tandem.engine.communicator import Solo
+from tandem.engine.communicator import Communicator, Solo
 from tandem.engine.engine import Engine, EngineLimits
-from tandem.engine.executor import LocalExecutor
+from tandem.engine.executor import Executor, LocalExecutor, Stage
 from tandem.engine.generation import EngineEvent
 from tandem.engine.model.attention import BatchBuilder, KVCache
 from tandem.engine.model.config import ModelConfig, read_config
 from tandem.engine.model.layout import parameter_count, tensor_shapes
-from tandem.engine.model.sharding import whole
+from tandem.engine.model.sharding import Shard, whole
 from tandem.engine.model.transformer import LoadContext, Transformer
 from tandem.engine.model.weights import Checkpoint
 from tandem.engine.scheduler import SchedulerLimits
@@ -56,35 +56,89 @@ class LoadedModel(msgspec.Struct, frozen=True):
     quantization: str | None
 
 
-def load_engine(
-    options: EngineOptions,
-    on_events: Callable[[Sequence[EngineEvent]], None],
-    on_progress: Callable[[int, int], None] | None = None,
-) -> LoadedModel:
-    """Blocks while the weights are read. Raises CheckpointError or ConfigurationError."""
+class ModelSetup(msgspec.Struct, frozen=True):
+    """A model directory read as far as planning needs: the weights come with `load_stage`."""
+
+    options: EngineOptions
+    config: ModelConfig
+    tokenizer: Tokenizer
+    device: torch.device
+    dtype: torch.dtype
+
+
+def prepare(options: EngineOptions) -> ModelSetup:
+    """Reads config and tokenizer. Raises CheckpointError or ConfigurationError."""
     if options.quantize not in {None, "int8"}:
         raise ConfigurationError(f"quantize is {options.quantize!r}; expected 'int8' or nothing")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     config = read_config(options.directory)
-    tokenizer = Tokenizer(options.directory)
     device = torch.device(options.device)
     dtype = choose_dtype(options.dtype, config, device)
-    kv_tokens = options.kv_tokens or default_kv_tokens(config, dtype, options)
-    blocks = BlockManager(max(1, kv_tokens // options.block_size), options.block_size)
-    executor = load_executor(config, options, blocks, dtype, device, on_progress)
-    capacity = blocks.total * options.block_size
-    limits = EngineLimits(
-        context_length=config.context_length,
-        kv_tokens=capacity,
-        vocabulary_size=config.vocab_size,
-        eos_token_ids=config.eos_token_ids,
+    return ModelSetup(options, config, Tokenizer(options.directory), device, dtype)
+
+
+def load_engine(
+    options: EngineOptions,
+    on_events: Callable[[Sequence[EngineEvent]], None],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> LoadedModel:
+    """The whole model in this process. Blocks while the weights are read.
+
+    Raises CheckpointError or ConfigurationError.
+    """
+    setup = prepare(options)
+    kv_tokens = options.kv_tokens or default_kv_tokens(setup)
+    blocks = max(1, kv_tokens // options.block_size)
+    stage = load_stage(setup, whole(setup.config), Solo(), blocks, on_progress)
+    return start_engine(setup, LocalExecutor(stage), blocks, on_events)
+
+
+def load_stage(
+    setup: ModelSetup,
+    shard: Shard,
+    group: Communicator,
+    blocks: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Stage:
+    """One rank's weights, read from disk slice by slice, and a cache of `blocks` blocks."""
+    config, options = setup.config, setup.options
+    with Checkpoint(options.directory, tensor_shapes(config)) as checkpoint:
+        context = LoadContext(
+            config, shard, checkpoint, setup.dtype, setup.device, options.quantize
+        )
+        model = Transformer(context, group, on_progress)
+    cache = KVCache(
+        config,
+        shard,
+        blocks=blocks,
+        block_size=options.block_size,
+        dtype=setup.dtype,
+        device=setup.device,
     )
+    builder = BatchBuilder(config, shard, options.block_size, setup.dtype, setup.device)
+    return Stage(model, cache, builder)
+
+
+def start_engine(
+    setup: ModelSetup,
+    executor: Executor,
+    blocks: int,
+    on_events: Callable[[Sequence[EngineEvent]], None],
+) -> LoadedModel:
+    """The engine's thread over an executor whose ranks all hold `blocks` blocks."""
+    config, options = setup.config, setup.options
+    capacity = blocks * options.block_size
     engine = Engine(
         executor,
-        tokenizer,
-        blocks,
-        limits=limits,
+        setup.tokenizer,
+        BlockManager(blocks, options.block_size),
+        limits=EngineLimits(
+            context_length=config.context_length,
+            kv_tokens=capacity,
+            vocabulary_size=config.vocab_size,
+            eos_token_ids=config.eos_token_ids,
+        ),
         scheduling=options.scheduling,
         on_events=on_events,
     )
@@ -94,33 +148,9 @@ def load_engine(
         parameter_count(config),
         config.context_length,
         capacity,
-        str(dtype).removeprefix("torch."),
+        str(setup.dtype).removeprefix("torch."),
         options.quantize,
     )
-
-
-def load_executor(
-    config: ModelConfig,
-    options: EngineOptions,
-    blocks: BlockManager,
-    dtype: torch.dtype,
-    device: torch.device,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> LocalExecutor:
-    shard = whole(config)
-    with Checkpoint(options.directory, tensor_shapes(config)) as checkpoint:
-        context = LoadContext(config, shard, checkpoint, dtype, device, options.quantize)
-        model = Transformer(context, Solo(), on_progress)
-    cache = KVCache(
-        config,
-        shard,
-        blocks=blocks.total,
-        block_size=blocks.block_size,
-        dtype=dtype,
-        device=device,
-    )
-    builder = BatchBuilder(config, shard, blocks.block_size, dtype, device)
-    return LocalExecutor(model, cache, builder)
 
 
 def choose_dtype(name: str, config: ModelConfig, device: torch.device) -> torch.dtype:
@@ -147,12 +177,13 @@ def kv_bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
     return 2 * config.num_layers * config.num_kv_heads * config.head_dim * dtype.itemsize
 
 
-def default_kv_tokens(config: ModelConfig, dtype: torch.dtype, options: EngineOptions) -> int:
+def default_kv_tokens(setup: ModelSetup) -> int:
     """Every sequence at full context, or a share of the free memory, whichever is less."""
+    config, options = setup.config, setup.options
     if options.device.startswith("cuda"):
         free_bytes, _ = torch.cuda.mem_get_info(torch.device(options.device))
     else:
         free_bytes = psutil.virtual_memory().available
     budget = int(free_bytes * _CACHE_SHARE_OF_FREE_MEMORY)
     wanted = config.context_length * options.scheduling.max_sequences
-    return max(options.block_size, min(wanted, budget // kv_bytes_per_token(config, dtype)))
+    return max(options.block_size, min(wanted, budget // kv_bytes_per_token(config, setup.dtype)))

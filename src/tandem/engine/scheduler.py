@@ -48,11 +48,17 @@ class Sampled(msgspec.Struct, frozen=True):
 
 
 class BatchScheduler:
-    """Owns sequences and blocks. `schedule` and `commit` alternate; calls come from one thread."""
+    """Owns sequences and blocks; calls come from one thread.
 
-    def __init__(self, blocks: BlockManager, limits: SchedulerLimits) -> None:
+    With `depth` above 1 that many plans may be scheduled before the first is committed. They are
+    committed in order, and each decodes its share of the sequences, so that no stage of a
+    pipeline waits for all of them.
+    """
+
+    def __init__(self, blocks: BlockManager, limits: SchedulerLimits, *, depth: int = 1) -> None:
         self._blocks = blocks
         self._limits = limits
+        self._depth = depth
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # in order of admission
         self._step = 0
@@ -99,13 +105,10 @@ class BatchScheduler:
         """The next step, or None when there is nothing to run."""
         budget = self._limits.step_tokens
         steps: list[SequenceStep] = []
-        for sequence in tuple(self._running):
-            if not sequence.is_prefilling and self._make_room(sequence):
+        for sequence in self._decoding():
+            if self._make_room(sequence):
                 steps.append(self._advance(sequence, 1))
                 budget -= 1
-        # A later sequence's room may have been made by preempting an earlier entry of the plan.
-        preempted = {entry.sequence_id for entry in self._waiting}
-        steps = [step for step in steps if step.sequence_id not in preempted]
         for sequence in self._prefilling():
             if budget <= 0:
                 break
@@ -133,12 +136,19 @@ class BatchScheduler:
                 sampled.append(self._accept(sequence, tokens[sequence.sequence_id]))
         return sampled
 
+    def _decoding(self) -> list[Sequence]:
+        """The sequences whose next token this step computes: their share of a pipeline."""
+        decoding = [s for s in self._running if s.remaining <= 1]
+        ready = [s for s in decoding if s.remaining == 1]
+        return ready[: -(-len(decoding) // self._depth)]
+
     def _prefilling(self) -> Iterator[Sequence]:
         """Running sequences that still prefill, then those that can be admitted, in order."""
         yield from [sequence for sequence in self._running if sequence.is_prefilling]
         while self._waiting and len(self._running) < self._limits.max_sequences:
             sequence = self._waiting[0]
-            if any(s.group == sequence.group and s.is_prefilling for s in self._running):
+            siblings = [s for s in self._running if s.group == sequence.group]
+            if any(sibling.computed < sibling.prompt_length for sibling in siblings):
                 return  # its sibling is computing the very blocks that it will reuse
             self._blocks.match_prefix(sequence)
             # A spare block for each running sequence, or they would preempt it at once.
@@ -159,7 +169,8 @@ class BatchScheduler:
             if self._blocks.can_hold(sequence, len(sequence.tokens)):
                 self._blocks.grow(sequence, len(sequence.tokens))
                 return True
-            self._preempt(self._running[-1])
+            # What is under way has a place in a plan already, and this sequence has none yet.
+            self._preempt([entry for entry in self._running if not entry.is_under_way][-1])
         return False
 
     def _preempt(self, sequence: Sequence) -> None:
@@ -169,8 +180,9 @@ class BatchScheduler:
         self._waiting.appendleft(sequence)
 
     def _advance(self, sequence: Sequence, count: int) -> SequenceStep:
-        start = sequence.computed
+        start = sequence.planned
         last = count == sequence.remaining
+        sequence.planned += count
         return SequenceStep(
             sequence_id=sequence.sequence_id,
             tokens=sequence.tokens[start : start + count],

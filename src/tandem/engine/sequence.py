@@ -43,6 +43,8 @@ class SequenceState(Enum):
 class Sequence:
     """`computed` tokens have their keys and values in `blocks`; the rest are still to compute.
 
+    `planned` runs ahead of `computed` while steps are under way; no plan names a token twice.
+
     `group` is shared by the samples of one prompt: while one member prefills, the others wait to
     reuse its blocks.
     """
@@ -54,6 +56,7 @@ class Sequence:
     params: SamplingParams
     prompt_length: int = 0
     computed: int = 0
+    planned: int = 0
     cached: int = 0
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
@@ -64,8 +67,12 @@ class Sequence:
 
     @property
     def remaining(self) -> int:
-        """Tokens known but not computed; 1 while decoding."""
-        return len(self.tokens) - self.computed
+        """Tokens known but in no plan yet; 1 when the next decode is due, 0 while it runs."""
+        return len(self.tokens) - self.planned
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.planned > self.computed
 
     @property
     def is_prefilling(self) -> bool:

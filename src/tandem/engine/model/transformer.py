@@ -190,8 +190,9 @@ class Transformer:
             states = block(states, batch, rotation, (keys, values))
         return states
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """(rows, hidden) states after the last layer → float32 (rows, vocabulary)."""
+    def logits(self, states: torch.Tensor) -> torch.Tensor | None:
+        """(rows, hidden) after the last layer → float32 (rows, vocabulary); None above rank 0."""
         assert self._norm is not None, "this shard has no head"
         assert self._head is not None, "this shard has no head"
-        return self._group.all_gather(self._head(self._norm(states))).float()
+        logits = self._group.gather(self._head(self._norm(states)))
+        return None if logits is None else logits.float()
