@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 
-from tandem.errors import LinkLost, ProtocolError
+from tandem.errors import LinkLost
 from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
 from tandem.protocol.between_nodes import ToRank
 from tandem.security import NodeId
@@ -60,7 +60,7 @@ class Channel:
         return header, self._read(payload_bytes)
 
     def swap(self, header: ToRank, payload: memoryview) -> tuple[ToRank, bytearray]:
-        """Sends a frame and receives the peer's, which must have as many bytes; no deadlock.
+        """Sends a frame and receives the peer's, which sends at the same time; no deadlock.
 
         Raises LinkLost or ProtocolError.
         """
@@ -71,11 +71,9 @@ class Channel:
             self._connection.sendall(encode_frame(header, len(payload)))
             header_bytes, payload_bytes = decode_prefix(self._read(PREFIX_BYTES))
             theirs = _decoder.decode(self._read(header_bytes))
-            if payload_bytes != len(payload):
-                raise ProtocolError(f"{payload_bytes} bytes came, {len(payload)} were due")
             received = bytearray(payload_bytes)
             view = memoryview(received)
-            for start in range(0, payload_bytes, _PIECE_BYTES):
+            for start in range(0, max(payload_bytes, len(payload)), _PIECE_BYTES):
                 self._connection.sendall(payload[start : start + _PIECE_BYTES])
                 self._fill(view[start : start + _PIECE_BYTES])
         except OSError as error:

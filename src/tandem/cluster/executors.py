@@ -1,0 +1,98 @@
+"""Executors over a session's ranks: tensor parallel and pipeline, as rank 0 runs them.
+
+Each belongs to exactly one session. A step is never sent twice: whatever fails ends the session,
+and a new one starts from an empty cache.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+import torch
+
+from tandem.cluster.communicator import LinkCommunicator
+from tandem.engine import Stage, StepPlan, StepResult
+from tandem.errors import LinkLost, ProtocolError
+from tandem.link import Channel
+from tandem.protocol.between_nodes import FailureHeader, PlanHeader, ResultHeader
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class TensorParallelExecutor:
+    """Every rank runs its slice of each layer on the same plan; rank 0 gathers and samples."""
+
+    depth = 1
+
+    def __init__(self, stage: Stage, group: LinkCommunicator, channels: dict[int, Channel]) -> None:
+        self._stage = stage
+        self._group = group
+        self._channels = channels
+        self._result: StepResult | None = None
+
+    @torch.inference_mode()
+    def submit(self, plan: StepPlan) -> None:
+        payload = _encode(plan)
+        for channel in self._channels.values():
+            channel.send(PlanHeader(plan.step), payload)
+        self._group.begin(plan.step)
+        current = self._stage.begin(plan)
+        states = self._stage.forward(current)
+        self._result = self._stage.result(current, self._stage.logits(current, states))
+
+    def collect(self) -> StepResult:
+        assert self._result is not None, "a step is submitted before it is collected"
+        result, self._result = self._result, None
+        return result
+
+    def close(self) -> None:
+        _abort(self._channels)
+
+
+class PipelineExecutor:
+    """Rank 0 runs the first layers and passes on; the last rank samples and answers.
+
+    As many steps are under way as there are stages, so that all of them compute at once.
+    """
+
+    def __init__(self, stage: Stage, group: LinkCommunicator, channels: dict[int, Channel]) -> None:
+        self._stage = stage
+        self._group = group
+        self._channels = channels
+        self._last = max(channels)
+        self._steps: deque[int] = deque()
+
+    @property
+    def depth(self) -> int:
+        return len(self._channels) + 1
+
+    @torch.inference_mode()
+    def submit(self, plan: StepPlan) -> None:
+        payload = _encode(plan)
+        for channel in self._channels.values():
+            channel.send(PlanHeader(plan.step), payload)
+        self._group.begin(plan.step)
+        self._group.send(self._stage.forward(self._stage.begin(plan)), 1)
+        self._steps.append(plan.step)
+
+    def collect(self) -> StepResult:
+        step = self._steps.popleft()
+        header, payload = self._channels[self._last].receive()
+        if isinstance(header, FailureHeader):
+            raise LinkLost(f"rank {self._last} failed: {header.message}")
+        if header != ResultHeader(step):
+            raise ProtocolError(f"{header} came; the result of step {step} was due")
+        try:
+            return msgspec.msgpack.decode(payload, type=StepResult)
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"the result of step {step} is malformed: {error}") from error
+
+    def close(self) -> None:
+        _abort(self._channels)
+
+
+def _abort(channels: dict[int, Channel]) -> None:
+    """The end of the executor is the end of its session: the other ranks stop waiting."""
+    for channel in channels.values():
+        channel.abort()

@@ -1,0 +1,218 @@
+"""A group of ranks in one process: real links over loopback, a thread for each rank above 0."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tests.links import SESSION, TIMEOUT_S, all_paired
+
+from tandem.cluster.communicator import LinkCommunicator
+from tandem.cluster.executors import PipelineExecutor, TensorParallelExecutor
+from tandem.cluster.shard_server import PipelineWork, RankWork, ShardServer, TensorParallelWork
+from tandem.engine import (
+    Aborted,
+    ChoiceDelta,
+    Completed,
+    Engine,
+    EngineEvent,
+    EngineOptions,
+    Executor,
+    GenerationRequest,
+    LocalExecutor,
+    ModelSetup,
+    Progress,
+    Solo,
+    Span,
+    load_stage,
+    pipeline_stage,
+    prepare,
+    start_engine,
+    tensor_parallel,
+    whole,
+)
+from tandem.errors import TandemError
+from tandem.link import Channel, DataListener, dial_data
+from tandem.protocol.between_nodes import DataHello
+
+BLOCKS = 64
+
+
+def mesh(directory: Path, size: int, *, timeout_s: float = TIMEOUT_S) -> list[dict[int, Channel]]:
+    """Each rank's channels to all others; rank j dials each i < j."""
+    nodes = all_paired(directory, size)
+    listeners = [DataListener(node, "127.0.0.1") for node in nodes]
+    channels: list[dict[int, Channel]] = [{} for _ in range(size)]
+
+    def open_channels(rank: int) -> None:
+        for lower in range(rank):
+            channels[rank][lower] = dial_data(
+                nodes[rank],
+                ("127.0.0.1", listeners[lower].port),
+                nodes[lower].identity.node_id,
+                DataHello(SESSION, rank),
+                timeout_s=timeout_s,
+            )
+        expected = {higher: nodes[higher].identity.node_id for higher in range(rank + 1, size)}
+        deadline = time.monotonic() + TIMEOUT_S
+        found = listeners[rank].accept(SESSION, expected, deadline=deadline, timeout_s=timeout_s)
+        channels[rank].update(found)
+
+    together(open_channels, size)
+    for listener in listeners:
+        listener.close()
+    return channels
+
+
+def together(work: Callable[[int], None], size: int) -> None:
+    """Runs `work(rank)` for all ranks at once; raises the first error."""
+    errors: list[BaseException] = []
+
+    def guarded(rank: int) -> None:
+        try:
+            work(rank)
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S * 3)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def close_all(channels: list[dict[int, Channel]]) -> None:
+    for mine in channels:
+        for channel in mine.values():
+            channel.close()
+
+
+@dataclass
+class Group:
+    """An engine over some executor, and why each shard server ended."""
+
+    engine: Engine
+    events: queue.Queue[EngineEvent] = field(default_factory=queue.Queue)
+    ended: dict[int, TandemError] = field(default_factory=dict)
+    channels: list[dict[int, Channel]] = field(default_factory=list)
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> dict[str, list[list[int]]]:
+        """The token ids of each request's choices, all requests at once."""
+        tokens: dict[str, dict[int, list[int]]] = {}
+        for request in requests:
+            choices = len(request.prompts) * request.samples
+            tokens[request.request_id] = {index: [] for index in range(choices)}
+            self.engine.submit(request)
+        unfinished = set(tokens)
+        while unfinished:
+            event = self.events.get(timeout=TIMEOUT_S * 3)
+            if isinstance(event, Aborted):
+                raise event.error
+            if isinstance(event, Completed):
+                unfinished.discard(event.request_id)
+                continue
+            assert isinstance(event, Progress)
+            for delta in event.deltas:
+                tokens[event.request_id][delta.index] += _ids(delta)
+        return {name: [found[i] for i in sorted(found)] for name, found in tokens.items()}
+
+
+def _ids(delta: ChoiceDelta) -> list[int]:
+    return delta.token_ids
+
+
+@contextmanager
+def running(
+    checkpoint: Path,
+    strategy: str,
+    size: int,
+    directory: Path,
+    *,
+    dtype: str = "float32",
+    layers: Sequence[int] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[Group]:
+    """`strategy` is local, tp or pp; `layers` how many each pipeline stage runs."""
+    options = EngineOptions(directory=checkpoint, dtype=dtype, threads=1)
+    setup = prepare(options)
+    with ExitStack() as stack:
+        if strategy == "local":
+            stage = load_stage(setup, whole(setup.config), Solo(), BLOCKS)
+            group = _start(setup, LocalExecutor(stage))
+        else:
+            directory.mkdir(exist_ok=True)
+            channels = mesh(directory, size, timeout_s=timeout_s)
+            stack.callback(close_all, channels)
+            spans = _spans(setup, size, layers)
+            group = _clustered(stack, setup, strategy, channels, spans)
+        yield group
+        assert group.engine.close()
+
+
+def _spans(setup: ModelSetup, size: int, layers: Sequence[int] | None) -> list[Span]:
+    count = setup.config.num_layers
+    ends = [count * (rank + 1) // size for rank in range(size)]
+    if layers is not None:
+        ends = [sum(layers[: rank + 1]) for rank in range(size)]
+    return [Span(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _clustered(
+    stack: ExitStack,
+    setup: ModelSetup,
+    strategy: str,
+    channels: list[dict[int, Channel]],
+    spans: list[Span],
+) -> Group:
+    size = len(channels)
+    works: dict[int, RankWork] = {}
+    executor: Executor | None = None
+    for rank in range(size):
+        communicator = LinkCommunicator(rank, channels[rank])
+        if strategy == "tp":
+            shard = tensor_parallel(setup.config, rank, size)
+            stage = load_stage(setup, shard, communicator, BLOCKS)
+            if rank == 0:
+                executor = TensorParallelExecutor(stage, communicator, channels[0])
+            else:
+                works[rank] = TensorParallelWork(stage, communicator)
+            continue
+        stage = load_stage(setup, pipeline_stage(setup.config, spans[rank]), Solo(), BLOCKS)
+        if rank == 0:
+            executor = PipelineExecutor(stage, communicator, channels[0])
+        else:
+            like = torch.empty(1, setup.config.hidden_size, dtype=setup.dtype)
+            works[rank] = PipelineWork(stage, communicator, channels[rank][0], like)
+    assert executor is not None
+    group = _start(setup, executor)
+    group.channels = channels
+    for rank, work in works.items():
+        server = ShardServer(work, channels[rank][0])
+
+        def serve(rank: int = rank, server: ShardServer = server) -> None:
+            group.ended[rank] = server.run()
+
+        thread = threading.Thread(target=serve, name=f"rank-{rank}")
+        thread.start()
+        stack.callback(thread.join, TIMEOUT_S)
+    return group
+
+
+def _start(setup: ModelSetup, executor: Executor) -> Group:
+    events: queue.Queue[EngineEvent] = queue.Queue()
+
+    def deliver(batch: Sequence[EngineEvent]) -> None:
+        for event in batch:
+            events.put(event)
+
+    loaded = start_engine(setup, executor, BLOCKS, deliver)
+    return Group(loaded.engine, events)

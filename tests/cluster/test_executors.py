@@ -1,0 +1,77 @@
+"""Tensor parallel and pipeline give exactly what one process gives, for every family."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.cluster.ranks import Group, running
+from tests.links import TIMEOUT_S
+
+from tandem.engine import GenerationRequest, SamplingParams
+from tandem.engine.random_checkpoint import Size, create_checkpoint
+
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+#: Six layers for three stages, four KV heads for four ranks, an odd vocabulary.
+SHAPE = Size(6, 64, 176, 8, 4, 16, 389, 1024)
+
+
+def _request(
+    name: str, prompt: list[int], *, samples: int = 1, max_tokens: int = 12, **sampling: object
+) -> GenerationRequest:
+    params = {"temperature": 0.0, "max_tokens": max_tokens} | sampling
+    return GenerationRequest(
+        request_id=name,
+        prompts=[prompt],
+        samples=samples,
+        params=SamplingParams(**params),  # type: ignore[arg-type]
+        stop=[],
+        ignore_eos=True,
+        deadline=time.monotonic() + TIMEOUT_S * 3,
+    )
+
+
+def _mixed(count: int) -> list[GenerationRequest]:
+    """Long and short, greedy and sampled, with penalties, logprobs, several samples."""
+    requests = []
+    for i in range(count):
+        prompt = [3 + (i * 7 + j) % 200 for j in range(5 + (i % 5) * 60)]
+        if i % 3 == 0:
+            requests.append(_request(f"r{i}", prompt))
+        elif i % 3 == 1:
+            requests.append(_request(f"r{i}", prompt, temperature=1.0, seed=i, top_p=0.9))
+        else:
+            requests.append(
+                _request(
+                    f"r{i}",
+                    prompt[:20],
+                    samples=2,
+                    temperature=0.8,
+                    seed=i,
+                    presence_penalty=0.5,
+                    logprobs=2,
+                    max_tokens=6,
+                )
+            )
+    return requests
+
+
+def _alone_and_together(group: Group) -> tuple[list[object], object]:
+    alone: list[object] = [group.generate([request]) for request in _mixed(4)]
+    return alone, group.generate(_mixed(16))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("strategy", "size"), [("tp", 2), ("tp", 4), ("pp", 2), ("pp", 3)], ids=str
+)
+def test_the_tokens_are_those_of_one_process(
+    tmp_path: Path, family: str, strategy: str, size: int
+) -> None:
+    checkpoint = tmp_path / "model"
+    create_checkpoint(checkpoint, family=family, size=SHAPE, seed=3, dtype="float32")
+    with running(checkpoint, "local", 1, tmp_path) as group:
+        expected = _alone_and_together(group)
+    with running(checkpoint, strategy, size, tmp_path / "nodes") as group:
+        assert _alone_and_together(group) == expected
