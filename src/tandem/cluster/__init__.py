@@ -1,3 +1,25 @@
 """Several machines as one provider: membership, plan, session, executors over sealed links."""
 
 from __future__ import annotations
+
+from tandem.cluster.facts import (
+    NodeFacts,
+    available_memory_bytes,
+    measure_node,
+    whole_model_bytes,
+)
+from tandem.cluster.node import ClusterConfig, ClusterNode, ClusterStatus, Host, RankStatus
+from tandem.cluster.state import State
+
+__all__ = [
+    "ClusterConfig",
+    "ClusterNode",
+    "ClusterStatus",
+    "Host",
+    "NodeFacts",
+    "RankStatus",
+    "State",
+    "available_memory_bytes",
+    "measure_node",
+    "whole_model_bytes",
+]

@@ -7,6 +7,8 @@ and a new one starts from an empty cache.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import torch
@@ -33,13 +35,12 @@ class TensorParallelExecutor:
 
     @torch.inference_mode()
     def submit(self, plan: StepPlan) -> None:
-        payload = _encode(plan)
-        for channel in self._channels.values():
-            channel.send(PlanHeader(plan.step), payload)
-        self._group.begin(plan.step)
-        current = self._stage.begin(plan)
-        states = self._stage.forward(current)
-        self._result = self._stage.result(current, self._stage.logits(current, states))
+        with _ending_on_failure(self._channels):
+            _announce(plan, self._channels)
+            self._group.begin(plan.step)
+            current = self._stage.begin(plan)
+            states = self._stage.forward(current)
+            self._result = self._stage.result(current, self._stage.logits(current, states))
 
     def collect(self) -> StepResult:
         assert self._result is not None, "a step is submitted before it is collected"
@@ -69,15 +70,20 @@ class PipelineExecutor:
 
     @torch.inference_mode()
     def submit(self, plan: StepPlan) -> None:
-        payload = _encode(plan)
-        for channel in self._channels.values():
-            channel.send(PlanHeader(plan.step), payload)
-        self._group.begin(plan.step)
-        self._group.send(self._stage.forward(self._stage.begin(plan)), 1)
+        with _ending_on_failure(self._channels):
+            _announce(plan, self._channels)
+            self._group.begin(plan.step)
+            self._group.send(self._stage.forward(self._stage.begin(plan)), 1)
         self._steps.append(plan.step)
 
     def collect(self) -> StepResult:
-        step = self._steps.popleft()
+        with _ending_on_failure(self._channels):
+            return self._receive(self._steps.popleft())
+
+    def close(self) -> None:
+        _abort(self._channels)
+
+    def _receive(self, step: int) -> StepResult:
         header, payload = self._channels[self._last].receive()
         if isinstance(header, FailureHeader):
             raise LinkLost(f"rank {self._last} failed: {header.message}")
@@ -88,8 +94,21 @@ class PipelineExecutor:
         except msgspec.MsgspecError as error:
             raise ProtocolError(f"the result of step {step} is malformed: {error}") from error
 
-    def close(self) -> None:
-        _abort(self._channels)
+
+def _announce(plan: StepPlan, channels: dict[int, Channel]) -> None:
+    payload = _encode(plan)
+    for channel in channels.values():
+        channel.send(PlanHeader(plan.step), payload)
+
+
+@contextmanager
+def _ending_on_failure(channels: dict[int, Channel]) -> Iterator[None]:
+    """A step that fails here leaves the others in the middle of it: the session is over."""
+    try:
+        yield
+    except BaseException:
+        _abort(channels)
+        raise
 
 
 def _abort(channels: dict[int, Channel]) -> None:

@@ -104,11 +104,17 @@ class ProviderSocket:
             if isinstance(message, protocol.Chunk | protocol.Finished | protocol.Failed):
                 link.deliver(message)
             elif isinstance(message, protocol.Heartbeat):
-                self._registry.heartbeat(provider, message)
+                self._heartbeat(provider, message)
             elif isinstance(message, protocol.Draining):
                 provider.draining = True
             else:
                 raise ProtocolError(f"unexpected {type(message).__name__} after the hello")
+
+    def _heartbeat(self, provider: Provider, beat: protocol.Heartbeat) -> None:
+        was_malformed = provider.role.malformed
+        self._registry.heartbeat(provider, beat)
+        if provider.role.malformed and not was_malformed:
+            log.warning("malformed_cluster_role", provider_id=provider.id)
 
     async def _write(self, websocket: WebSocket, link: ProviderLink) -> None:
         while True:

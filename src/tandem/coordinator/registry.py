@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
-from tandem.coordinator.provider import Provider
+from tandem.coordinator.provider import Provider, read_role
 from tandem.coordinator.routing import Eligible, Limits, Reason, choose, eligibility
 from tandem.errors import ModelNotFound, NoProviderAvailable, Overloaded, ProtocolError
 from tandem.protocol import Heartbeat, Hello, ModelInfo, ModelName, ProviderId
@@ -74,6 +74,7 @@ class Registry:
 
     def heartbeat(self, provider: Provider, load: Heartbeat) -> None:
         provider.load = load
+        provider.role = read_role(load.cluster_role)
         for name in provider.models:
             if name not in self._known and len(self._known) < _MAX_KNOWN_MODELS:
                 self._known[name] = None

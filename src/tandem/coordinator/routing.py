@@ -21,6 +21,8 @@ class Reason(StrEnum):
     OTHER_MODELS = "it does not serve the model"
     NOT_READY = "it has not said that it is ready"
     DRAINING = "it is draining"
+    NOT_RANK_ZERO = "it is a rank of a cluster that rank 0 answers for"
+    MALFORMED_ROLE = "its cluster role is malformed"
     STALE = "it has not been heard of lately"
     FULL = "it has as many requests as it may have"
 
@@ -47,6 +49,10 @@ def eligibility(
     """Whether a request for `model` may go to this provider at `now` (monotonic seconds)."""
     if model not in provider.models:
         return Ineligible(Reason.OTHER_MODELS)
+    if provider.role.malformed:
+        return Ineligible(Reason.MALFORMED_ROLE)
+    if provider.role.rank:
+        return Ineligible(Reason.NOT_RANK_ZERO)
     if provider.draining:
         return Ineligible(Reason.DRAINING)
     if provider.load is None or not provider.load.ready:

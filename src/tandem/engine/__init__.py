@@ -28,7 +28,7 @@ from tandem.engine.load import (
     start_engine,
 )
 from tandem.engine.model.config import ModelConfig
-from tandem.engine.model.layout import layer_prefix, tensor_shapes
+from tandem.engine.model.layout import layer_prefix, parameter_count, tensor_shapes
 from tandem.engine.model.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.scheduler import SchedulerLimits
 from tandem.engine.sequence import SamplingParams
@@ -71,6 +71,7 @@ __all__ = [
     "load_engine",
     "load_stage",
     "model_name",
+    "parameter_count",
     "pipeline_stage",
     "prepare",
     "resolve_model",

@@ -91,13 +91,12 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """One model that a provider has loaded. `kv_tokens` is what its KV cache holds in all."""
+    """One model that a provider serves."""
 
     name: ModelName
     architecture: str
     parameters: int
     context_length: int
-    kv_tokens: int
     dtype: str
     quantization: str | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tandem.protocol.common import (
@@ -27,13 +29,18 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True):
-    """Load as the scheduler sees it: sequences and KV blocks. `ready` is false while draining."""
+    """Load as the scheduler sees it: sequences and KV blocks. `ready` is false while draining.
+
+    `cluster_role` is the rank in a cluster, absent outside of one. It is decoded as it comes: what
+    is no rank must reach the coordinator, which then sends nothing there.
+    """
 
     ready: bool
     running: int
     waiting: int
     free_blocks: int
     total_blocks: int
+    cluster_role: Any = None
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):

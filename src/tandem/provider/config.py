@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+
+from tandem.cluster import ClusterConfig
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`coordinator_url` is `ws://` or `wss://`; `model` a directory or a hub name."""
+    """`coordinator_url` is `ws://` or `wss://`; `model` a directory or a hub name.
+
+    `cluster` None means that this machine serves alone. `status_path` is where a clustered
+    provider keeps what `tandem cluster status` shows.
+    """
 
     coordinator_url: str
     join_token: str
@@ -21,3 +29,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: float = 30.0
     answer_timeout_s: float = 10.0
     max_outgoing: int = 8192
+    cluster: ClusterConfig | None = None
+    status_path: Path | None = None
+    #: A node that waits this long for the others serves alone meanwhile, if it may.
+    alone_after_s: float = 5.0

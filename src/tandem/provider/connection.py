@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
+import msgspec
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -34,18 +36,23 @@ class CoordinatorConnection:
         config: ProviderConfig,
         hello: protocol.Hello,
         runner: RequestRunner,
-        heartbeat: Callable[[bool], protocol.Heartbeat],
+        heartbeat: Callable[[], protocol.Heartbeat],
     ) -> None:
         self._config = config
         self._hello = hello
         self._runner = runner
         self._heartbeat = heartbeat
         self._draining = asyncio.Event()
+        self._news = asyncio.Event()
         self._joined = asyncio.Event()
 
     def drain(self) -> None:
         """Tells the coordinator, now or when it is back, that nothing new is taken."""
         self._draining.set()
+
+    def notify(self) -> None:
+        """Sends a heartbeat now: readiness or role has changed."""
+        self._news.set()
 
     async def wait_joined(self) -> None:
         """Returns once a coordinator has welcomed this provider for the first time."""
@@ -96,7 +103,7 @@ class CoordinatorConnection:
 
     async def _serve(self, socket: ClientConnection, welcome: protocol.Welcome) -> None:
         outgoing: asyncio.Queue[protocol.ToCoordinator] = asyncio.Queue(self._config.max_outgoing)
-        outgoing.put_nowait(self._heartbeat(not self._draining.is_set()))
+        outgoing.put_nowait(self._beat_now())
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write(socket, outgoing))
@@ -140,8 +147,15 @@ class CoordinatorConnection:
         self, outgoing: asyncio.Queue[protocol.ToCoordinator], interval_s: float
     ) -> None:
         while True:
-            await asyncio.sleep(interval_s)
-            outgoing.put_nowait(self._heartbeat(not self._draining.is_set()))
+            with suppress(TimeoutError):  # nothing has changed: the next is the regular one
+                async with asyncio.timeout(interval_s):
+                    await self._news.wait()
+            self._news.clear()
+            outgoing.put_nowait(self._beat_now())
+
+    def _beat_now(self) -> protocol.Heartbeat:
+        beat = self._heartbeat()
+        return msgspec.structs.replace(beat, ready=beat.ready and not self._draining.is_set())
 
     async def _announce_drain(self, outgoing: asyncio.Queue[protocol.ToCoordinator]) -> None:
         await self._draining.wait()

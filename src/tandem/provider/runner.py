@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from tandem import engine, protocol
-from tandem.errors import ModelNotFound, Overloaded, TandemError
+from tandem.errors import ModelNotFound, NoProviderAvailable, Overloaded, TandemError
 from tandem.provider.translate import delta, prompt_tokens, sampling_params
 
 log = structlog.get_logger(__name__)
@@ -35,12 +35,26 @@ class _Stream:
 
 
 class RequestRunner:
-    def __init__(self, running: engine.Engine, served: protocol.ModelName) -> None:
-        self._engine = running
+    """The requests of one provider, on whatever engine it has at the moment."""
+
+    def __init__(self, tokenizer: engine.Tokenizer, served: protocol.ModelName) -> None:
+        self._tokenizer = tokenizer
         self._served = served
+        self._engine: engine.Engine | None = None
         self._streams: dict[protocol.RequestId, _Stream] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._streams)
+
+    def attach(self, running: engine.Engine) -> None:
+        self._engine = running
+
+    def detach(self) -> None:
+        """Takes nothing more. What runs ends when its engine does."""
+        self._engine = None
 
     async def wait_idle(self) -> None:
         await self._idle.wait()
@@ -54,6 +68,8 @@ class RequestRunner:
                 raise ModelNotFound(
                     f"this provider serves {self._served}, not {request.model}", param="model"
                 )
+            if self._engine is None:
+                raise NoProviderAvailable("this provider has no model loaded just now")
         except TandemError as error:
             send(protocol.Failed(request.request_id, protocol.ErrorInfo.of(error)))
             return
@@ -76,7 +92,7 @@ class RequestRunner:
             self._flush(message.request_id, stream)
 
     def cancel(self, request_id: protocol.RequestId) -> None:
-        if self._forget(request_id):
+        if self._forget(request_id) and self._engine is not None:
             self._engine.cancel(request_id)
 
     def cancel_all(self) -> None:
@@ -102,11 +118,13 @@ class RequestRunner:
             self._flush(request_id, stream)
 
     def _encode(self, request: protocol.Generate) -> list[list[int]]:
-        return [prompt_tokens(self._engine.tokenizer, prompt) for prompt in request.prompts]
+        return [prompt_tokens(self._tokenizer, prompt) for prompt in request.prompts]
 
     def _submit(
         self, request: protocol.Generate, prompts: list[list[int]], deadline: float
     ) -> None:
+        if self._engine is None:
+            raise NoProviderAvailable("this provider has no model loaded just now")
         self._engine.submit(
             engine.GenerationRequest(
                 request_id=request.request_id,

@@ -1,21 +1,44 @@
-"""A provider process: load the model, join the coordinator, serve, drain."""
+"""A provider process: join the coordinator, serve alone or in a cluster, drain."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
 
+import msgspec
 import psutil
 import structlog
 
 from tandem import __version__, engine, protocol
+from tandem.cluster import (
+    ClusterConfig,
+    ClusterNode,
+    ClusterStatus,
+    State,
+    available_memory_bytes,
+    measure_node,
+    whole_model_bytes,
+)
+from tandem.protocol.between_nodes import Parallelism
 from tandem.provider.config import ProviderConfig
 from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner
+from tandem.provider.serving import Serving
 from tandem.runtime import Stop
 
 log = structlog.get_logger(__name__)
+
+_STATUS_INTERVAL_S = 5.0
+
+
+class NodeReport(msgspec.Struct, frozen=True):
+    """What a clustered provider leaves in its status file."""
+
+    pid: int
+    model: str
+    cluster: ClusterStatus
 
 
 async def serve(
@@ -26,66 +49,155 @@ async def serve(
 ) -> None:
     """Serves until `stop`, then drains: what runs is finished within `drain_timeout_s`.
 
-    `on_ready` is called once the model and its tokenizer are loaded and the coordinator knows.
+    `on_ready` is called once this machine serves, alone or as a rank, and the coordinator knows.
     Raises CheckpointError, ConfigurationError, AuthenticationFailed or ProtocolError.
     """
-    bridge = _EventBridge(asyncio.get_running_loop())
-    loaded = await asyncio.to_thread(_load, config, bridge)
-    try:
-        info = model_info(config, loaded)
-        runner = RequestRunner(loaded.engine, info.name)
-        bridge.attach(runner)
-        connection = CoordinatorConnection(
-            config, _hello(config, info), runner, lambda ready: _heartbeat(loaded.engine, ready)
+    setup = await asyncio.to_thread(_prepare, config)
+    provider = _Provider(config, setup)
+    if config.cluster is not None and config.cluster.parallelism is not Parallelism.SINGLE:
+        await provider.join_cluster(config.cluster)
+    await provider.run(stop, on_ready)
+
+
+class _Provider:
+    """The parts of a provider, put together."""
+
+    def __init__(self, config: ProviderConfig, setup: engine.ModelSetup) -> None:
+        self._config = config
+        self._setup = setup
+        self._info = _model_info(config, setup)
+        self._runner = RequestRunner(setup.tokenizer, self._info.name)
+        self._serving = Serving(
+            setup,
+            self._runner,
+            drain_timeout_s=config.drain_timeout_s,
+            on_change=self._on_change,
         )
-        async with asyncio.TaskGroup() as tasks:
-            connected = tasks.create_task(connection.run())
-            ready = tasks.create_task(_announce(connection, [info], on_ready))
-            await stop.wait()
-            ready.cancel()
-            await _drain(connection, runner, config.drain_timeout_s)
-            connected.cancel()
-    finally:
-        if not await asyncio.to_thread(loaded.engine.close):
-            log.error("engine_did_not_stop")
+        self._connection = CoordinatorConnection(
+            config, _hello(config, self._info), self._runner, self._heartbeat
+        )
+        self._node: ClusterNode | None = None
+
+    async def join_cluster(self, cluster: ClusterConfig) -> None:
+        facts = await asyncio.to_thread(measure_node, self._setup, self._info.name)
+        self._node = ClusterNode(cluster, self._setup, facts, self._serving)
+
+    async def run(
+        self, stop: Stop, on_ready: Callable[[list[protocol.ModelInfo]], None] | None
+    ) -> None:
+        """Order matters at the end: drain first, then leave the cluster, then the coordinator."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                connected = tasks.create_task(self._connection.run())
+                ready = tasks.create_task(self._announce(on_ready))
+                others = [tasks.create_task(work) for work in self._work()]
+                await stop.wait()
+                ready.cancel()
+                await self._drain()
+                for task in others:
+                    task.cancel()
+                connected.cancel()
+        finally:
+            await self._serving.close()
+            self._remove_report()
+
+    def _work(self) -> list[Coroutine[None, None, None]]:
+        if self._node is None:
+            return [self._serving.serve_alone()]
+        return [self._node.run(), self._serve_alone_meanwhile(self._node), self._report(self._node)]
+
+    async def _serve_alone_meanwhile(self, node: ClusterNode) -> None:
+        """Serves alone whenever the others have been missing for a while, if that is allowed."""
+        cluster = self._config.cluster
+        if cluster is None or cluster.parallelism is not Parallelism.AUTO:
+            return
+        while True:
+            try:
+                async with asyncio.timeout(self._config.alone_after_s):
+                    await node.changed.wait()
+                node.changed.clear()
+            except TimeoutError:
+                if node.state is State.PAIRING and not self._serving.ready:
+                    await self._try_alone()
+
+    async def _try_alone(self) -> None:
+        need = whole_model_bytes(self._setup)
+        if need > available_memory_bytes(self._setup.device):
+            log.warning("too_big_to_serve_alone", model_bytes=need)
+            return
+        await self._serving.serve_alone()
+
+    async def _announce(self, on_ready: Callable[[list[protocol.ModelInfo]], None] | None) -> None:
+        await self._serving.settled.wait()
+        await self._connection.wait_joined()
+        if on_ready is not None:
+            on_ready([self._info])
+
+    async def _drain(self) -> None:
+        self._connection.drain()
+        try:
+            async with asyncio.timeout(self._config.drain_timeout_s):
+                await self._runner.wait_idle()
+        except TimeoutError:
+            log.warning("drain_timed_out", timeout_s=self._config.drain_timeout_s)
+
+    def _heartbeat(self) -> protocol.Heartbeat:
+        load = self._serving.load
+        return protocol.Heartbeat(
+            ready=self._serving.ready,
+            running=load.running,
+            waiting=load.waiting,
+            free_blocks=load.free_blocks,
+            total_blocks=load.total_blocks,
+            cluster_role=None if self._node is None else self._node.role,
+        )
+
+    def _on_change(self) -> None:
+        self._connection.notify()
+        if self._node is not None:
+            self._write_report(self._node)
+
+    async def _report(self, node: ClusterNode) -> None:
+        """Keeps the status file fresh: latencies change without an event."""
+        while True:
+            self._write_report(node)
+            await asyncio.sleep(_STATUS_INTERVAL_S)
+
+    def _write_report(self, node: ClusterNode) -> None:
+        path = self._config.status_path
+        if path is None:
+            return
+        report = NodeReport(os.getpid(), self._info.name, node.status())
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_bytes(msgspec.json.encode(report))
+        draft.replace(path)
+
+    def _remove_report(self) -> None:
+        if self._config.status_path is not None:
+            self._config.status_path.unlink(missing_ok=True)
 
 
-class _EventBridge:
-    """Hands the engine thread's events to the runner on the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._runner: RequestRunner | None = None
-
-    def attach(self, runner: RequestRunner) -> None:
-        self._runner = runner
-
-    def __call__(self, events: Sequence[engine.EngineEvent]) -> None:
-        assert self._runner is not None, "there are no events before the first request"
-        self._loop.call_soon_threadsafe(self._runner.on_events, events)
-
-
-def _load(config: ProviderConfig, bridge: _EventBridge) -> engine.LoadedModel:
-    options = engine.EngineOptions(
-        directory=engine.resolve_model(config.model),
-        dtype=config.dtype,
-        quantize=config.quantize,
-        threads=config.threads,
-        kv_tokens=config.kv_tokens,
-        scheduling=engine.SchedulerLimits(max_sequences=config.max_sequences),
+def _prepare(config: ProviderConfig) -> engine.ModelSetup:
+    return engine.prepare(
+        engine.EngineOptions(
+            directory=engine.resolve_model(config.model),
+            dtype=config.dtype,
+            quantize=config.quantize,
+            threads=config.threads,
+            kv_tokens=config.kv_tokens,
+            scheduling=engine.SchedulerLimits(max_sequences=config.max_sequences),
+        )
     )
-    return engine.load_engine(options, bridge)
 
 
-def model_info(config: ProviderConfig, loaded: engine.LoadedModel) -> protocol.ModelInfo:
+def _model_info(config: ProviderConfig, setup: engine.ModelSetup) -> protocol.ModelInfo:
     return protocol.ModelInfo(
         name=protocol.ModelName(config.model_name or engine.model_name(config.model)),
-        architecture=loaded.architecture,
-        parameters=loaded.parameters,
-        context_length=loaded.context_length,
-        kv_tokens=loaded.kv_tokens,
-        dtype=loaded.dtype,
-        quantization=loaded.quantization,
+        architecture=setup.config.architecture,
+        parameters=engine.parameter_count(setup.config),
+        context_length=setup.config.context_length,
+        dtype=str(setup.dtype).removeprefix("torch."),
+        quantization=config.quantize,
     )
 
 
@@ -104,35 +216,3 @@ def _hello(config: ProviderConfig, info: protocol.ModelInfo) -> protocol.Hello:
         ),
         models=[info],
     )
-
-
-def _heartbeat(running: engine.Engine, ready: bool) -> protocol.Heartbeat:
-    load = running.load()
-    return protocol.Heartbeat(
-        ready=ready,
-        running=load.running,
-        waiting=load.waiting,
-        free_blocks=load.free_blocks,
-        total_blocks=load.total_blocks,
-    )
-
-
-async def _announce(
-    connection: CoordinatorConnection,
-    models: list[protocol.ModelInfo],
-    on_ready: Callable[[list[protocol.ModelInfo]], None] | None,
-) -> None:
-    await connection.wait_joined()
-    if on_ready is not None:
-        on_ready(models)
-
-
-async def _drain(
-    connection: CoordinatorConnection, runner: RequestRunner, timeout_s: float
-) -> None:
-    connection.drain()
-    try:
-        async with asyncio.timeout(timeout_s):
-            await runner.wait_idle()
-    except TimeoutError:
-        log.warning("drain_timed_out", timeout_s=timeout_s)

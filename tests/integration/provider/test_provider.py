@@ -39,7 +39,11 @@ class Peer:
         hello = await self.receive()
         assert isinstance(hello, protocol.Hello)
         await self.send(protocol.Welcome(1, protocol.ProviderId("provider-1"), 0.5))
-        return hello
+        async with asyncio.timeout(60.0):
+            while True:  # it joins first, and loads its model meanwhile
+                message = protocol.decode_to_coordinator(await self._socket.recv(decode=False))
+                if isinstance(message, protocol.Heartbeat) and message.ready:
+                    return hello
 
     async def ask(self, question: str, *, window: int = 64, model: str = MODEL) -> RequestId:
         request_id = RequestId(f"request-{question}")

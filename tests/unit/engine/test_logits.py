@@ -95,6 +95,7 @@ class Runner:
         batch = self.builder.build(ordered)
         states = self.model.forward(self.model.embed(batch.tokens), batch, self.cache)
         logits = self.model.logits(states)
+        assert logits is not None
         rows, first = {}, 0
         for item in ordered:
             rows[item.sequence_id] = logits[first : first + len(item.tokens)]

@@ -50,6 +50,7 @@ class ProviderStatus(msgspec.Struct, frozen=True):
     free_blocks: int
     total_blocks: int
     in_flight: int
+    cluster_role: int | None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -134,6 +135,7 @@ def _provider(provider: Provider) -> ProviderStatus:
         free_blocks=load.free_blocks if load else 0,
         total_blocks=load.total_blocks if load else 0,
         in_flight=provider.in_flight,
+        cluster_role=provider.role.rank,
     )
 
 

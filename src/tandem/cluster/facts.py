@@ -1,0 +1,95 @@
+"""What a node tells the others before a plan is made: its model, its memory, its speed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import torch
+from torch.nn import functional
+
+from tandem.engine import ModelSetup, kv_bytes_per_token, layer_prefix, tensor_shapes
+from tandem.protocol.between_nodes import ModelFacts
+
+_MEASURED_S = 0.1
+_MEASURED_FEATURES = 2048
+_SAMPLES, _SAMPLE_BYTES = 64, 4096
+
+
+class NodeFacts(msgspec.Struct, frozen=True):
+    model: ModelFacts
+    bytes_per_s: float
+
+
+def measure_node(setup: ModelSetup, name: str) -> NodeFacts:
+    """Reads and computes for a moment: call it on a worker thread."""
+    return NodeFacts(model_facts(setup, name), bytes_per_s(setup))
+
+
+def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
+    """Reads samples of the weights, not all of them: other weights differ everywhere."""
+    config = setup.config
+    item_bytes = 1 if setup.options.quantize == "int8" else setup.dtype.itemsize
+    shapes = tensor_shapes(config)
+    layer = sum(math.prod(s) for n, s in shapes.items() if n.startswith(layer_prefix(0)))
+    every = sum(math.prod(shape) for shape in shapes.values())
+    edges = every - layer * config.num_layers
+    return ModelFacts(
+        name=name,
+        digest=model_digest(setup.options.directory),
+        layers=config.num_layers,
+        kv_heads=config.num_kv_heads,
+        columns=config.intermediate_size,
+        vocabulary=config.vocab_size,
+        hidden=config.hidden_size,
+        layer_bytes=layer * item_bytes,
+        edge_bytes=edges * setup.dtype.itemsize,
+        kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype),
+        dtype=str(setup.dtype).removeprefix("torch.") + f"/{setup.options.quantize or 'whole'}",
+    )
+
+
+def model_digest(directory: Path) -> str:
+    """SHA-256 over the configuration, the tokenizer and evenly spread samples of the weights."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "tokenizer.json"):
+        digest.update(hashlib.sha256((directory / name).read_bytes()).digest())
+    for path in sorted(directory.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for sample in range(_SAMPLES):
+                file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def whole_model_bytes(setup: ModelSetup) -> int:
+    """The weights of all layers, as one machine would hold them."""
+    facts = model_facts(setup, "")
+    return facts.layers * facts.layer_bytes + facts.edge_bytes
+
+
+def available_memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+@torch.inference_mode()
+def bytes_per_s(setup: ModelSetup) -> float:
+    """How fast this machine reads weights when it decodes one token: what limits decoding."""
+    weight = torch.ones(
+        _MEASURED_FEATURES * 4, _MEASURED_FEATURES, dtype=setup.dtype, device=setup.device
+    )
+    states = torch.ones(1, _MEASURED_FEATURES, dtype=setup.dtype, device=setup.device)
+    functional.linear(states, weight)
+    rounds, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < _MEASURED_S:
+        functional.linear(states, weight).sum().item()
+        rounds += 1
+    return rounds * weight.nbytes / elapsed

@@ -1,0 +1,384 @@
+"""A node of a cluster: waits for the others, agrees on a plan, serves its rank, starts over.
+
+All that happens to a session happens in `_live_through`, and all that a session leaves behind is
+cleared in `_clear`, whichever state it ended in. Nothing here polls: states change when a
+connection comes or goes, a message arrives, or a thread ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from tandem.cluster.facts import NodeFacts, available_memory_bytes
+from tandem.cluster.peers import Address, Peer, Peers
+from tandem.cluster.plan import PROTOCOL_VERSION, Member, check_plan, elect, make_plan
+from tandem.cluster.session import Session, open_channels
+from tandem.cluster.state import Event, State, decide
+from tandem.engine import Executor, ModelSetup, default_kv_tokens
+from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
+from tandem.link import DataListener, LinkCredentials
+from tandem.protocol.between_nodes import (
+    Agreement,
+    Begin,
+    Leaving,
+    Loaded,
+    Parallelism,
+    PeerHello,
+    PeerRefusal,
+    Pong,
+    Proposal,
+    ToNode,
+)
+from tandem.runtime import Backoff
+from tandem.security import Identity, NodeId, PairedNode
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_ANSWER_TIMEOUT_S = 30.0
+_LOAD_TIMEOUT_S = 900.0
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator decides about a node's part in a cluster."""
+
+    identity: Identity
+    paired: list[PairedNode]
+    name: str
+    ranks: int
+    listen: Address | None = None
+    peers: list[Address] = []
+    parallelism: Parallelism = Parallelism.AUTO
+    rank: int | None = None
+    split: list[int] | None = None
+
+
+class Host(Protocol):
+    """The provider around the node. Every call is awaited before the session goes on."""
+
+    async def release(self) -> None:
+        """A shard is about to be loaded: finish serving alone, and free the memory."""
+        ...
+
+    async def activate(self, executor: Executor | None, blocks: int) -> None:
+        """The session is active; `executor` is None above rank 0."""
+        ...
+
+    async def deactivate(self, reason: str) -> None:
+        """The session has ended: nothing may use its executor when this returns."""
+        ...
+
+    def in_flight(self) -> int: ...
+
+
+class RankStatus(msgspec.Struct, frozen=True):
+    rank: int
+    node_id: str
+    name: str
+    address: str
+    layers: str
+    round_trip_us: float | None
+
+
+class ClusterStatus(msgspec.Struct, frozen=True):
+    """What `tandem cluster status` shows; plan and ranks only while the session is active."""
+
+    state: State
+    node_id: str
+    name: str
+    ranks_wanted: int
+    connected: list[str]
+    refusals: dict[str, str]
+    rank: int | None = None
+    strategy: str | None = None
+    why: str | None = None
+    ranks: list[RankStatus] = []
+
+
+class ClusterNode:
+    def __init__(
+        self, config: ClusterConfig, setup: ModelSetup, facts: NodeFacts, host: Host
+    ) -> None:
+        """Raises ConfigurationError without paired nodes; OSError when a port is not free."""
+        self._config = config
+        self._setup = setup
+        self._host = host
+        self._state = State.IDLE
+        self._proposal: Proposal | None = None
+        self._order: list[Member] = []
+        self._session: Session | None = None
+        self._server_ended: asyncio.Future[TandemError] | None = None
+        self._facts = facts
+        self._incarnation = secrets.token_hex(8)
+        self._credentials = LinkCredentials(config.identity, config.paired)
+        self._listener = DataListener(
+            self._credentials,
+            config.listen[0] if config.listen else "0.0.0.0",  # noqa: S104
+        )
+        self._peers = Peers(
+            self._credentials, self._hello, self._health, config.listen, config.peers
+        )
+        self.listening = asyncio.Event()
+        self.changed = asyncio.Event()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def control_port(self) -> int | None:
+        return self._peers.control_port
+
+    @property
+    def role(self) -> int | None:
+        """The rank to publish: only while it is true."""
+        return self._session.rank if self._state is State.ACTIVE and self._session else None
+
+    def add_address(self, address: Address) -> None:
+        self._peers.add_address(address)
+
+    def status(self) -> ClusterStatus:
+        connected = [peer.name for peer in self._peers.connected]
+        status = ClusterStatus(
+            self._state,
+            self._config.identity.node_id,
+            self._config.name,
+            self._config.ranks,
+            connected,
+            dict(self._peers.refusals),
+        )
+        if self.role is None or self._proposal is None:
+            return status
+        return msgspec.structs.replace(
+            status,
+            rank=self.role,
+            strategy=self._proposal.strategy.value,
+            why=self._proposal.why,
+            ranks=self._rank_statuses(self._proposal),
+        )
+
+    async def run(self) -> None:
+        """Until cancelled: one session after the other."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._peers.run(self.listening))
+                await self.listening.wait()
+                backoff = Backoff(base_s=0.2, cap_s=5.0)
+                while True:
+                    if await self._live_through():
+                        backoff.reset()
+                    await asyncio.sleep(backoff.next_delay_s())
+        finally:
+            self._listener.close()
+
+    async def _live_through(self) -> bool:
+        """One session from pairing to its end; whether it was ever active."""
+        self._move(Event.START)
+        active, reason = False, "the node stops"
+        try:
+            peers = await self._complete()
+            self._move(Event.COMPLETE)
+            async with asyncio.TaskGroup() as tasks:
+                watcher = tasks.create_task(self._watch(peers))
+                session = await self._form(peers)
+                self._move(Event.READY)
+                active = True
+                await self._serve(session)
+                watcher.cancel()
+        except BaseExceptionGroup as group:
+            failures, others = group.split(TandemError)
+            if others is not None:
+                raise
+            assert failures is not None
+            reason = str(_first_leaf(failures))
+        except TandemError as error:
+            reason = error.message
+        finally:
+            await self._clear(reason)
+        return active
+
+    async def _complete(self) -> dict[NodeId, Peer]:
+        """Waits until as many nodes as the cluster has ranks are connected."""
+        while len(self._peers.connected) < self._config.ranks - 1:
+            self._peers.changed.clear()
+            await self._peers.changed.wait()
+        if len(self._peers.connected) > self._config.ranks - 1:
+            names = ", ".join(peer.name for peer in self._peers.connected)
+            raise PeerRefused(f"more nodes than --ranks {self._config.ranks}: {names}")
+        return {peer.link.peer: peer for peer in self._peers.connected}
+
+    async def _watch(self, peers: dict[NodeId, Peer]) -> None:
+        """Raises LinkLost as soon as one of the session's nodes is not connected any more."""
+        while True:
+            self._peers.changed.clear()
+            current = {peer.link.peer: peer for peer in self._peers.connected}
+            for node_id, peer in peers.items():
+                if current.get(node_id) is not peer:
+                    if self._session is not None:
+                        self._session.abort()
+                    raise LinkLost(f"{peer.name} is gone")
+            await self._peers.changed.wait()
+
+    async def _form(self, peers: dict[NodeId, Peer]) -> Session:
+        own = Member(self._config.identity.node_id, self._hello())
+        self._order = elect([own, *(peer.member for peer in peers.values())])
+        rank = [member.node_id for member in self._order].index(own.node_id)
+        others = {r: peers[m.node_id] for r, m in enumerate(self._order) if r != rank}
+        proposal = await (self._propose(others) if rank == 0 else self._consider(others[0]))
+        self._move(Event.AGREED)
+        self._proposal = proposal
+        log.info("plan_agreed", rank=rank, strategy=proposal.strategy, why=proposal.why)
+        await self._host.release()
+        session = await self._load(proposal, rank, peers)
+        if rank == 0:
+            await self._collect(others, Loaded(proposal.session_id), _LOAD_TIMEOUT_S)
+            for peer in others.values():
+                await peer.link.send(Begin(proposal.session_id))
+        else:
+            await others[0].link.send(Loaded(proposal.session_id))
+            await _expect(others[0], Begin(proposal.session_id), _LOAD_TIMEOUT_S)
+        return session
+
+    async def _propose(self, others: dict[int, Peer]) -> Proposal:
+        trips = [peer.round_trip_s for peer in others.values() if peer.round_trip_s is not None]
+        options = self._setup.options
+        proposal = make_plan(
+            self._order,
+            session_id=secrets.token_hex(16),
+            round_trip_s=max(trips, default=0.001),
+            kv_tokens=options.kv_tokens or default_kv_tokens(self._setup),
+            block_size=options.block_size,
+        )
+        for peer in others.values():
+            await peer.link.send(proposal)
+        await self._collect(others, Agreement(proposal.session_id), _ANSWER_TIMEOUT_S)
+        return proposal
+
+    async def _consider(self, first: Peer) -> Proposal:
+        proposal = await first.expect(_ANSWER_TIMEOUT_S)
+        if not isinstance(proposal, Proposal):
+            raise ProtocolError(f"{first.name} sent {type(proposal).__name__}, not a plan")
+        try:
+            check_plan(proposal, self._order, self._config.identity.node_id)
+        except PeerRefused as error:
+            await first.link.send(PeerRefusal(error.message))
+            raise
+        await first.link.send(Agreement(proposal.session_id))
+        return proposal
+
+    async def _collect(self, others: dict[int, Peer], due: ToNode, timeout_s: float) -> None:
+        for peer in others.values():
+            await _expect(peer, due, timeout_s)
+
+    async def _load(self, proposal: Proposal, rank: int, peers: dict[NodeId, Peer]) -> Session:
+        def load() -> Session:
+            channels = open_channels(self._credentials, self._listener, proposal, rank, peers)
+            # Known at once, so that whatever happens while the weights are read ends it.
+            self._session = session = Session(proposal, rank, channels)
+            session.load(self._setup)
+            return session
+
+        return await _in_thread(load)
+
+    async def _serve(self, session: Session) -> None:
+        """Until the session ends; always by raising."""
+        log.info("session_active", rank=session.rank, blocks=session.blocks)
+        ended = None if session.executor is not None else session.serve()
+        await self._host.activate(session.executor, session.blocks)
+        if ended is None:
+            await asyncio.Event().wait()  # `_watch` ends it
+        else:
+            self._server_ended = asyncio.wrap_future(ended)
+            raise await asyncio.shield(self._server_ended)
+
+    async def _clear(self, reason: str) -> None:
+        """The one place that leaves a session: afterwards nothing of it is left."""
+        self._move(Event.FAILED, reason=reason)
+        session, self._session = self._session, None
+        if session is not None:
+            session.abort()
+            await self._host.deactivate(reason)
+            if self._server_ended is not None:
+                await asyncio.wait([self._server_ended])
+                self._server_ended = None
+            session.close()
+        for peer in self._peers.connected:
+            with suppress(LinkLost):
+                await peer.link.send(Leaving(reason))
+        self._peers.drop_all(reason)
+        self._proposal, self._order = None, []
+        self._move(Event.CLEARED)
+
+    def _move(self, event: Event, **fields: str) -> None:
+        before, self._state = self._state, decide(self._state, event)
+        log.info("cluster_state", state=self._state, before=before, **fields)
+        self.changed.set()
+
+    def _hello(self) -> PeerHello:
+        config = self._config
+        return PeerHello(
+            version=PROTOCOL_VERSION,
+            name=config.name,
+            incarnation=self._incarnation,
+            model=self._facts.model,
+            parallelism=config.parallelism,
+            ranks=config.ranks,
+            rank=config.rank,
+            layers=config.split,
+            memory_bytes=available_memory_bytes(self._setup.device),
+            bytes_per_s=self._facts.bytes_per_s,
+            control_port=self._peers.control_port,
+            data_port=self._listener.port,
+        )
+
+    def _health(self, sent_at: float) -> Pong:
+        memory = available_memory_bytes(self._setup.device)
+        return Pong(sent_at, self._state is State.ACTIVE, self._host.in_flight(), memory)
+
+    def _rank_statuses(self, proposal: Proposal) -> list[RankStatus]:
+        peers = {peer.link.peer: peer for peer in self._peers.connected}
+        statuses = []
+        for rank, part in enumerate(proposal.parts):
+            peer = peers.get(NodeId(part.node_id))
+            trip = peer.round_trip_s if peer is not None else None
+            statuses.append(
+                RankStatus(
+                    rank=rank,
+                    node_id=part.node_id,
+                    name=self._config.name if peer is None else peer.name,
+                    address=f"{peer.link.host}:{peer.hello.data_port}" if peer else "here",
+                    layers=f"{part.first_layer}-{part.end_layer - 1}",
+                    round_trip_us=None if trip is None else round(trip * 1e6, 1),
+                )
+            )
+        return statuses
+
+
+async def _expect(peer: Peer, due: ToNode, timeout_s: float) -> None:
+    """Raises ProtocolError for another message than the one that is due."""
+    message = await peer.expect(timeout_s)
+    if message != due:
+        raise ProtocolError(f"{peer.name} sent {message}; {due} was due")
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Like `asyncio.to_thread`, but a cancelled caller still waits for the thread to end."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
+def _first_leaf(group: BaseExceptionGroup[TandemError]) -> TandemError:
+    first = group.exceptions[0]
+    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,246 @@
+"""Control connections to the other nodes: dialling, greeting, health. No plans, no sessions.
+
+Every node dials the addresses that it was given or that others have named, and listens if it
+was told to. One connection a pair is kept: the one that the node with the lower id has opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from tandem.cluster.plan import Member, check_compatible
+from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
+from tandem.link import ControlLink, LinkCredentials, dial_control, serve_control
+from tandem.protocol.between_nodes import (
+    Known,
+    Leaving,
+    PeerHello,
+    PeerRefusal,
+    Ping,
+    Pong,
+    ToNode,
+)
+from tandem.runtime import Backoff
+from tandem.security import NodeId
+
+log = structlog.get_logger(__name__)
+
+Address = tuple[str, int]
+
+PING_INTERVAL_S = 1.0
+#: Three pings without an answer, nor anything else, and the peer is gone.
+SILENCE_S = 3.0
+_FIRST_PINGS = 8
+_HELLO_TIMEOUT_S = 10.0
+_MAX_INBOX = 64
+
+
+class Peer:
+    """One connected node."""
+
+    def __init__(self, link: ControlLink, hello: PeerHello, name: str) -> None:
+        self.link = link
+        self.hello = hello
+        self.name = name
+        self.inbox: asyncio.Queue[ToNode] = asyncio.Queue(_MAX_INBOX)
+        self.round_trip_s: float | None = None
+        self.pongs = 0
+        self.health: Pong | None = None
+
+    @property
+    def member(self) -> Member:
+        return Member(self.link.peer, self.hello)
+
+    async def expect(self, timeout_s: float) -> ToNode:
+        """The next message that is not about health. Raises LinkLost or PeerRefused."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self.inbox.get()
+        except TimeoutError as error:
+            raise LinkLost(f"{self.name} did not answer within {timeout_s:g} s") from error
+        if isinstance(message, PeerRefusal):
+            raise PeerRefused(f"{self.name} refuses: {message.reason}")
+        if isinstance(message, Leaving):
+            raise LinkLost(f"{self.name} leaves the session: {message.reason}")
+        return message
+
+
+class Peers:
+    """All connected nodes. `changed` is set whenever one comes or goes."""
+
+    def __init__(
+        self,
+        credentials: LinkCredentials,
+        hello: Callable[[], PeerHello],
+        health: Callable[[float], Pong],
+        listen: Address | None,
+        dial: list[Address],
+    ) -> None:
+        self.changed = asyncio.Event()
+        self.refusals: dict[str, str] = {}
+        self.control_port: int | None = None
+        self._credentials = credentials
+        self._hello = hello
+        self._health = health
+        self._listen = listen
+        self._addresses = asyncio.Queue[Address]()
+        self._connected: dict[NodeId, Peer] = {}
+        for address in dial:
+            self._addresses.put_nowait(address)
+
+    @property
+    def connected(self) -> list[Peer]:
+        return list(self._connected.values())
+
+    def add_address(self, address: Address) -> None:
+        """An address that a discovery or another node has named."""
+        self._addresses.put_nowait(address)
+
+    async def run(self, listening: asyncio.Event) -> None:
+        """Until cancelled. `listening` is set once the control port is known."""
+        server = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if self._listen is not None:
+
+                    async def accept(link: ControlLink) -> None:
+                        await self._attend(link)
+
+                    server = await serve_control(self._credentials, *self._listen, accept)
+                    self.control_port = server.sockets[0].getsockname()[1]
+                listening.set()
+                dialled: set[Address] = set()
+                while True:
+                    address = await self._addresses.get()
+                    if address not in dialled:
+                        dialled.add(address)
+                        tasks.create_task(self._keep_dialling(address))
+        finally:
+            if server is not None:
+                server.close()
+            self.drop_all("the node stops")
+
+    def drop_all(self, reason: str) -> None:
+        """Ends every connection; those that dialled will dial again."""
+        for peer in self.connected:
+            self._forget(peer, reason)
+
+    async def _keep_dialling(self, address: Address) -> None:
+        backoff = Backoff(base_s=0.2, cap_s=5.0)
+        where = f"{address[0]}:{address[1]}"
+        while True:
+            try:
+                link = await dial_control(self._credentials, *address)
+                backoff.reset()
+                await self._attend(link)
+            except (LinkLost, PeerRefused, ProtocolError) as error:
+                self._note(where, error)
+            await asyncio.sleep(backoff.next_delay_s())
+
+    async def _attend(self, link: ControlLink) -> None:
+        """Greets, adopts and reads one connection until it ends."""
+        name = self._credentials.name_of(link.peer)
+        try:
+            peer = await self._greet(link, name)
+            if not self._adopt(peer):
+                return
+            await self._converse(peer)
+        except (LinkLost, PeerRefused, ProtocolError) as error:
+            self._note(name, error)
+        finally:
+            link.close()
+
+    async def _greet(self, link: ControlLink, name: str) -> Peer:
+        own = self._hello()
+        await link.send(own)
+        hello = await link.receive(_HELLO_TIMEOUT_S)
+        if isinstance(hello, PeerRefusal):
+            raise PeerRefused(f"{name} refuses: {hello.reason}")
+        if not isinstance(hello, PeerHello):
+            raise ProtocolError(f"{name} began with {type(hello).__name__}, not with its hello")
+        try:
+            check_compatible(own, hello)
+        except PeerRefused as error:
+            await link.refuse(error.message)
+            raise
+        return Peer(link, hello, name)
+
+    def _adopt(self, peer: Peer) -> bool:
+        """Whether this connection is the one to keep for its node."""
+        node_id, own_id = peer.link.peer, self._credentials.identity.node_id
+        other = self._connected.get(node_id)
+        if other is not None and other.hello.incarnation == peer.hello.incarnation:
+            ours_is_kept = own_id < node_id
+            if peer.link.dialled != ours_is_kept:
+                return False
+        if other is not None:
+            self._forget(other, "another connection took its place")
+        self._connected[node_id] = peer
+        self.refusals.pop(peer.name, None)
+        log.info("peer_connected", peer=peer.name, node_id=node_id[:16])
+        self.changed.set()
+        return True
+
+    async def _converse(self, peer: Peer) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._ping(peer))
+                await peer.link.send(Known(self._known_to(peer)))
+                await self._read(peer)
+        except BaseExceptionGroup as group:
+            first = group.exceptions[0]
+            self._forget(peer, str(first))
+            raise first from group
+
+    def _known_to(self, peer: Peer) -> list[Address]:
+        return [
+            (other.link.host, other.hello.control_port)
+            for other in self.connected
+            if other is not peer and other.hello.control_port is not None
+        ]
+
+    async def _ping(self, peer: Peer) -> None:
+        while True:
+            await peer.link.send(Ping(time.monotonic()))
+            # A few at once at first: the best of them measures the link.
+            await asyncio.sleep(PING_INTERVAL_S if peer.pongs >= _FIRST_PINGS else 0.005)
+
+    async def _read(self, peer: Peer) -> None:
+        while True:
+            message = await peer.link.receive(SILENCE_S)
+            if isinstance(message, Ping):
+                await peer.link.send(self._health(message.sent_at))
+            elif isinstance(message, Pong):
+                taken_s = time.monotonic() - message.sent_at
+                peer.round_trip_s = min(peer.round_trip_s or taken_s, taken_s)
+                peer.health, peer.pongs = message, peer.pongs + 1
+            elif isinstance(message, Known):
+                for address in message.addresses:
+                    self.add_address(address)
+            elif isinstance(message, PeerHello):
+                raise ProtocolError(f"{peer.name} said hello twice")
+            else:
+                self._deliver(peer, message)
+
+    def _deliver(self, peer: Peer, message: ToNode) -> None:
+        try:
+            peer.inbox.put_nowait(message)
+        except asyncio.QueueFull:
+            raise ProtocolError(f"{peer.name} sends more than it is asked for") from None
+
+    def _forget(self, peer: Peer, reason: str) -> None:
+        peer.link.close()
+        if self._connected.get(peer.link.peer) is peer:
+            del self._connected[peer.link.peer]
+            log.info("peer_lost", peer=peer.name, reason=reason)
+            self.changed.set()
+
+    def _note(self, who: str, error: TandemError) -> None:
+        """Logs a reason once, not at each attempt."""
+        if self.refusals.get(who) != error.message:
+            self.refusals[who] = error.message
+            log.warning("peer_not_connected", peer=who, reason=error.message)

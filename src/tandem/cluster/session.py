@@ -1,0 +1,150 @@
+"""One session: the channels of an agreed plan, and this rank's part of the model on them.
+
+Built once, ended once. An executor belongs to exactly one session; a new session has new
+connections, new keys, a new executor and an empty cache.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from tandem.cluster.communicator import LinkCommunicator
+from tandem.cluster.executors import PipelineExecutor, TensorParallelExecutor
+from tandem.cluster.peers import Peer
+from tandem.cluster.shard_server import PipelineWork, ShardServer, TensorParallelWork
+from tandem.engine import (
+    Executor,
+    ModelSetup,
+    Solo,
+    Span,
+    load_stage,
+    pipeline_stage,
+    tensor_parallel,
+)
+from tandem.errors import TandemError
+from tandem.link import Channel, DataListener, LinkCredentials, dial_data
+from tandem.protocol.between_nodes import DataHello, Parallelism, Proposal
+from tandem.security import NodeId
+
+#: A step's sends and waits make progress within this, or the session is over.
+STEP_TIMEOUT_S = 30.0
+_OPEN_TIMEOUT_S = 30.0
+
+
+class Session:
+    """`executor` on rank 0, `server` on the others; what they use is closed by `close`."""
+
+    def __init__(self, proposal: Proposal, rank: int, channels: dict[int, Channel]) -> None:
+        self.proposal = proposal
+        self.rank = rank
+        self.executor: Executor | None = None
+        self.server: ShardServer | None = None
+        self._channels = channels
+
+    @property
+    def blocks(self) -> int:
+        return self.proposal.kv_tokens // self.proposal.block_size
+
+    def load(self, setup: ModelSetup) -> None:
+        """Reads this rank's weights. Blocks. Raises CheckpointError or ConfigurationError."""
+        size = len(self.proposal.parts)
+        part = self.proposal.parts[self.rank]
+        group = LinkCommunicator(self.rank, self._channels)
+        if self.proposal.strategy is Parallelism.TENSOR:
+            shard = tensor_parallel(setup.config, self.rank, size)
+            stage = load_stage(setup, shard, group, self.blocks)
+            if self.rank == 0:
+                self.executor = TensorParallelExecutor(stage, group, self._channels)
+            else:
+                work = TensorParallelWork(stage, group)
+                self.server = ShardServer(work, self._channels[0])
+            return
+        shard = pipeline_stage(setup.config, Span(part.first_layer, part.end_layer))
+        stage = load_stage(setup, shard, Solo(), self.blocks)
+        if self.rank == 0:
+            self.executor = PipelineExecutor(stage, group, self._channels)
+        else:
+            like = torch.empty(1, setup.config.hidden_size, dtype=setup.dtype, device=setup.device)
+            to_first = self._channels[0]
+            self.server = ShardServer(PipelineWork(stage, group, to_first, like), to_first)
+
+    def serve(self) -> Future[TandemError]:
+        """Starts the shard server's thread; the future says why it ended."""
+        assert self.server is not None, "rank 0 has an executor"
+        ended: Future[TandemError] = Future()
+        server = self.server
+
+        def run() -> None:
+            ended.set_result(server.run())
+
+        threading.Thread(target=run, name=f"rank-{self.rank}").start()
+        return ended
+
+    def abort(self) -> None:
+        """Ends every wait on the session's channels, from any thread."""
+        for channel in self._channels.values():
+            channel.abort()
+
+    def close(self) -> None:
+        """Once no thread runs on the session any more."""
+        for channel in self._channels.values():
+            channel.close()
+        self.executor = self.server = None
+
+
+def open_channels(
+    credentials: LinkCredentials,
+    listener: DataListener,
+    proposal: Proposal,
+    rank: int,
+    peers: dict[NodeId, Peer],
+) -> dict[int, Channel]:
+    """A channel to every other rank; who dialled the control connection dials this one too.
+
+    Blocks. Raises LinkLost or PeerRefused, and then has closed what it had opened.
+    """
+    session_id = proposal.session_id
+    ranks = {NodeId(part.node_id): number for number, part in enumerate(proposal.parts)}
+    dialled = [peer for peer in peers.values() if peer.link.dialled]
+    expected = {
+        ranks[peer.link.peer]: peer.link.peer for peer in peers.values() if not peer.link.dialled
+    }
+    deadline = time.monotonic() + _OPEN_TIMEOUT_S
+
+    def dial(peer: Peer) -> dict[int, Channel]:
+        address = (peer.link.host, peer.hello.data_port)
+        hello = DataHello(session_id, rank)
+        channel = dial_data(credentials, address, peer.link.peer, hello, timeout_s=STEP_TIMEOUT_S)
+        return {ranks[peer.link.peer]: channel}
+
+    # All at once: a rank that waits for its own dial to be answered must still answer others.
+    with ThreadPoolExecutor(len(peers) + 1, thread_name_prefix="open-channel") as pool:
+        found = [pool.submit(dial, peer) for peer in dialled]
+        if expected:
+            found.append(
+                pool.submit(
+                    listener.accept,
+                    session_id,
+                    expected,
+                    deadline=deadline,
+                    timeout_s=STEP_TIMEOUT_S,
+                )
+            )
+    return _all_or_none(found)
+
+
+def _all_or_none(found: list[Future[dict[int, Channel]]]) -> dict[int, Channel]:
+    errors = [error for future in found if (error := future.exception()) is not None]
+    channels: dict[int, Channel] = {}
+    for future in found:
+        if future.exception() is None:
+            channels |= future.result()
+    if errors:
+        for channel in channels.values():
+            channel.close()
+        raise errors[0]
+    return channels

@@ -1,0 +1,114 @@
+"""The engine that a provider has at the moment: alone, as rank 0 of a cluster, or none.
+
+One at a time: a shard and the whole model would not fit together. All changes pass here, so
+that the runner and the heartbeat always tell the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from tandem import engine
+from tandem.provider.runner import RequestRunner
+
+log = structlog.get_logger(__name__)
+
+_NO_LOAD = engine.EngineLoad(0, 0, 0, 0)
+
+
+class Serving:
+    """Implements `cluster.Host`. `on_change` is called whenever readiness or role may differ."""
+
+    def __init__(
+        self,
+        setup: engine.ModelSetup,
+        runner: RequestRunner,
+        *,
+        drain_timeout_s: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._setup = setup
+        self._runner = runner
+        self._drain_timeout_s = drain_timeout_s
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._changing = asyncio.Lock()
+        self._loaded: engine.LoadedModel | None = None
+        self._follows = False
+        self.settled = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be run here: an engine is there, and its tokenizer with it."""
+        return self._loaded is not None
+
+    @property
+    def load(self) -> engine.EngineLoad:
+        return _NO_LOAD if self._loaded is None else self._loaded.engine.load()
+
+    def in_flight(self) -> int:
+        return self._runner.in_flight
+
+    async def serve_alone(self) -> None:
+        """Loads the whole model, unless something is served already. Raises CheckpointError."""
+        async with self._changing:
+            if self._loaded is not None or self._follows:
+                return
+            loaded = await asyncio.to_thread(engine.load_engine, self._setup.options, self._deliver)
+            self._attach(loaded)
+            log.info("serving_alone", kv_tokens=loaded.kv_tokens)
+
+    async def release(self) -> None:
+        async with self._changing:
+            self._runner.detach()
+            self._changed()
+            try:
+                async with asyncio.timeout(self._drain_timeout_s):
+                    await self._runner.wait_idle()
+            except TimeoutError:
+                log.warning("drain_timed_out", timeout_s=self._drain_timeout_s)
+            await self._close()
+
+    async def activate(self, executor: engine.Executor | None, blocks: int) -> None:
+        async with self._changing:
+            if executor is None:
+                self._follows = True
+                self.settled.set()
+                self._changed()
+                return
+            loaded = engine.start_engine(self._setup, executor, blocks, self._deliver)
+            self._attach(loaded)
+
+    async def deactivate(self, reason: str) -> None:
+        async with self._changing:
+            self._follows = False
+            self._runner.detach()
+            await self._close()
+            self._changed()
+            log.info("session_ended", reason=reason)
+
+    async def close(self) -> None:
+        async with self._changing:
+            self._runner.detach()
+            await self._close()
+
+    def _attach(self, loaded: engine.LoadedModel) -> None:
+        self._loaded = loaded
+        self._runner.attach(loaded.engine)
+        self.settled.set()
+        self._changed()
+
+    async def _close(self) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None and not await asyncio.to_thread(loaded.engine.close):
+            log.error("engine_did_not_stop")
+
+    def _changed(self) -> None:
+        self._on_change()
+
+    def _deliver(self, events: Sequence[engine.EngineEvent]) -> None:
+        """Called on the engine's thread."""
+        self._loop.call_soon_threadsafe(self._runner.on_events, events)
