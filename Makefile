@@ -17,8 +17,8 @@ help:  ## show this list
 
 install: $(VENV)/.installed-dev  ## create .venv with everything, for development
 
-up: $(VENV)/.installed-runtime  ## serve a model on this machine (ARGS="--port 9000")
-	@$(BIN)/tandem up $(ARGS)
+up: $(VENV)/.installed-runtime  ## serve the demo model as a two-rank cluster (ARGS="--port 9000")
+	@$(BIN)/tandem up --ranks 2 $(ARGS)
 
 test: lint  ## check everything: format, lint, types, layers, tests (ARGS="-k name")
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.cli.address import http_url, local_host
+from tandem.cli.address import free_port, http_url, local_host
 from tandem.cli.child import ChildSpec, rotate
 from tandem.cli.supervisor import Plan
 
@@ -30,6 +30,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     kv_tokens: int | None
     max_sequences: int
     providers: int
+    ranks: int
+    parallelism: str
     host: str
     port: int | None
     data_dir: Path
@@ -41,6 +43,18 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     def log_dir(self) -> Path:
         return self.data_dir / "logs"
 
+    @property
+    def clusters(self) -> list[list[str]]:
+        """The names of the provider processes: one list a cluster, in the order of ranks."""
+        names = [f"provider-{number}" for number in range(1, self.providers + 1)]
+        if self.ranks == 1:
+            return [[name] for name in names]
+        return [[f"{name}-rank-{rank}" for rank in range(self.ranks)] for name in names]
+
+    def node_dir(self, name: str) -> Path:
+        """Where a provider of this machine keeps its identity and its status."""
+        return self.data_dir / "nodes" / name
+
 
 def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
     """The join token goes through the environment: other users can read a command."""
@@ -51,8 +65,11 @@ def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
         return ChildSpec(name, command, environment, options.log_dir / f"{name}.log")
 
     def providers(actual_port: int) -> list[ChildSpec]:
-        names = [f"provider-{number}" for number in range(1, options.providers + 1)]
-        return [spec(name, _provider_arguments(options, name, actual_port)) for name in names]
+        return [
+            spec(name, _provider_arguments(options, name, actual_port) + link)
+            for names in options.clusters
+            for name, link in zip(names, _link_arguments(options, names), strict=True)
+        ]
 
     return Plan(
         coordinator=spec("coordinator", _coordinator_arguments(options, port)),
@@ -76,7 +93,7 @@ def _coordinator_arguments(options: UpOptions, port: int) -> list[str]:
 
 
 def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
-    threads = options.threads or threads_per_provider(options.providers)
+    threads = options.threads or threads_per_provider(options.providers * options.ranks)
     arguments = [
         "provider",
         "--json",
@@ -96,6 +113,43 @@ def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
     if options.kv_tokens is not None:
         arguments.append(f"--kv-tokens={options.kv_tokens}")
     return arguments
+
+
+def _link_arguments(options: UpOptions, names: list[str]) -> list[list[str]]:
+    """How the ranks of one cluster find each other: all dial rank 0, over loopback."""
+    if len(names) == 1:
+        return [[]]
+    address = f"127.0.0.1:{free_port()}"
+    arguments = []
+    for rank, name in enumerate(names):
+        own = f"--cluster-listen={address if rank == 0 else '127.0.0.1:0'}"
+        arguments.append(
+            [
+                f"--ranks={len(names)}",
+                f"--rank={rank}",
+                f"--parallelism={options.parallelism}",
+                f"--data-dir={options.node_dir(name)}",
+                own,
+                *([f"--peer={address}"] if rank else []),
+            ]
+        )
+    return arguments
+
+
+def pair_nodes(options: UpOptions) -> None:
+    """The ranks of one cluster belong to one person, on one machine: they are paired here."""
+    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+
+    for names in options.clusters:
+        if len(names) == 1:
+            continue
+        nodes = [
+            PairedNode.of(load_or_create_identity(options.node_dir(name)).certificate, name)
+            for name in names
+        ]
+        for name in names:
+            for node in nodes:
+                PairedNodes(options.node_dir(name)).add(node)
 
 
 def threads_per_provider(providers: int) -> int:

@@ -8,10 +8,22 @@ from typing import Annotated
 import typer
 
 from tandem.cli.address import websocket_url
+from tandem.cli.cluster_options import (
+    STATUS_FILE,
+    ClusterListen,
+    ParallelismChoice,
+    ParallelismOption,
+    PeerAddresses,
+    Rank,
+    Ranks,
+    Split,
+    cluster_config,
+)
 from tandem.cli.console import note, print_json
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import (
     DEFAULT_MODEL,
+    DataDir,
     Dtype,
     DtypeOption,
     KvTokens,
@@ -22,6 +34,7 @@ from tandem.cli.options import (
     ModelOption,
     Quantize,
     StopOnStdinEof,
+    data_dir_or_default,
 )
 from tandem.errors import ConfigurationError
 from tandem.protocol import ModelInfo
@@ -57,6 +70,13 @@ def provider(
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, help="Seconds to finish what runs when told to stop.")
     ] = DEFAULT_DRAIN_TIMEOUT_S,
+    ranks: Ranks = 1,
+    cluster_listen: ClusterListen = None,
+    peer: PeerAddresses = None,
+    parallelism: ParallelismChoice = ParallelismOption.AUTO,
+    rank: Rank = None,
+    split: Split = None,
+    data_dir: DataDir = None,
     log_level: Level = LogLevel.INFO,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line on stdout when ready.")
@@ -65,13 +85,15 @@ def provider(
 ) -> None:
     """Serves a model through a coordinator.
 
-    It connects out, and opens no port of its own.
+    It connects out, and opens no port of its own unless it waits for the other ranks of a cluster.
 
     \b
     Examples:
       TANDEM_JOIN_TOKEN=... tandem provider --coordinator ws://192.168.1.10:8000
       tandem provider --coordinator localhost:8000 --model Qwen/Qwen3-0.6B --quantize int8
       tandem provider --coordinator wss://llm.example.org --model ./my-model --model-name mine
+      tandem provider --coordinator localhost:8000 --ranks 2 --cluster-listen 10.0.0.1:7700
+      tandem provider --coordinator 10.0.0.1:8000 --ranks 2 --peer 10.0.0.1:7700
     """
     if not join_token:
         raise ConfigurationError(
@@ -83,18 +105,32 @@ def provider(
     from tandem.runtime import Stop, configure_logging, run_service
 
     configure_logging(log_level.value)
+    folder = data_dir_or_default(data_dir)
+    label = name or platform.node() or "provider"
+    cluster = cluster_config(
+        data_dir=folder,
+        name=label,
+        ranks=ranks,
+        listen=cluster_listen,
+        peers=peer,
+        parallelism=parallelism,
+        rank=rank,
+        split=split,
+    )
     config = ProviderConfig(
         coordinator_url=url,
         join_token=join_token,
         model=model,
         model_name=model_name,
-        name=name or platform.node() or "provider",
+        name=label,
         dtype=dtype.value,
         quantize=quantize.value if quantize else None,
         threads=threads,
         kv_tokens=kv_tokens,
         max_sequences=max_sequences,
         drain_timeout_s=drain_timeout,
+        cluster=cluster,
+        status_path=folder / STATUS_FILE if cluster else None,
     )
 
     def on_ready(models: list[ModelInfo]) -> None:

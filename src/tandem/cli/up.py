@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tandem.cli.cluster_options import ParallelismChoice, ParallelismOption, Ranks
 from tandem.cli.console import note
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
@@ -56,6 +57,8 @@ def up(
     kv_tokens: KvTokens = None,
     max_sequences: MaxSequences = DEFAULT_MAX_SEQUENCES,
     providers: Annotated[int, typer.Option(min=1, help="How many copies of the model.")] = 1,
+    ranks: Ranks = 1,
+    parallelism: ParallelismChoice = ParallelismOption.AUTO,
     host: Host = "127.0.0.1",
     port: Annotated[
         int | None,
@@ -86,6 +89,7 @@ def up(
       tandem up --model Qwen/Qwen3-0.6B --quantize int8
       tandem up --model ./my-model --model-name mine --port 9000
       tandem up --providers 2 --json
+      tandem up --ranks 2 --parallelism tp
     """
     from tandem.cli.plan import UpOptions
 
@@ -99,6 +103,8 @@ def up(
         kv_tokens=kv_tokens,
         max_sequences=max_sequences,
         providers=providers,
+        ranks=1 if parallelism is ParallelismOption.SINGLE else ranks,
+        parallelism=parallelism.value,
         host=host,
         port=port,
         data_dir=data_dir_or_default(data_dir),
@@ -113,7 +119,7 @@ def up(
 
 def _serve(options: UpOptions, *, as_json: bool) -> ExitCode:
     from tandem.cli.address import choose_port
-    from tandem.cli.plan import make_plan, prepare_logs
+    from tandem.cli.plan import make_plan, pair_nodes, prepare_logs
     from tandem.cli.up_service import UpService
     from tandem.coordinator import load_or_create_join_token
 
@@ -122,6 +128,7 @@ def _serve(options: UpOptions, *, as_json: bool) -> ExitCode:
         note(f"Port {DEFAULT_PORT} is in use: taking a free one.")
     _fetch_model(options.model)
     prepare_logs(options)
+    pair_nodes(options)
     plan = make_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
     with _session_key(options.data_dir) as api_key:
         return asyncio.run(UpService(options, plan, api_key, as_json=as_json).run())

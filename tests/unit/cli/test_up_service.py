@@ -36,6 +36,8 @@ def _options(data_dir: Path) -> UpOptions:
         kv_tokens=None,
         max_sequences=1,
         providers=1,
+        ranks=1,
+        parallelism="auto",
         host="127.0.0.1",
         port=0,
         data_dir=data_dir,

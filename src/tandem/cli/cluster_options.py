@@ -1,0 +1,98 @@
+"""The options by which a provider becomes a node of a cluster, and what they mean."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tandem.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tandem.cluster import ClusterConfig
+
+#: What `tandem cluster status` reads, in a node's own folder.
+STATUS_FILE = "cluster-status.json"
+
+
+class ParallelismOption(StrEnum):
+    AUTO = "auto"
+    TP = "tp"
+    PP = "pp"
+    SINGLE = "single"
+
+
+Ranks = Annotated[int, typer.Option(min=1, max=64, help="Machines that form one cluster.")]
+ParallelismChoice = Annotated[
+    ParallelismOption,
+    typer.Option("--parallelism", help="How a cluster divides the model; auto measures."),
+]
+ClusterListen = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT to wait for the other ranks on.", show_default="not listening"),
+]
+PeerAddresses = Annotated[
+    list[str] | None, typer.Option("--peer", help="HOST:PORT of another rank; may be repeated.")
+]
+Rank = Annotated[
+    int | None, typer.Option(min=0, help="This machine's rank.", show_default="elected")
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Layers of each rank, e.g. 20,12.", show_default="by speed and memory"),
+]
+
+
+def cluster_config(
+    *,
+    data_dir: Path,
+    name: str,
+    ranks: int,
+    listen: str | None,
+    peers: list[str] | None,
+    parallelism: ParallelismOption,
+    rank: int | None,
+    split: str | None,
+) -> ClusterConfig | None:
+    """None when the options ask for no cluster. Raises ConfigurationError."""
+    if ranks == 1 or parallelism is ParallelismOption.SINGLE:
+        if listen or peers or rank or split:
+            raise ConfigurationError("a cluster needs --ranks 2 or more, and not single")
+        return None
+    if not listen and not peers:
+        raise ConfigurationError(
+            f"a cluster of {ranks} needs --cluster-listen HOST:PORT on one machine and"
+            " --peer HOST:PORT on the others"
+        )
+    from tandem.cluster import ClusterConfig
+    from tandem.protocol.between_nodes import Parallelism
+    from tandem.security import PairedNodes, load_or_create_identity
+
+    return ClusterConfig(
+        identity=load_or_create_identity(data_dir),
+        paired=PairedNodes(data_dir).all(),
+        name=name,
+        ranks=ranks,
+        listen=parse_address(listen, "--cluster-listen") if listen else None,
+        peers=[parse_address(peer, "--peer") for peer in peers or []],
+        parallelism=Parallelism(parallelism.value),
+        rank=rank,
+        split=_split(split, ranks) if split else None,
+    )
+
+
+def parse_address(text: str, option: str) -> tuple[str, int]:
+    """Accepts `host:port`, `[v6]:port` and, for a host alone, no default: ports are chosen."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535 or not host:
+        raise ConfigurationError(f"{option} {text!r} is not HOST:PORT, e.g. 10.0.0.2:7700")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _split(text: str, ranks: int) -> list[int]:
+    parts = text.split(",")
+    if len(parts) != ranks or not all(part.strip().isdecimal() for part in parts):
+        raise ConfigurationError(f"--split {text!r} is not {ranks} numbers, e.g. 20,12")
+    return [int(part) for part in parts]
