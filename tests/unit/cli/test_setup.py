@@ -36,7 +36,7 @@ def test_every_target_is_in_the_help() -> None:
 
 
 def test_up_passes_options_on() -> None:
-    assert "tandem up --port 9000" in _make("-n", "up", "ARGS=--port 9000").stdout
+    assert "tandem up --ranks 2 --port 9000" in _make("-n", "up", "ARGS=--port 9000").stdout
 
 
 def test_the_lock_names_no_place_and_no_index() -> None:

@@ -1,0 +1,231 @@
+"""How the coordinator treats providers: who is let in, who is sent requests, who is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import httpx2
+import pytest
+from tests.integration.coordinator.conftest import (
+    MODEL,
+    TIMEOUT_S,
+    PlayedProvider,
+    Running,
+    provider_socket,
+    until_models,
+)
+from websockets.exceptions import ConnectionClosed
+
+from tandem import protocol
+from tandem.protocol import Chunk, Delta, Failed, Finished, FinishReason, Usage
+
+Scenario = Callable[[PlayedProvider, httpx2.AsyncClient], Awaitable[None]]
+
+
+def play(coordinator: Running, scenario: Scenario) -> None:
+    async def main() -> None:
+        async with (
+            provider_socket(coordinator) as socket,
+            httpx2.AsyncClient(
+                base_url=coordinator.url, headers=coordinator.headers, timeout=TIMEOUT_S
+            ) as http,
+        ):
+            provider = PlayedProvider(socket)
+            await provider.welcome()
+            await until_models(http, [MODEL])
+            await scenario(provider, http)
+
+    asyncio.run(main())
+
+
+def ask(http: httpx2.AsyncClient, **more: object) -> Awaitable[httpx2.Response]:
+    request = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]} | more
+    return http.post("/v1/chat/completions", json=request)
+
+
+def text(index: int, content: str, finish: FinishReason | None = None) -> Delta:
+    return Delta(index, content, [1], finish=finish)
+
+
+def test_an_answer_is_passed_on(coordinator: Running) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = asyncio.ensure_future(ask(http, temperature=0.5, max_tokens=7, stop="x"))
+        request = await provider.generate()
+        assert request.sampling.temperature == 0.5
+        assert request.sampling.max_tokens == 7
+        assert request.sampling.stop == ["x"]
+        await provider.send(Chunk(request.request_id, 0, [text(0, "Hel")]))
+        await provider.send(Chunk(request.request_id, 1, [text(0, "lo", FinishReason.STOP)]))
+        await provider.send(Finished(request.request_id, Usage(3, 2, 1)))
+        body = (await asked).json()
+        assert body["choices"][0]["message"]["content"] == "Hello"
+        assert body["usage"]["prompt_tokens_details"]["cached_tokens"] == 1
+
+    play(coordinator, scenario)
+
+
+def test_a_providers_error_keeps_its_status_and_field(coordinator: Running) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = asyncio.ensure_future(ask(http))
+        request = await provider.generate()
+        error = protocol.ErrorInfo("context_length_exceeded", "too long", "messages")
+        await provider.send(Failed(request.request_id, error))
+        response = await asked
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "messages"
+
+    play(coordinator, scenario)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_consumer_who_leaves_is_cancelled_at_the_provider(
+    coordinator: Running, streaming: bool, begun: bool
+) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = asyncio.ensure_future(ask(http, stream=streaming))
+        request = await provider.generate()
+        if begun:
+            await provider.send(Chunk(request.request_id, 0, [text(0, "a")]))
+        asked.cancel()
+        assert await provider.receive() == protocol.Cancel(request.request_id)
+
+    play(coordinator, scenario)
+
+
+def test_a_consumer_who_reads_nothing_is_granted_nothing(coordinator: Running) -> None:
+    piece = "~" * 100_000
+
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        request = http.build_request("POST", "/v1/chat/completions", json=body)
+        opening = asyncio.ensure_future(http.send(request, stream=True))
+        generate = await provider.generate()
+        sent, granted = 0, 0
+        with suppress(TimeoutError):
+            while True:  # until every buffer on the way is full, and no grant comes any more
+                while sent < generate.window + granted:
+                    await provider.send(Chunk(generate.request_id, sent, [text(0, piece)]))
+                    sent += 1
+                async with asyncio.timeout(1.0):
+                    grant = await provider.receive()
+                assert isinstance(grant, protocol.Grant)
+                granted += grant.chunks
+        assert sent * len(piece) < 100_000_000
+        response, read = await opening, 0
+        async for received in response.aiter_bytes():
+            read += received.count(b"~")
+            if read == sent * len(piece):
+                break
+        await response.aclose()
+
+    play(coordinator, scenario)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda rid: Chunk(rid, 1, [text(0, "a")]),
+        lambda rid: Chunk(rid, 0, [text(5, "a")]),
+        lambda rid: Finished(rid, Usage(1, 1, 0)),
+    ],
+    ids=["out of order", "no such choice", "finished too early"],
+)
+def test_a_provider_that_breaks_the_rules_is_cut_off(
+    coordinator: Running, broken: Callable[[protocol.RequestId], protocol.ToCoordinator]
+) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = asyncio.ensure_future(ask(http))
+        request = await provider.generate()
+        await provider.send(broken(request.request_id))
+        response = await asked
+        assert response.status_code == 503
+        assert response.json()["error"]["code"] == "provider_lost"
+        with pytest.raises(ConnectionClosed):
+            await provider.receive()
+        await until_models(http, [])
+
+    play(coordinator, scenario)
+
+
+@pytest.mark.parametrize("role", [1, 3, -1, "0", 1.0, True, [0]], ids=repr)
+def test_only_rank_0_is_routable(coordinator: Running, role: object) -> None:
+    """C1, C2: a rank above 0 and a role that is none are sent nothing, from the next beat on."""
+
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        await provider.beat(role=role)
+        await until_models(http, [])
+        response = await ask(http)
+        assert response.status_code == 503
+        assert response.json()["error"]["code"] == "no_provider_available"
+        assert int(response.headers["retry-after"]) > 0
+        await provider.beat(role=0)
+        await until_models(http, [MODEL])
+
+    play(coordinator, scenario)
+
+
+def test_a_draining_provider_gets_nothing_new_and_finishes_what_it_has(
+    coordinator: Running,
+) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = asyncio.ensure_future(ask(http))
+        request = await provider.generate()
+        await provider.send(protocol.Draining())
+        await until_models(http, [])
+        assert (await ask(http)).status_code == 503
+        await provider.send(Chunk(request.request_id, 0, [text(0, "a", FinishReason.STOP)]))
+        await provider.send(Finished(request.request_id, Usage(1, 1, 0)))
+        assert (await asked).status_code == 200
+
+    play(coordinator, scenario)
+
+
+def _refusal(coordinator: Running, token: str, versions: list[int]) -> protocol.ErrorInfo:
+    async def main() -> protocol.ErrorInfo:
+        async with provider_socket(coordinator) as socket:
+            provider = PlayedProvider(socket)
+            await provider.join(token, versions)
+            answer = await provider.receive()
+            assert isinstance(answer, protocol.Refused)
+            with pytest.raises(ConnectionClosed):
+                await provider.receive()
+            return answer.error
+
+    return asyncio.run(main())
+
+
+def test_a_wrong_join_token_is_refused(coordinator: Running) -> None:
+    assert _refusal(coordinator, "wrong", [1]).code == "invalid_api_key"
+
+
+def test_another_version_is_refused_naming_both(coordinator: Running) -> None:
+    error = _refusal(coordinator, "join-test", [7, 8])
+    assert error.code == "protocol_error"
+    assert "7, 8" in error.message
+    assert "1" in error.message
+
+
+def test_requests_are_shared_out(coordinator: Running) -> None:
+    async def scenario(first: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        async with provider_socket(coordinator) as socket:
+            second = PlayedProvider(socket)
+            await second.welcome()
+            await _until_providers(http, 2)
+            asked = [asyncio.ensure_future(ask(http)) for _ in range(4)]
+            for provider in (first, second, first, second):
+                request = await provider.generate()
+                done = text(0, "a", FinishReason.STOP)
+                await provider.send(Chunk(request.request_id, 0, [done]))
+                await provider.send(Finished(request.request_id, Usage(1, 1, 0)))
+            assert [(await response).status_code for response in asked] == [200] * 4
+
+    play(coordinator, scenario)
+
+
+async def _until_providers(http: httpx2.AsyncClient, count: int) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while (await http.get("/v1/models")).json()["data"][0]["provider_count"] != count:
+            pass
