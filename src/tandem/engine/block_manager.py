@@ -39,6 +39,10 @@ class BlockManager:
     def blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
 
+    def reusable(self, tokens: int) -> int:
+        """How many of a prompt's tokens a second one like it takes from the cache."""
+        return (tokens - 1) // self.block_size * self.block_size
+
     def match_prefix(self, sequence: Sequence) -> None:
         """Gives a new sequence the cached blocks of its longest known prefix.
 
@@ -46,7 +50,7 @@ class BlockManager:
         """
         assert not sequence.blocks, "only a sequence without blocks can take a prefix"
         key = b""
-        for start in range(0, len(sequence.tokens) - self.block_size, self.block_size):
+        for start in range(0, self.reusable(len(sequence.tokens)), self.block_size):
             key = _chain(key, sequence.tokens[start : start + self.block_size])
             block = self._by_key.get(key)
             if block is None:

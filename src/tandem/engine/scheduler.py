@@ -148,7 +148,7 @@ class BatchScheduler:
         while self._waiting and len(self._running) < self._limits.max_sequences:
             sequence = self._waiting[0]
             siblings = [s for s in self._running if s.group == sequence.group]
-            if any(sibling.computed < sibling.prompt_length for sibling in siblings):
+            if any(s.computed < self._blocks.reusable(s.prompt_length) for s in siblings):
                 return  # its sibling is computing the very blocks that it will reuse
             self._blocks.match_prefix(sequence)
             # A spare block for each running sequence, or they would preempt it at once.

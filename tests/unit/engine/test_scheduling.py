@@ -1,0 +1,212 @@
+"""The scheduler and its blocks, as rules: whatever comes, nothing is lost, doubled or leaked."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.engine import SamplingParams, SchedulerLimits
+from tandem.engine.block_manager import BlockManager
+from tandem.engine.scheduler import BatchScheduler, Outcome
+from tandem.engine.sequence import Sequence, SequenceState
+from tandem.engine.step import SampledToken, StepPlan, StepResult
+from tandem.errors import Overloaded
+
+BLOCK = 4
+
+
+def _next_token(tokens: list[int]) -> int:
+    """What the played model says after these tokens: a function of all of them."""
+    return hashlib.blake2b(repr(tokens).encode(), digest_size=1).digest()[0]
+
+
+def _expected(prompt: list[int], max_tokens: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(max_tokens):
+        tokens.append(_next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+class PlayedModel:
+    """Runs plans against a cache of its own, and fails when a plan reads what was not written."""
+
+    def __init__(self, blocks: int) -> None:
+        self.slots: dict[int, int] = {}
+        self.blocks = blocks
+
+    def run(self, plan: StepPlan) -> StepResult:
+        sampled = []
+        written: set[int] = set()
+        for step in plan.sequences:
+            assert len(set(step.blocks)) == len(step.blocks)
+            assert all(0 <= block < self.blocks for block in step.blocks)
+            slots = [
+                step.blocks[position // BLOCK] * BLOCK + position % BLOCK
+                for position in range(step.start + len(step.tokens))
+            ]
+            new = slots[step.start :]
+            assert not written.intersection(new), "two sequences write the same slot in one step"
+            written.update(new)
+            self.slots.update(zip(new, step.tokens, strict=True))
+            if step.sample is not None:
+                tokens = [self.slots[slot] for slot in slots]
+                sampled.append(SampledToken(step.sequence_id, _next_token(tokens)))
+        return StepResult(plan.step, sampled)
+
+
+Request = tuple[list[int], int]
+requests = st.lists(
+    st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=30), st.integers(1, 12)),
+    min_size=1,
+    max_size=10,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    requests=requests,
+    blocks=st.integers(11, 40),
+    limits=st.builds(
+        SchedulerLimits, max_sequences=st.integers(1, 6), step_tokens=st.integers(1, 40)
+    ),
+    depth=st.integers(1, 3),
+    cancel_at=st.dictionaries(st.integers(0, 9), st.integers(0, 30), max_size=4),
+)
+def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
+    requests: list[Request],
+    blocks: int,
+    limits: SchedulerLimits,
+    depth: int,
+    cancel_at: dict[int, int],
+) -> None:
+    manager = BlockManager(blocks, BLOCK)
+    scheduler = BatchScheduler(manager, limits, depth=depth)
+    model = PlayedModel(blocks)
+    sequences = [
+        Sequence(i, i, 0, list(prompt), SamplingParams(max_tokens=count))
+        for i, (prompt, count) in enumerate(requests)
+    ]
+    scheduler.add(sequences)
+    under_way: list[tuple[StepPlan, StepResult]] = []
+    for turn in range(2000):
+        for index, moment in cancel_at.items():
+            if moment == turn and index < len(sequences):
+                scheduler.finish(sequences[index])
+        while len(under_way) < depth and (plan := scheduler.schedule()) is not None:
+            assert sum(len(step.tokens) for step in plan.sequences) <= max(
+                limits.step_tokens, limits.max_sequences
+            )
+            assert len({step.sequence_id for step in plan.sequences}) == len(plan.sequences)
+            under_way.append((plan, model.run(plan)))
+        if not under_way:
+            break
+        scheduler.commit(*under_way.pop(0))
+        manager.check([s for s in sequences if s.blocks])
+    assert all(sequence.state is SequenceState.FINISHED for sequence in sequences)
+    assert manager.free == blocks
+    for index, (sequence, (prompt, count)) in enumerate(zip(sequences, requests, strict=True)):
+        output = sequence.tokens[len(prompt) :]
+        if index in cancel_at:
+            assert output == _expected(prompt, count)[: len(output)]
+        else:
+            assert output == _expected(prompt, count)
+
+
+def _scheduler(blocks: int = 64, **limits: int) -> BatchScheduler:
+    return BatchScheduler(BlockManager(blocks, BLOCK), SchedulerLimits(**limits))
+
+
+def _sequence(
+    number: int, prompt: list[int], max_tokens: int = 5, group: int | None = None
+) -> Sequence:
+    return Sequence(
+        number, number if group is None else group, 0, prompt, SamplingParams(max_tokens=max_tokens)
+    )
+
+
+def _step(scheduler: BatchScheduler, token: int = 1) -> StepPlan:
+    plan = scheduler.schedule()
+    assert plan is not None
+    sampled = [
+        SampledToken(step.sequence_id, token) for step in plan.sequences if step.sample is not None
+    ]
+    scheduler.commit(plan, StepResult(plan.step, sampled))
+    return plan
+
+
+def test_a_long_prompt_does_not_stall_those_that_decode() -> None:
+    scheduler = _scheduler(step_tokens=8)
+    scheduler.add([_sequence(1, [1, 2], max_tokens=20)])
+    _step(scheduler)
+    scheduler.add([_sequence(2, list(range(40)))])
+    for _ in range(5):
+        plan = _step(scheduler)
+        counts = {step.sequence_id: len(step.tokens) for step in plan.sequences}
+        assert counts == {1: 1, 2: 7}
+
+
+def test_a_known_prefix_is_not_computed_again() -> None:
+    scheduler = _scheduler()
+    prompt = list(range(10))
+    scheduler.add([_sequence(1, list(prompt), max_tokens=1)])
+    _step(scheduler)
+    again = _sequence(2, [*prompt, 99])
+    scheduler.add([again])
+    plan = _step(scheduler)
+    assert again.cached == 8
+    assert plan.sequences[0].start == 8
+    assert plan.sequences[0].tokens == [8, 9, 99]
+
+
+def test_samples_of_one_prompt_wait_for_the_first_and_share_its_blocks() -> None:
+    scheduler = _scheduler(step_tokens=100)
+    prompt = list(range(20))
+    samples = [_sequence(i, list(prompt), group=7) for i in range(3)]
+    scheduler.add(samples)
+    first = _step(scheduler)
+    assert [step.sequence_id for step in first.sequences] == [0]
+    second = _step(scheduler)
+    assert {step.sequence_id: len(step.tokens) for step in second.sequences} == {0: 1, 1: 4, 2: 4}
+    assert samples[0].blocks[:4] == samples[1].blocks[:4] == samples[2].blocks[:4]
+
+
+def test_more_than_may_wait_are_refused_all_or_none() -> None:
+    scheduler = _scheduler(max_waiting=3)
+    scheduler.add([_sequence(1, [1]), _sequence(2, [1])])
+    with pytest.raises(Overloaded):
+        scheduler.add([_sequence(3, [1]), _sequence(4, [1])])
+    assert scheduler.waiting == 2
+
+
+def test_logits_that_are_not_finite_poison_their_blocks() -> None:
+    manager = BlockManager(8, BLOCK)
+    scheduler = BatchScheduler(manager, SchedulerLimits())
+    scheduler.add([_sequence(1, list(range(6)))])
+    plan = scheduler.schedule()
+    assert plan is not None
+    (sampled,) = scheduler.commit(plan, StepResult(plan.step, [SampledToken(1, None)]))
+    assert sampled.outcome is Outcome.NOT_FINITE
+    assert manager.free == 8
+    scheduler.add([_sequence(2, list(range(6)))])
+    following = scheduler.schedule()
+    assert following is not None
+    assert following.sequences[0].start == 0, "nothing of the poisoned prefix is reused"
+    assert set(plan.sequences[0].blocks) <= {*following.clear, *following.sequences[0].blocks}
+
+
+def test_two_micro_batches_are_under_way_as_soon_as_two_sequences_decode() -> None:
+    scheduler = BatchScheduler(BlockManager(64, BLOCK), SchedulerLimits(), depth=2)
+    scheduler.add([_sequence(1, [1]), _sequence(2, [2])])
+    first, second = scheduler.schedule(), scheduler.schedule()
+    assert first is not None
+    plans = [first] if second is None else [first, second]
+    for plan in plans:
+        tokens = [SampledToken(step.sequence_id, 1) for step in plan.sequences]
+        scheduler.commit(plan, StepResult(plan.step, tokens))
+    third, fourth = scheduler.schedule(), scheduler.schedule()
+    assert third is not None
+    assert fourth is not None
+    assert [len(plan.sequences) for plan in (third, fourth)] == [1, 1]

@@ -1,0 +1,57 @@
+"""Streaming text: no half characters, no part of a stop string, and nothing lost."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.engine import Tokenizer, resolve_model
+from tandem.engine.detokenizer import StopMatcher, StreamDetokenizer
+
+tokenizer = Tokenizer(resolve_model("tandem-demo"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs"]) | st.sampled_from("é漢🎉👨‍👩‍👧 \n"), max_size=30
+    )
+)
+def test_pieces_of_a_text_are_whole_characters_and_add_up(text: str) -> None:
+    ids = tokenizer.encode(text)
+    detokenizer = StreamDetokenizer(tokenizer.decode)
+    pieces = [detokenizer.feed(token) for token in ids] + [detokenizer.flush()]
+    assert "".join(pieces) == tokenizer.decode(ids)
+    if "\ufffd" not in text:
+        assert all("\ufffd" not in piece for piece in pieces)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 2047), max_size=30))
+def test_pieces_of_any_tokens_add_up(ids: list[int]) -> None:
+    detokenizer = StreamDetokenizer(tokenizer.decode)
+    pieces = [detokenizer.feed(token) for token in ids] + [detokenizer.flush()]
+    assert "".join(pieces) == tokenizer.decode(ids)
+
+
+words = st.text("abc ", min_size=1, max_size=4)
+
+
+@settings(max_examples=500, deadline=None)
+@given(pieces=st.lists(st.text("abc ", max_size=5), max_size=12), stops=st.lists(words, max_size=3))
+def test_text_ends_before_the_first_stop_string(pieces: list[str], stops: list[str]) -> None:
+    matcher = StopMatcher(stops)
+    emitted, whole = "", ""
+    for piece in pieces:
+        whole += piece
+        emitted += matcher.feed(piece)
+        assert whole.startswith(emitted)
+        assert not any(stop in emitted for stop in stops)
+        if matcher.stopped:
+            break
+    found = [whole.find(stop) for stop in stops if stop in whole]
+    assert matcher.stopped == bool(found)
+    if found:
+        assert emitted == whole[: min(found)]
+    else:
+        assert emitted + matcher.flush() == whole

@@ -1,0 +1,133 @@
+"""Every message as bytes: golden ones, those of the other direction, and arbitrary ones."""
+
+from __future__ import annotations
+
+import typing
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem import protocol
+from tandem.errors import ProtocolError
+from tandem.protocol import ToCoordinator, ToProvider, between_nodes
+
+RID = protocol.RequestId("r1")
+HARDWARE = protocol.Hardware("host", "linux", "cpu", 2, 1024)
+MODEL = protocol.ModelInfo(protocol.ModelName("m"), "llama", 5, 2048, "float32")
+
+TO_COORDINATOR: dict[str, ToCoordinator] = {
+    "hello": protocol.Hello([1], "join", "box", "tandem/1", HARDWARE, [MODEL]),
+    "heartbeat": protocol.Heartbeat(True, 1, 2, 3, 4, 1),
+    "chunk": protocol.Chunk(
+        RID, 0, [protocol.Delta(0, "é", [7], None, protocol.FinishReason.STOP)]
+    ),
+    "finished": protocol.Finished(RID, protocol.Usage(1, 2, 3)),
+    "failed": protocol.Failed(RID, protocol.ErrorInfo("overloaded", "busy")),
+    "draining": protocol.Draining(),
+}
+TO_PROVIDER: dict[str, ToProvider] = {
+    "welcome": protocol.Welcome(1, protocol.ProviderId("p"), 1.0),
+    "refused": protocol.Refused(protocol.ErrorInfo("protocol_error", "no", "x")),
+    "generate": protocol.Generate(
+        RID,
+        protocol.ModelName("m"),
+        [protocol.ChatPrompt([protocol.ChatMessage("user", "hi")]), protocol.TokenPrompt([1])],
+        1,
+        protocol.Sampling(temperature=0.5),
+        2.0,
+        32,
+    ),
+    "grant": protocol.Grant(RID, 5),
+    "cancel": protocol.Cancel(RID),
+}
+GOLDEN = {
+    "heartbeat": (
+        "87a474797065a9686561727462656174a57265616479c3a772756e6e696e6701a777616974696e6702"
+        "ab667265655f626c6f636b7303ac746f74616c5f626c6f636b7304ac636c75737465725f726f6c6501"
+    ),
+    "chunk": (
+        "84a474797065a56368756e6baa726571756573745f6964a27231a66e756d62657200"
+        "a664656c746173919500a2c3a99107c0a473746f70"
+    ),
+    "draining": "81a474797065a8647261696e696e67",
+    "grant": "83a474797065a56772616e74aa726571756573745f6964a27231a66368756e6b7305",
+    "cancel": "82a474797065a663616e63656caa726571756573745f6964a27231",
+    "welcome": (
+        "84a474797065a777656c636f6d65a776657273696f6e01ab70726f76696465725f6964a170"
+        "b46865617274626561745f696e74657276616c5f73cb3ff0000000000000"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_bytes(name: str) -> None:
+    message = (TO_COORDINATOR | TO_PROVIDER)[name]
+    assert protocol.encode(message).hex() == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", TO_COORDINATOR)
+def test_a_message_for_the_coordinator_decodes_there_and_nowhere_else(name: str) -> None:
+    frame = protocol.encode(TO_COORDINATOR[name])
+    assert protocol.decode_to_coordinator(frame) == TO_COORDINATOR[name]
+    with pytest.raises(ProtocolError):
+        protocol.decode_to_provider(frame)
+
+
+@pytest.mark.parametrize("name", TO_PROVIDER)
+def test_a_message_for_the_provider_decodes_there_and_nowhere_else(name: str) -> None:
+    frame = protocol.encode(TO_PROVIDER[name])
+    assert protocol.decode_to_provider(frame) == TO_PROVIDER[name]
+    with pytest.raises(ProtocolError):
+        protocol.decode_to_coordinator(frame)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    newer = {"type": "grant", "request_id": "r1", "chunks": 5, "colour": "blue"}
+    assert protocol.decode_to_provider(msgspec.msgpack.encode(newer)) == TO_PROVIDER["grant"]
+
+
+@pytest.mark.parametrize(
+    "union", [ToCoordinator, ToProvider, between_nodes.ToNode, between_nodes.ToRank]
+)
+def test_every_message_has_a_name_of_its_own(union: object) -> None:
+    tags = [kind.__struct_config__.tag for kind in typing.get_args(union)]
+    assert len(set(tags)) == len(tags)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_at_worst_a_protocol_error(frame: bytes) -> None:
+    for decode in (protocol.decode_to_coordinator, protocol.decode_to_provider):
+        try:
+            decode(frame)
+        except ProtocolError:
+            continue
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([*TO_COORDINATOR.values()]), st.integers(0, 300), st.integers(0, 255))
+def test_a_changed_byte_is_at_worst_a_protocol_error(
+    message: ToCoordinator, position: int, byte: int
+) -> None:
+    frame = bytearray(protocol.encode(message))
+    frame[position % len(frame)] = byte
+    try:
+        protocol.decode_to_coordinator(bytes(frame))
+    except ProtocolError:
+        return
+
+
+def test_the_highest_common_version_is_chosen() -> None:
+    assert protocol.choose_version([1, 99]) == 1
+    with pytest.raises(ProtocolError, match=r"offers 7, 8.*speak 1"):
+        protocol.choose_version([7, 8])
+
+
+def test_an_error_survives_the_wire() -> None:
+    info = protocol.ErrorInfo("context_length_exceeded", "too long", "messages")
+    error = info.to_error()
+    assert (error.status, error.code, error.param) == (400, info.code, "messages")
+    assert protocol.ErrorInfo.of(error) == info
+    assert protocol.ErrorInfo("of a later version", "?").to_error().status == 500
