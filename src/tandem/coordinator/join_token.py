@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from tandem.errors import ConfigurationError
@@ -17,7 +18,7 @@ def load_or_create_join_token(data_dir: Path) -> str:
     Raises ConfigurationError when the file is there but empty.
     """
     path = data_dir / _FILE
-    draft = data_dir / f".{_FILE}.{os.getpid()}"
+    draft = data_dir / f".{_FILE}.{secrets.token_hex(4)}"
     if not path.exists():
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:

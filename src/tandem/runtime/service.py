@@ -29,10 +29,6 @@ class Stop:
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    @property
-    def requested(self) -> bool:
-        return self._event.is_set()
-
     def request(self) -> None:
         self._event.set()
 
@@ -48,8 +44,9 @@ def run_service(
     async def supervised() -> None:
         stop = Stop()
         loop = asyncio.get_running_loop()
+        signals = _Signals(stop)
         for signum in _SIGNALS:
-            loop.add_signal_handler(signum, _on_signal, stop, signum)
+            loop.add_signal_handler(signum, signals.receive, signum)
         if stop_on_stdin_eof:
             _watch_stdin(loop, stop)
         await main(stop)
@@ -57,12 +54,20 @@ def run_service(
     uvloop.run(supervised())
 
 
-def _on_signal(stop: Stop, signum: signal.Signals) -> None:
-    if stop.requested:
-        log.warning("forced_exit", signal=signum.name)
-        os._exit(_FORCED_EXIT_CODE)
-    log.info("stop_requested", signal=signum.name)
-    stop.request()
+class _Signals:
+    """The first one asks; the second one ends. A stop for another reason counts for neither."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._received = False
+
+    def receive(self, signum: signal.Signals) -> None:
+        if self._received:
+            log.warning("forced_exit", signal=signum.name)
+            os._exit(_FORCED_EXIT_CODE)
+        self._received = True
+        log.info("stop_requested", signal=signum.name)
+        self._stop.request()
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Stop) -> None:

@@ -1,0 +1,91 @@
+"""Starting, stopping and waiting."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from tandem.runtime import Backoff
+
+_SERVICE = """
+import asyncio
+from tandem.runtime import Stop, configure_logging, run_service
+configure_logging("info")
+async def main(stop: Stop) -> None:
+    print("up", flush=True)
+    await stop.wait()
+    print("stopping", flush=True)
+    if {linger}:
+        await asyncio.Event().wait()
+run_service(main, stop_on_stdin_eof=True)
+"""
+
+
+def _start(*, linger: bool = False) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVICE.format(linger=linger)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_service_in_order(signum: signal.Signals) -> None:
+    with _start() as process:
+        process.send_signal(signum)
+        assert process.wait(30) == 0
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == "stopping\n"
+        assert json.loads(process.stderr.readline())["event"] == "stop_requested"
+
+
+def test_a_signal_after_the_end_of_standard_input_is_the_first() -> None:
+    with _start(linger=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.close()
+        assert process.stdout.readline() == "stopping\n"
+        process.terminate()
+        assert json.loads(process.stderr.readline())["event"] == "stop_requested"
+        process.terminate()
+        assert json.loads(process.stderr.readline())["event"] == "forced_exit"
+        assert process.wait(30) == 130
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    with _start(linger=True) as process:
+        process.terminate()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "stopping\n"
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+def test_the_end_of_standard_input_stops_it() -> None:
+    with _start() as process:
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_delays_grow_to_the_cap_with_jitter_and_start_over() -> None:
+    backoff = Backoff(base_s=1.0, cap_s=8.0, floor_s=0.1, random=Random(1))
+    rounds = [backoff.next_delay_s() for _ in range(12)]
+    for attempt, delay in enumerate(rounds):
+        assert 0.1 <= delay <= min(8.0, 2.0**attempt)
+    assert max(rounds) > 4.0
+    assert len(set(rounds)) == len(rounds)
+    backoff.reset()
+    assert backoff.next_delay_s() <= 1.0
