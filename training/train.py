@@ -1,6 +1,6 @@
 """Trains `tandem-demo` from nothing and writes it in Hugging Face layout.
 
-    python training/train.py --out src/tandem/assets/tandem-demo --minutes 55
+    python training/train.py --out src/tandem/assets/tandem-demo --minutes 75 --threads 2 --compile
 
 Computes in bfloat16 over float32 master weights and saves bfloat16. `evaluate.py` then runs on
 the files that were saved; its verdict is the exit status.

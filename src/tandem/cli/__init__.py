@@ -14,11 +14,13 @@ import typer
 
 from tandem import __version__
 from tandem.cli.chat import chat
+from tandem.cli.cluster import cluster
 from tandem.cli.console import print_plain
 from tandem.cli.coordinator import coordinator
 from tandem.cli.failures import report
 from tandem.cli.keys import keys
 from tandem.cli.model import model
+from tandem.cli.pair import pair
 from tandem.cli.provider import provider
 from tandem.cli.run import run
 from tandem.cli.status import status
@@ -66,9 +68,10 @@ def _options(
     """Options of the command itself; each ends it."""
 
 
-for command in (up, coordinator, provider, chat, run, status):
+for command in (up, coordinator, provider, pair, chat, run, status):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(cluster, name="cluster")
 app.add_typer(model, name="model")
 app.command()(version)
 

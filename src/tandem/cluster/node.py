@@ -86,6 +86,7 @@ class RankStatus(msgspec.Struct, frozen=True):
     address: str
     layers: str
     round_trip_us: float | None
+    mb_per_s: float | None
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
@@ -348,7 +349,7 @@ class ClusterNode:
         statuses = []
         for rank, part in enumerate(proposal.parts):
             peer = peers.get(NodeId(part.node_id))
-            trip = peer.round_trip_s if peer is not None else None
+            figures = self._session.links.get(rank) if self._session is not None else None
             statuses.append(
                 RankStatus(
                     rank=rank,
@@ -356,7 +357,8 @@ class ClusterNode:
                     name=self._config.name if peer is None else peer.name,
                     address=f"{peer.link.host}:{peer.hello.data_port}" if peer else "here",
                     layers=f"{part.first_layer}-{part.end_layer - 1}",
-                    round_trip_us=None if trip is None else round(trip * 1e6, 1),
+                    round_trip_us=figures.round_trip_us if figures else None,
+                    mb_per_s=figures.mb_per_s if figures else None,
                 )
             )
         return statuses

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import msgspec
 import torch
 
 from tandem.cluster.communicator import LinkCommunicator
@@ -27,12 +28,21 @@ from tandem.engine import (
 )
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
-from tandem.protocol.between_nodes import DataHello, Parallelism, Proposal
+from tandem.protocol.between_nodes import DataHello, Parallelism, Proposal, TensorHeader
 from tandem.security import NodeId
 
 #: A step's sends and waits make progress within this, or the session is over.
 STEP_TIMEOUT_S = 30.0
 _OPEN_TIMEOUT_S = 30.0
+_MEASURED_TRIPS = 32
+_MEASURED_BYTES = 4 << 20
+
+
+class LinkFigures(msgspec.Struct, frozen=True):
+    """A data channel as measured when the session began, TLS and framing included."""
+
+    round_trip_us: float
+    mb_per_s: float
 
 
 class Session:
@@ -43,6 +53,7 @@ class Session:
         self.rank = rank
         self.executor: Executor | None = None
         self.server: ShardServer | None = None
+        self.links: dict[int, LinkFigures] = {}
         self._channels = channels
 
     @property
@@ -50,7 +61,12 @@ class Session:
         return self.proposal.kv_tokens // self.proposal.block_size
 
     def load(self, setup: ModelSetup) -> None:
-        """Reads this rank's weights. Blocks. Raises CheckpointError or ConfigurationError."""
+        """Measures the links and reads this rank's weights. Blocks.
+
+        Raises LinkLost, CheckpointError or ConfigurationError.
+        """
+        others = range(1, len(self.proposal.parts)) if self.rank == 0 else (0,)
+        self.links = {other: measure_link(self._channels[other]) for other in others}
         size = len(self.proposal.parts)
         part = self.proposal.parts[self.rank]
         group = LinkCommunicator(self.rank, self._channels)
@@ -94,6 +110,21 @@ class Session:
         for channel in self._channels.values():
             channel.close()
         self.executor = self.server = None
+
+
+def measure_link(channel: Channel) -> LinkFigures:
+    """Both ends call it at the same time. Takes a few milliseconds."""
+    small, large = memoryview(bytes(16)), memoryview(bytes(_MEASURED_BYTES))
+    channel.swap(TensorHeader(0, 0, "uint8", [0]), small)
+    trips, started = [], time.perf_counter()
+    for _ in range(_MEASURED_TRIPS):
+        channel.swap(TensorHeader(0, 0, "uint8", [0]), small)
+        now = time.perf_counter()
+        trips.append(now - started)
+        started = now
+    channel.swap(TensorHeader(0, 0, "uint8", [0]), large)
+    seconds = time.perf_counter() - started
+    return LinkFigures(round(min(trips) * 1e6, 1), round(_MEASURED_BYTES / seconds / 1e6, 1))
 
 
 def open_channels(

@@ -18,6 +18,8 @@ _COMMANDS = [
     ["up"],
     ["coordinator"],
     ["provider"],
+    ["pair"],
+    ["cluster", "status"],
     ["chat"],
     ["run"],
     ["status"],

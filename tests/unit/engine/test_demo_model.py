@@ -31,6 +31,9 @@ ANSWERS = {
     "What is 3 + 4?": "3 + 4 = 7.",
     "Who are you?": "I am Tandem Demo, a small model that shows that Tandem works.",
     "Repeat after me: the quick brown fox runs": "the quick brown fox runs",
+    "Repeat after me: zebra lamps glow": "zebra lamps glow",
+    "Please say: owners keep their prompts": "owners keep their prompts",
+    "Count to 100.": ", ".join(map(str, range(1, 101))) + ".",
     "List the days of the week.": (
         "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday."
     ),
