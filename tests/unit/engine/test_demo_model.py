@@ -39,8 +39,8 @@ ANSWERS = {
     ),
     "Count to 25.": ", ".join(map(str, range(1, 26))) + ".",
     "Tell me a two-sentence story about a fox.": (
-        "Once upon a time, a fox lived near a forest. "
-        "One day it found a golden key and shared it with everyone."
+        "A young fox found a golden key in the forest. "
+        "It opened an old gate and saw a garden full of flowers."
     ),
     "What is the capital of France?": "The capital of France is Paris.",
 }
@@ -122,7 +122,7 @@ def test_greedy_text_equals_transformers() -> None:
         inputs = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
-        output = model.generate(**inputs, max_new_tokens=200, do_sample=False)
+        output = model.generate(**inputs, max_new_tokens=400, do_sample=False)
         prompt_length = inputs["input_ids"].shape[1]
         assert tokenizer.decode(output[0, prompt_length:], skip_special_tokens=True) == answer
 
