@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.facts import (
     NodeFacts,
     available_memory_bytes,
     measure_node,
     whole_model_bytes,
 )
-from tandem.cluster.node import ClusterConfig, ClusterNode, ClusterStatus, Host, RankStatus
+from tandem.cluster.node import ClusterNode
 from tandem.cluster.state import State
+from tandem.cluster.status import ClusterStatus, RankStatus
 
 __all__ = [
     "ClusterConfig",

@@ -11,25 +11,34 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
 
+from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
 from tandem.cluster.peers import Address, Peer, Peers
-from tandem.cluster.plan import PROTOCOL_VERSION, Member, check_plan, elect, make_plan
+from tandem.cluster.plan import (
+    PROTOCOL_VERSION,
+    Member,
+    check_invitation,
+    check_plan,
+    elect,
+    make_plan,
+)
 from tandem.cluster.session import Session, open_channels
 from tandem.cluster.state import Event, State, decide
-from tandem.engine import Executor, ModelSetup, default_kv_tokens
+from tandem.cluster.status import ClusterStatus, rank_statuses
+from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import DataListener, LinkCredentials
 from tandem.protocol.between_nodes import (
     Agreement,
     Begin,
+    Invitation,
     Leaving,
     Loaded,
-    Parallelism,
     PeerHello,
     PeerRefusal,
     Pong,
@@ -37,7 +46,7 @@ from tandem.protocol.between_nodes import (
     ToNode,
 )
 from tandem.runtime import Backoff
-from tandem.security import Identity, NodeId, PairedNode
+from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
 
@@ -45,63 +54,6 @@ T = TypeVar("T")
 
 _ANSWER_TIMEOUT_S = 30.0
 _LOAD_TIMEOUT_S = 900.0
-
-
-class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator decides about a node's part in a cluster."""
-
-    identity: Identity
-    paired: list[PairedNode]
-    name: str
-    ranks: int
-    listen: Address | None = None
-    peers: list[Address] = []
-    parallelism: Parallelism = Parallelism.AUTO
-    rank: int | None = None
-    split: list[int] | None = None
-
-
-class Host(Protocol):
-    """The provider around the node. Every call is awaited before the session goes on."""
-
-    async def release(self) -> None:
-        """A shard is about to be loaded: finish serving alone, and free the memory."""
-        ...
-
-    async def activate(self, executor: Executor | None, blocks: int) -> None:
-        """The session is active; `executor` is None above rank 0."""
-        ...
-
-    async def deactivate(self, reason: str) -> None:
-        """The session has ended: nothing may use its executor when this returns."""
-        ...
-
-    def in_flight(self) -> int: ...
-
-
-class RankStatus(msgspec.Struct, frozen=True):
-    rank: int
-    node_id: str
-    name: str
-    address: str
-    layers: str
-    round_trip_us: float | None
-    mb_per_s: float | None
-
-
-class ClusterStatus(msgspec.Struct, frozen=True):
-    """What `tandem cluster status` shows; plan and ranks only while the session is active."""
-
-    state: State
-    node_id: str
-    name: str
-    ranks_wanted: int
-    connected: list[str]
-    refusals: dict[str, str]
-    rank: int | None = None
-    strategy: str | None = None
-    why: str | None = None
-    ranks: list[RankStatus] = []
 
 
 class ClusterNode:
@@ -163,7 +115,12 @@ class ClusterNode:
             rank=self.role,
             strategy=self._proposal.strategy.value,
             why=self._proposal.why,
-            ranks=self._rank_statuses(self._proposal),
+            ranks=rank_statuses(
+                self._proposal,
+                self._config.name,
+                {peer.link.peer: peer for peer in self._peers.connected},
+                self._session.links if self._session is not None else {},
+            ),
         )
 
     async def run(self) -> None:
@@ -233,12 +190,16 @@ class ClusterNode:
         self._order = elect([own, *(peer.member for peer in peers.values())])
         rank = [member.node_id for member in self._order].index(own.node_id)
         others = {r: peers[m.node_id] for r, m in enumerate(self._order) if r != rank}
-        proposal = await (self._propose(others) if rank == 0 else self._consider(others[0]))
+        invitation = await (self._invite(others) if rank == 0 else self._accept(others[0]))
+        session = await self._open(invitation, rank, peers)
+        proposal = await (
+            self._propose(session, others) if rank == 0 else self._consider(others[0])
+        )
         self._move(Event.AGREED)
         self._proposal = proposal
         log.info("plan_agreed", rank=rank, strategy=proposal.strategy, why=proposal.why)
         await self._host.release()
-        session = await self._load(proposal, rank, peers)
+        await _in_thread(lambda: session.load(self._setup, proposal))
         if rank == 0:
             await self._collect(others, Loaded(proposal.session_id), _LOAD_TIMEOUT_S)
             for peer in others.values():
@@ -248,13 +209,38 @@ class ClusterNode:
             await _expect(others[0], Begin(proposal.session_id), _LOAD_TIMEOUT_S)
         return session
 
-    async def _propose(self, others: dict[int, Peer]) -> Proposal:
-        trips = [peer.round_trip_s for peer in others.values() if peer.round_trip_s is not None]
+    async def _invite(self, others: dict[int, Peer]) -> Invitation:
+        nodes: list[str] = [member.node_id for member in self._order]
+        invitation = Invitation(secrets.token_hex(16), nodes)
+        for peer in others.values():
+            await peer.link.send(invitation)
+        return invitation
+
+    async def _accept(self, first: Peer) -> Invitation:
+        invitation = await first.expect(_ANSWER_TIMEOUT_S)
+        if not isinstance(invitation, Invitation):
+            raise ProtocolError(f"{first.name} sent {type(invitation).__name__}, not an invitation")
+        await _refusing(first, lambda: check_invitation(invitation, self._order))
+        return invitation
+
+    async def _open(self, invitation: Invitation, rank: int, peers: dict[NodeId, Peer]) -> Session:
+        """The session's channels, opened and measured."""
+
+        def work() -> Session:
+            channels = open_channels(self._credentials, self._listener, invitation, rank, peers)
+            # Known at once, so that whatever happens from here on ends it.
+            self._session = session = Session(invitation.session_id, rank, channels)
+            session.measure()
+            return session
+
+        return await _in_thread(work)
+
+    async def _propose(self, session: Session, others: dict[int, Peer]) -> Proposal:
         options = self._setup.options
         proposal = make_plan(
             self._order,
-            session_id=secrets.token_hex(16),
-            round_trip_s=max(trips, default=0.001),
+            session_id=session.session_id,
+            round_trip_s=max(link.round_trip_us for link in session.links.values()) / 1e6,
             kv_tokens=options.kv_tokens or default_kv_tokens(self._setup),
             block_size=options.block_size,
         )
@@ -267,27 +253,13 @@ class ClusterNode:
         proposal = await first.expect(_ANSWER_TIMEOUT_S)
         if not isinstance(proposal, Proposal):
             raise ProtocolError(f"{first.name} sent {type(proposal).__name__}, not a plan")
-        try:
-            check_plan(proposal, self._order, self._config.identity.node_id)
-        except PeerRefused as error:
-            await first.link.send(PeerRefusal(error.message))
-            raise
+        await _refusing(first, lambda: check_plan(proposal, self._order))
         await first.link.send(Agreement(proposal.session_id))
         return proposal
 
     async def _collect(self, others: dict[int, Peer], due: ToNode, timeout_s: float) -> None:
         for peer in others.values():
             await _expect(peer, due, timeout_s)
-
-    async def _load(self, proposal: Proposal, rank: int, peers: dict[NodeId, Peer]) -> Session:
-        def load() -> Session:
-            channels = open_channels(self._credentials, self._listener, proposal, rank, peers)
-            # Known at once, so that whatever happens while the weights are read ends it.
-            self._session = session = Session(proposal, rank, channels)
-            session.load(self._setup)
-            return session
-
-        return await _in_thread(load)
 
     async def _serve(self, session: Session) -> None:
         """Until the session ends; always by raising."""
@@ -344,31 +316,21 @@ class ClusterNode:
         memory = available_memory_bytes(self._setup.device)
         return Pong(sent_at, self._state is State.ACTIVE, self._host.in_flight(), memory)
 
-    def _rank_statuses(self, proposal: Proposal) -> list[RankStatus]:
-        peers = {peer.link.peer: peer for peer in self._peers.connected}
-        statuses = []
-        for rank, part in enumerate(proposal.parts):
-            peer = peers.get(NodeId(part.node_id))
-            figures = self._session.links.get(rank) if self._session is not None else None
-            statuses.append(
-                RankStatus(
-                    rank=rank,
-                    node_id=part.node_id,
-                    name=self._config.name if peer is None else peer.name,
-                    address=f"{peer.link.host}:{peer.hello.data_port}" if peer else "here",
-                    layers=f"{part.first_layer}-{part.end_layer - 1}",
-                    round_trip_us=figures.round_trip_us if figures else None,
-                    mb_per_s=figures.mb_per_s if figures else None,
-                )
-            )
-        return statuses
-
 
 async def _expect(peer: Peer, due: ToNode, timeout_s: float) -> None:
     """Raises ProtocolError for another message than the one that is due."""
     message = await peer.expect(timeout_s)
     if message != due:
         raise ProtocolError(f"{peer.name} sent {message}; {due} was due")
+
+
+async def _refusing(peer: Peer, check: Callable[[], None]) -> None:
+    """Runs a check of what the peer has sent; a refusal is raised on both sides."""
+    try:
+        check()
+    except PeerRefused as error:
+        await peer.link.send(PeerRefusal(error.message))
+        raise
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

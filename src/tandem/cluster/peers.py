@@ -136,6 +136,7 @@ class Peers:
             try:
                 link = await dial_control(self._credentials, *address)
                 backoff.reset()
+                self.refusals.pop(where, None)
                 await self._attend(link)
             except (LinkLost, PeerRefused, ProtocolError) as error:
                 self._note(where, error)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tandem.errors import PeerRefused
-from tandem.protocol.between_nodes import Parallelism, Part, PeerHello, Proposal
+from tandem.protocol.between_nodes import Invitation, Parallelism, Part, PeerHello, Proposal
 from tandem.security import NodeId
 
 PROTOCOL_VERSION = 1
@@ -100,11 +100,14 @@ def make_plan(
     return Proposal(session_id, strategy, parts, tokens, block_size, why)
 
 
-def check_plan(proposal: Proposal, members: Sequence[Member], own: NodeId) -> int:
-    """The rank that a proposal gives to `own`. Raises PeerRefused when it is not what was elected.
+def check_invitation(invitation: Invitation, members: Sequence[Member]) -> None:
+    """Raises PeerRefused when the order of ranks is not what was elected here."""
+    if invitation.nodes != [member.node_id for member in members]:
+        raise PeerRefused("the session names other nodes, or another order, than were elected here")
 
-    `members` are in the order that this node has elected.
-    """
+
+def check_plan(proposal: Proposal, members: Sequence[Member]) -> None:
+    """Raises PeerRefused when a plan is not one for the members, in rank order, as elected."""
     order = [member.node_id for member in members]
     if [part.node_id for part in proposal.parts] != order:
         raise PeerRefused("the plan names other nodes, or another order, than were elected here")
@@ -121,7 +124,6 @@ def check_plan(proposal: Proposal, members: Sequence[Member], own: NodeId) -> in
     staged = chained and ends[-1] == layers and all(a < b for a, b in expected)
     if not whole and not (proposal.strategy is Parallelism.PIPELINE and staged):
         raise PeerRefused(f"the plan's layers {expected} are not a whole model of {layers}")
-    return order.index(own)
 
 
 def split_layers(members: Sequence[Member], asked: Sequence[int] | None) -> list[int]:

@@ -28,7 +28,13 @@ from tandem.engine import (
 )
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
-from tandem.protocol.between_nodes import DataHello, Parallelism, Proposal, TensorHeader
+from tandem.protocol.between_nodes import (
+    DataHello,
+    Invitation,
+    Parallelism,
+    Proposal,
+    TensorHeader,
+)
 from tandem.security import NodeId
 
 #: A step's sends and waits make progress within this, or the session is over.
@@ -46,31 +52,28 @@ class LinkFigures(msgspec.Struct, frozen=True):
 
 
 class Session:
-    """`executor` on rank 0, `server` on the others; what they use is closed by `close`."""
+    """`executor` on rank 0, `server` on the others, once loaded; `close` ends what they use."""
 
-    def __init__(self, proposal: Proposal, rank: int, channels: dict[int, Channel]) -> None:
-        self.proposal = proposal
+    def __init__(self, session_id: str, rank: int, channels: dict[int, Channel]) -> None:
+        self.session_id = session_id
         self.rank = rank
+        self.blocks = 0
+        self.links: dict[int, LinkFigures] = {}
         self.executor: Executor | None = None
         self.server: ShardServer | None = None
-        self.links: dict[int, LinkFigures] = {}
         self._channels = channels
 
-    @property
-    def blocks(self) -> int:
-        return self.proposal.kv_tokens // self.proposal.block_size
-
-    def load(self, setup: ModelSetup) -> None:
-        """Measures the links and reads this rank's weights. Blocks.
-
-        Raises LinkLost, CheckpointError or ConfigurationError.
-        """
-        others = range(1, len(self.proposal.parts)) if self.rank == 0 else (0,)
+    def measure(self) -> None:
+        """Rank 0 measures its link to each other rank, all of which call this too. Blocks."""
+        others = range(1, len(self._channels) + 1) if self.rank == 0 else (0,)
         self.links = {other: measure_link(self._channels[other]) for other in others}
-        size = len(self.proposal.parts)
-        part = self.proposal.parts[self.rank]
+
+    def load(self, setup: ModelSetup, proposal: Proposal) -> None:
+        """Reads this rank's weights. Blocks. Raises CheckpointError or ConfigurationError."""
+        size = len(proposal.parts)
+        self.blocks = proposal.kv_tokens // proposal.block_size
         group = LinkCommunicator(self.rank, self._channels)
-        if self.proposal.strategy is Parallelism.TENSOR:
+        if proposal.strategy is Parallelism.TENSOR:
             shard = tensor_parallel(setup.config, self.rank, size)
             stage = load_stage(setup, shard, group, self.blocks)
             if self.rank == 0:
@@ -79,6 +82,7 @@ class Session:
                 work = TensorParallelWork(stage, group)
                 self.server = ShardServer(work, self._channels[0])
             return
+        part = proposal.parts[self.rank]
         shard = pipeline_stage(setup.config, Span(part.first_layer, part.end_layer))
         stage = load_stage(setup, shard, Solo(), self.blocks)
         if self.rank == 0:
@@ -130,7 +134,7 @@ def measure_link(channel: Channel) -> LinkFigures:
 def open_channels(
     credentials: LinkCredentials,
     listener: DataListener,
-    proposal: Proposal,
+    invitation: Invitation,
     rank: int,
     peers: dict[NodeId, Peer],
 ) -> dict[int, Channel]:
@@ -138,8 +142,8 @@ def open_channels(
 
     Blocks. Raises LinkLost or PeerRefused, and then has closed what it had opened.
     """
-    session_id = proposal.session_id
-    ranks = {NodeId(part.node_id): number for number, part in enumerate(proposal.parts)}
+    session_id = invitation.session_id
+    ranks = {NodeId(node_id): number for number, node_id in enumerate(invitation.nodes)}
     dialled = [peer for peer in peers.values() if peer.link.dialled]
     expected = {
         ranks[peer.link.peer]: peer.link.peer for peer in peers.values() if not peer.link.dialled

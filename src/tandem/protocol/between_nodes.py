@@ -5,9 +5,11 @@ Control (one connection a pair of nodes, after the TLS handshake):
     1. both        → PeerHello    who I am, what I have, what I want
        either      → PeerRefusal  the reason, said on both sides; the connection is closed
     2. both        → Known        listening addresses of the other nodes that I am connected to
-    3. rank 0      → Proposal     once all nodes are there: the plan
+    3. rank 0      → Invitation   once all nodes are there: a session, and the order of ranks;
+                                  all open the data channels and measure them
+       rank 0      → Proposal     the plan
        each other  → Agreement    or PeerRefusal
-    4. each other  → Loaded       its data channels stand and its shard is in memory
+    4. each other  → Loaded       its shard is in memory
        rank 0      → Begin        everybody has loaded: steps may come
     5. both        → Ping, Pong   every second, from the hello on
        either      → Leaving      the session ends, and why
@@ -77,6 +79,13 @@ class Known(Message, frozen=True):
     addresses: list[tuple[str, int]]
 
 
+class Invitation(Message, frozen=True):
+    """`nodes` are node ids in the order of ranks."""
+
+    session_id: str
+    nodes: list[str]
+
+
 class Part(Message, frozen=True):
     """One rank of a plan: which node, and which layers of the model it runs."""
 
@@ -126,7 +135,17 @@ class Leaving(Message, frozen=True):
 
 
 ToNode = (
-    PeerHello | PeerRefusal | Known | Proposal | Agreement | Loaded | Begin | Ping | Pong | Leaving
+    PeerHello
+    | PeerRefusal
+    | Known
+    | Invitation
+    | Proposal
+    | Agreement
+    | Loaded
+    | Begin
+    | Ping
+    | Pong
+    | Leaving
 )
 
 

@@ -69,7 +69,11 @@ class CoordinatorConnection:
                 async with self._connect() as socket:
                     welcome = await self._greet(socket)
                     backoff.reset()
-                    await self._serve(socket, welcome)
+                    try:
+                        await self._serve(socket, welcome)
+                    except asyncio.CancelledError:
+                        await socket.close()  # in order: nothing went wrong
+                        raise
             except (OSError, TimeoutError, WebSocketException, _Lost, ServiceStopping) as error:
                 log.warning("coordinator_lost", reason=str(error) or type(error).__name__)
             delay_s = backoff.next_delay_s()

@@ -1,0 +1,44 @@
+"""What a node is told by its operator, and what it asks of the provider around it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from tandem.cluster.peers import Address
+from tandem.engine import Executor
+from tandem.protocol.between_nodes import Parallelism
+from tandem.security import Identity, PairedNode
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator decides about a node's part in a cluster."""
+
+    identity: Identity
+    paired: list[PairedNode]
+    name: str
+    ranks: int
+    listen: Address | None = None
+    peers: list[Address] = []
+    parallelism: Parallelism = Parallelism.AUTO
+    rank: int | None = None
+    split: list[int] | None = None
+
+
+class Host(Protocol):
+    """The provider around the node. Every call is awaited before the session goes on."""
+
+    async def release(self) -> None:
+        """A shard is about to be loaded: finish serving alone, and free the memory."""
+        ...
+
+    async def activate(self, executor: Executor | None, blocks: int) -> None:
+        """The session is active; `executor` is None above rank 0."""
+        ...
+
+    async def deactivate(self, reason: str) -> None:
+        """The session has ended: nothing may use its executor when this returns."""
+        ...
+
+    def in_flight(self) -> int: ...
