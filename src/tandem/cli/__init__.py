@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from tandem import __version__
+from tandem.cli.bench import bench
 from tandem.cli.chat import chat
 from tandem.cli.cluster import cluster
 from tandem.cli.console import print_plain
@@ -73,6 +74,7 @@ for command in (up, coordinator, provider, pair, chat, run, status):
 app.add_typer(keys, name="keys")
 app.add_typer(cluster, name="cluster")
 app.add_typer(model, name="model")
+app.add_typer(bench, name="bench")
 app.command()(version)
 
 

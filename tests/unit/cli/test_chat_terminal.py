@@ -17,8 +17,14 @@ import pytest
 from tests.unit.cli.fake_service import FakeService
 
 _DEADLINE_S = 30.0
-#: Makes the terminal the process's own, so that ^C arrives as a signal.
-_LOGIN = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+#: Makes the terminal the process's own, so that ^C arrives as a signal; a background job that runs
+#: these tests would pass on that it ignores it.
+_LOGIN = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.login_tty(0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Terminal:

@@ -20,6 +20,7 @@ _COMMANDS = [
     ["provider"],
     ["pair"],
     ["cluster", "status"],
+    ["bench", "cluster"],
     ["chat"],
     ["run"],
     ["status"],
