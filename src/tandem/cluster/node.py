@@ -45,7 +45,7 @@ from tandem.protocol.between_nodes import (
     Proposal,
     ToNode,
 )
-from tandem.runtime import Backoff
+from tandem.runtime import Backoff, raise_if_cancelled
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
@@ -133,6 +133,7 @@ class ClusterNode:
                 while True:
                     if await self._live_through():
                         backoff.reset()
+                    raise_if_cancelled()
                     await asyncio.sleep(backoff.next_delay_s())
         finally:
             self._listener.close()

@@ -24,7 +24,7 @@ from tandem.protocol.between_nodes import (
     Pong,
     ToNode,
 )
-from tandem.runtime import Backoff
+from tandem.runtime import Backoff, raise_if_cancelled
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
@@ -140,6 +140,7 @@ class Peers:
                 await self._attend(link)
             except (LinkLost, PeerRefused, ProtocolError) as error:
                 self._note(where, error)
+            raise_if_cancelled()
             await asyncio.sleep(backoff.next_delay_s())
 
     async def _attend(self, link: ControlLink) -> None:

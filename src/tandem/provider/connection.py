@@ -19,7 +19,7 @@ from tandem import protocol
 from tandem.errors import AuthenticationFailed, ProtocolError, ServiceStopping
 from tandem.provider.config import ProviderConfig
 from tandem.provider.runner import RequestRunner
-from tandem.runtime import Backoff
+from tandem.runtime import Backoff, raise_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +76,7 @@ class CoordinatorConnection:
                         raise
             except (OSError, TimeoutError, WebSocketException, _Lost, ServiceStopping) as error:
                 log.warning("coordinator_lost", reason=str(error) or type(error).__name__)
+            raise_if_cancelled()
             delay_s = backoff.next_delay_s()
             log.info("reconnecting", delay_s=round(delay_s, 2))
             await asyncio.sleep(delay_s)

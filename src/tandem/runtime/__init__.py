@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from tandem.runtime.backoff import Backoff
+from tandem.runtime.cancellation import raise_if_cancelled
 from tandem.runtime.logging import configure_logging
 from tandem.runtime.paths import default_data_dir
 from tandem.runtime.service import Stop, run_service
 
-__all__ = ["Backoff", "Stop", "configure_logging", "default_data_dir", "run_service"]
+__all__ = [
+    "Backoff",
+    "Stop",
+    "configure_logging",
+    "default_data_dir",
+    "raise_if_cancelled",
+    "run_service",
+]
