@@ -24,6 +24,7 @@ from tandem.cli.model import model
 from tandem.cli.pair import pair
 from tandem.cli.provider import provider
 from tandem.cli.run import run
+from tandem.cli.smoke import smoke
 from tandem.cli.status import status
 from tandem.cli.up import up
 from tandem.cli.version import version
@@ -69,7 +70,7 @@ def _options(
     """Options of the command itself; each ends it."""
 
 
-for command in (up, coordinator, provider, pair, chat, run, status):
+for command in (up, coordinator, provider, pair, smoke, chat, run, status):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(cluster, name="cluster")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,12 @@ ClusterListen = Annotated[
 PeerAddresses = Annotated[
     list[str] | None, typer.Option("--peer", help="HOST:PORT of another rank; may be repeated.")
 ]
+Discover = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Look for the other ranks by mDNS on the interface with this address; repeatable."
+    ),
+]
 Rank = Annotated[
     int | None, typer.Option(min=0, help="This machine's rank.", show_default="elected")
 ]
@@ -52,19 +59,20 @@ def cluster_config(
     ranks: int,
     listen: str | None,
     peers: list[str] | None,
+    discover: list[str] | None,
     parallelism: ParallelismOption,
     rank: int | None,
     split: str | None,
 ) -> ClusterConfig | None:
     """None when the options ask for no cluster. Raises ConfigurationError."""
     if ranks == 1 or parallelism is ParallelismOption.SINGLE:
-        if listen or peers or rank or split:
+        if listen or peers or discover or rank or split:
             raise ConfigurationError("a cluster needs --ranks 2 or more, and not single")
         return None
-    if not listen and not peers:
+    if not (listen or peers or discover):
         raise ConfigurationError(
             f"a cluster of {ranks} needs --cluster-listen HOST:PORT on one machine and"
-            " --peer HOST:PORT on the others"
+            " --peer HOST:PORT on the others, or --discover INTERFACE_ADDRESS on all"
         )
     from tandem.cluster import ClusterConfig
     from tandem.protocol.between_nodes import Parallelism
@@ -75,12 +83,29 @@ def cluster_config(
         paired=PairedNodes(data_dir).all(),
         name=name,
         ranks=ranks,
-        listen=parse_address(listen, "--cluster-listen") if listen else None,
+        listen=_listen(listen, discover),
+        discover_on=[_interface(text) for text in discover or []],
         peers=[parse_address(peer, "--peer") for peer in peers or []],
         parallelism=Parallelism(parallelism.value),
         rank=rank,
         split=_split(split, ranks) if split else None,
     )
+
+
+def _listen(listen: str | None, discover: list[str] | None) -> tuple[str, int] | None:
+    """A node that is to be found must listen: on the first interface, unless told otherwise."""
+    if listen:
+        return parse_address(listen, "--cluster-listen")
+    return (_interface(discover[0]), 0) if discover else None
+
+
+def _interface(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ConfigurationError(
+            f"--discover {text!r} is not the IPv4 address of an interface, e.g. 10.0.0.1"
+        ) from None
 
 
 def parse_address(text: str, option: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from tandem.cli.address import websocket_url
 from tandem.cli.cluster_options import (
     STATUS_FILE,
     ClusterListen,
+    Discover,
     ParallelismChoice,
     ParallelismOption,
     PeerAddresses,
@@ -73,6 +74,7 @@ def provider(
     ranks: Ranks = 1,
     cluster_listen: ClusterListen = None,
     peer: PeerAddresses = None,
+    discover: Discover = None,
     parallelism: ParallelismChoice = ParallelismOption.AUTO,
     rank: Rank = None,
     split: Split = None,
@@ -113,6 +115,7 @@ def provider(
         ranks=ranks,
         listen=cluster_listen,
         peers=peer,
+        discover=discover,
         parallelism=parallelism,
         rank=rank,
         split=split,

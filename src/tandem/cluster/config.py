@@ -21,6 +21,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     ranks: int
     listen: Address | None = None
     peers: list[Address] = []
+    #: Addresses of the interfaces on which the others are looked for by mDNS.
+    discover_on: list[str] = []
     parallelism: Parallelism = Parallelism.AUTO
     rank: int | None = None
     split: list[int] | None = None

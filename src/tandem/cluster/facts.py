@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch.nn import functional
 
+from tandem.cluster.plan import model_bytes
 from tandem.engine import ModelSetup, kv_bytes_per_token, layer_prefix, tensor_shapes
 from tandem.protocol.between_nodes import ModelFacts
 
@@ -36,8 +37,6 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     item_bytes = 1 if setup.options.quantize == "int8" else setup.dtype.itemsize
     shapes = tensor_shapes(config)
     layer = sum(math.prod(s) for n, s in shapes.items() if n.startswith(layer_prefix(0)))
-    every = sum(math.prod(shape) for shape in shapes.values())
-    edges = every - layer * config.num_layers
     return ModelFacts(
         name=name,
         digest=model_digest(setup.options.directory),
@@ -47,7 +46,8 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
         layer_bytes=layer * item_bytes,
-        edge_bytes=edges * setup.dtype.itemsize,
+        embedding_bytes=config.vocab_size * config.hidden_size * setup.dtype.itemsize,
+        tied=config.tie_word_embeddings,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype),
         dtype=str(setup.dtype).removeprefix("torch.") + f"/{setup.options.quantize or 'whole'}",
     )
@@ -71,7 +71,7 @@ def model_digest(directory: Path) -> str:
 def whole_model_bytes(setup: ModelSetup) -> int:
     """The weights of all layers, as one machine would hold them."""
     facts = model_facts(setup, "")
-    return facts.layers * facts.layer_bytes + facts.edge_bytes
+    return model_bytes(facts)
 
 
 def available_memory_bytes(device: torch.device) -> int:

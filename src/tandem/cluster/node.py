@@ -17,8 +17,9 @@ import msgspec
 import structlog
 
 from tandem.cluster.config import ClusterConfig, Host
+from tandem.cluster.discovery import ClusterDiscovery
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
-from tandem.cluster.peers import Address, Peer, Peers
+from tandem.cluster.peers import Peer, Peers
 from tandem.cluster.plan import (
     PROTOCOL_VERSION,
     Member,
@@ -79,6 +80,8 @@ class ClusterNode:
         self._peers = Peers(
             self._credentials, self._hello, self._health, config.listen, config.peers
         )
+        #: Why the last session ended, or did not come about.
+        self.last_end: str | None = None
         self.listening = asyncio.Event()
         self.changed = asyncio.Event()
 
@@ -94,9 +97,6 @@ class ClusterNode:
     def role(self) -> int | None:
         """The rank to publish: only while it is true."""
         return self._session.rank if self._state is State.ACTIVE and self._session else None
-
-    def add_address(self, address: Address) -> None:
-        self._peers.add_address(address)
 
     def status(self) -> ClusterStatus:
         connected = [peer.name for peer in self._peers.connected]
@@ -129,6 +129,8 @@ class ClusterNode:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._peers.run(self.listening))
                 await self.listening.wait()
+                if self._config.discover_on:
+                    tasks.create_task(self._discover())
                 backoff = Backoff(base_s=0.2, cap_s=5.0)
                 while True:
                     if await self._live_through():
@@ -137,6 +139,15 @@ class ClusterNode:
                     await asyncio.sleep(backoff.next_delay_s())
         finally:
             self._listener.close()
+
+    async def _discover(self) -> None:
+        discovery = ClusterDiscovery(
+            self._config.identity.node_id,
+            [node.node_id for node in self._config.paired],
+            self._config.discover_on,
+            self._peers.add_address,
+        )
+        await discovery.run(self._peers.control_port)
 
     async def _live_through(self) -> bool:
         """One session from pairing to its end; whether it was ever active."""
@@ -275,6 +286,7 @@ class ClusterNode:
 
     async def _clear(self, reason: str) -> None:
         """The one place that leaves a session: afterwards nothing of it is left."""
+        self.last_end = reason
         self._move(Event.FAILED, reason=reason)
         session, self._session = self._session, None
         if session is not None:

@@ -108,7 +108,7 @@ class Peers:
                 if self._listen is not None:
 
                     async def accept(link: ControlLink) -> None:
-                        await self._attend(link)
+                        tasks.create_task(self._attend(link))
 
                     server = await serve_control(self._credentials, *self._listen, accept)
                     self.control_port = server.sockets[0].getsockname()[1]

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 import msgspec
 
 from tandem.errors import PeerRefused
-from tandem.protocol.between_nodes import Invitation, Parallelism, Part, PeerHello, Proposal
+from tandem.protocol.between_nodes import (
+    Invitation,
+    ModelFacts,
+    Parallelism,
+    Part,
+    PeerHello,
+    Proposal,
+)
 from tandem.security import NodeId
 
 PROTOCOL_VERSION = 1
@@ -139,15 +146,11 @@ def split_layers(members: Sequence[Member], asked: Sequence[int] | None) -> list
         return list(asked)
     if model.layers < size:
         raise PeerRefused(f"{model.layers} layers cannot be divided among {size} ranks")
-    room = [
-        int((member.hello.memory_bytes * _WEIGHTS_SHARE - model.edge_bytes) // model.layer_bytes)
-        for member in members
-    ]
+    room = [_room(member, rank in {0, size - 1}) for rank, member in enumerate(members)]
     if min(room) < 1 or sum(room) < model.layers:
-        needed = model.layers * model.layer_bytes + 2 * model.edge_bytes
         raise PeerRefused(
-            f"the model needs {needed / 1e9:.1f} GB; these machines have room for "
-            f"{sum(map(max, room, [0] * size))} of its {model.layers} layers"
+            f"the model needs {model_bytes(model) / 1e9:.1f} GB; these machines have room for "
+            f"{sum(max(0, layers) for layers in room)} of its {model.layers} layers"
         )
     slowest = min(member.hello.bytes_per_s for member in members)
     # In quarters of the slowest: a measurement's noise must not make a split uneven.
@@ -155,10 +158,32 @@ def split_layers(members: Sequence[Member], asked: Sequence[int] | None) -> list
     counts = [1] * size
     while sum(counts) < model.layers:
         # The next layer goes to the rank that would be done first with it.
-        open_ranks = [rank for rank in range(size) if counts[rank] < room[rank]]
-        chosen = min(open_ranks, key=lambda rank: ((counts[rank] + 1) / speeds[rank], rank))
+        chosen = min(
+            (rank for rank in range(size) if counts[rank] < room[rank]),
+            key=lambda rank: (
+                _stage_bytes(model, counts[rank] + 1, rank, size) / speeds[rank],
+                rank,
+            ),
+        )
         counts[chosen] += 1
     return counts
+
+
+def model_bytes(model: ModelFacts) -> int:
+    """All weights, as one machine would hold them."""
+    return model.layers * model.layer_bytes + model.embedding_bytes * (1 if model.tied else 2)
+
+
+def _room(member: Member, is_edge: bool) -> int:
+    """How many layers a rank has memory for; the first and the last hold a vocabulary too."""
+    model = member.hello.model
+    free = member.hello.memory_bytes * _WEIGHTS_SHARE - (model.embedding_bytes if is_edge else 0)
+    return int(free // model.layer_bytes)
+
+
+def _stage_bytes(model: ModelFacts, layers: int, rank: int, size: int) -> int:
+    """What a stage reads for a token: the head counts, an embedding is one row."""
+    return layers * model.layer_bytes + (model.embedding_bytes if rank == size - 1 else 0)
 
 
 def _tensor_obstacle(members: Sequence[Member]) -> str | None:
@@ -168,7 +193,7 @@ def _tensor_obstacle(members: Sequence[Member]) -> str | None:
         return f"{model.kv_heads} KV heads do not divide among {size} ranks: use pp"
     if model.columns < size or model.vocabulary < size:
         return f"the model is too small to divide among {size} ranks"
-    share = (model.layers * model.layer_bytes + model.edge_bytes) / size
+    share = model_bytes(model) / size
     for member in members:
         if share > member.hello.memory_bytes * _WEIGHTS_SHARE:
             return f"{member.hello.name} has no memory for {share / 1e9:.1f} GB of weights"
@@ -181,14 +206,14 @@ def _choose(
     """By the time that one token would take; a pipeline only gains when several requests run."""
     model, size = members[0].hello.model, len(members)
     slowest = min(member.hello.bytes_per_s for member in members)
-    weights = model.layers * model.layer_bytes + model.edge_bytes
+    weights = model.layers * model.layer_bytes + model.embedding_bytes
     hop_s = round_trip_s / 2 + _COLLECTIVE_OVERHEAD_S
     tensor_s = weights / size / slowest + (2 * model.layers + 2) * hop_s
     stages_s = sum(
-        count * model.layer_bytes / member.hello.bytes_per_s
-        for count, member in zip(layers, members, strict=True)
+        _stage_bytes(model, count, rank, size) / member.hello.bytes_per_s
+        for rank, (count, member) in enumerate(zip(layers, members, strict=True))
     )
-    pipeline_s = stages_s + model.edge_bytes / slowest + size * hop_s
+    pipeline_s = stages_s + size * hop_s
     numbers = (
         f"round trip {round_trip_s * 1e6:.0f} us, slowest rank {slowest / 1e9:.1f} GB/s, "
         f"a token tp {tensor_s * 1e3:.2f} ms, pp {pipeline_s * 1e3:.2f} ms"
@@ -217,7 +242,7 @@ def _kv_capacity(members: Sequence[Member], parts: Sequence[Part], strategy: Par
     for member, part in zip(members, parts, strict=True):
         count = part.end_layer - part.first_layer
         share = count / model.layers / (size if strategy is Parallelism.TENSOR else 1)
-        weights = (model.layers * model.layer_bytes + model.edge_bytes) * share
+        weights = model_bytes(model) * share
         free = (member.hello.memory_bytes - weights) * _CACHE_SHARE
         capacities.append(int(free / (model.kv_bytes_per_token * share)))
     return max(0, min(capacities))

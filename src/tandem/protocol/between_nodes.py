@@ -49,7 +49,8 @@ class ModelFacts(Message, frozen=True):
     vocabulary: int
     hidden: int
     layer_bytes: int
-    edge_bytes: int
+    embedding_bytes: int
+    tied: bool
     kv_bytes_per_token: int
     dtype: str
 

@@ -19,6 +19,7 @@ _COMMANDS = [
     ["coordinator"],
     ["provider"],
     ["pair"],
+    ["smoke"],
     ["cluster", "status"],
     ["bench", "cluster"],
     ["chat"],

@@ -1,0 +1,132 @@
+"""`tandem smoke`: whether two machines make a cluster that answers as one machine does."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import typer
+
+from tandem.cli.address import free_port
+from tandem.cli.cluster_options import (
+    ClusterListen,
+    ParallelismOption,
+    PeerAddresses,
+    Ranks,
+    cluster_config,
+)
+from tandem.cli.console import note, print_json, print_plain, printable
+from tandem.cli.extras import require_torch_extra
+from tandem.cli.failures import ExitCode
+from tandem.cli.options import DEFAULT_MODEL, DataDir, Json, ModelOption, data_dir_or_default
+
+if TYPE_CHECKING:
+    from tandem.cluster.smoke import Check
+
+_END_TIMEOUT_S = 60.0
+
+
+def smoke(
+    model: ModelOption = DEFAULT_MODEL,
+    cluster_listen: ClusterListen = None,
+    peer: PeerAddresses = None,
+    ranks: Ranks = 2,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Checks the link, the handshake, tensor parallel and pipeline against one process.
+
+    Run it on both machines at the same time, after `tandem pair`. Without an address both ranks
+    run on this machine.
+
+    \b
+    Examples:
+      tandem smoke
+      tandem smoke --cluster-listen 0.0.0.0:7700     on the one
+      tandem smoke --peer 10.0.0.1:7700              on the other
+    """
+    require_torch_extra()
+    if cluster_listen or peer:
+        passed = _run(data_dir_or_default(data_dir), model, cluster_listen, peer, ranks, json)
+    else:
+        with _other_rank_here(model) as (folder, address):
+            passed = _run(folder, model, address, None, 2, json)
+    raise typer.Exit(ExitCode.OK if passed else ExitCode.FAILURE)
+
+
+def _run(
+    data_dir: Path, model: str, listen: str | None, peers: list[str] | None, ranks: int, json: bool
+) -> bool:
+    from tandem import engine
+    from tandem.cluster.smoke import smoke as run_smoke
+    from tandem.runtime import configure_logging
+
+    configure_logging("error")
+    config = cluster_config(
+        data_dir=data_dir,
+        name=platform.node() or "node",
+        ranks=ranks,
+        listen=listen,
+        peers=peers,
+        discover=None,
+        parallelism=ParallelismOption.AUTO,
+        rank=None,
+        split=None,
+    )
+    assert config is not None, "there are two ranks at least"
+    options = engine.EngineOptions(
+        directory=engine.resolve_model(model), dtype="float32", threads=1, kv_tokens=2048
+    )
+    checks: list[Check] = []
+
+    def on_check(check: Check) -> None:
+        checks.append(check)
+        if not json:
+            _show(check)
+
+    setup = engine.prepare(options)
+    passed = asyncio.run(run_smoke(config, setup, engine.model_name(model), on_check))
+    if json:
+        print_json({"passed": passed, "checks": msgspec.to_builtins(checks)})
+    else:
+        print_plain("passed" if passed else "FAILED")
+    return passed
+
+
+def _show(check: Check) -> None:
+    verdict = {True: "ok", False: "FAILED", None: "-"}[check.passed]
+    print_plain(f"  {check.name:<20} {verdict:<7} {printable(check.detail)}")
+
+
+@contextmanager
+def _other_rank_here(model: str) -> Iterator[tuple[Path, str]]:
+    """A second process with an identity of its own, paired with one for this process."""
+    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+
+    with tempfile.TemporaryDirectory(prefix="tandem-smoke-") as folder:
+        homes = [Path(folder) / name for name in ("rank-a", "rank-b")]
+        nodes = [PairedNode.of(load_or_create_identity(h).certificate, h.name) for h in homes]
+        for home in homes:
+            for node in nodes:
+                PairedNodes(home).add(node)
+        address = f"127.0.0.1:{free_port()}"
+        command = [sys.executable, "-P", "-m", "tandem", "smoke", f"--peer={address}", "--json"]
+        other = subprocess.Popen(
+            [*command, f"--model={model}", f"--data-dir={homes[1]}"], stdout=subprocess.DEVNULL
+        )
+        try:
+            yield homes[0], address
+            other.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            note("The other rank did not end by itself.")
+        finally:
+            other.kill()
+            other.wait()

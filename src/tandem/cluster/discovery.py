@@ -1,0 +1,86 @@
+"""Finding the other ranks on a local network by mDNS (RFC 6762, 6763).
+
+A node that listens announces `_tandem._tcp.local.` with its id; every node looks for them. What
+is found is only an address to dial: who answers there is settled by the link's handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Collection
+
+import structlog
+from zeroconf import IPVersion, ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from tandem.cluster.peers import Address
+from tandem.security import NodeId
+
+log = structlog.get_logger(__name__)
+
+SERVICE = "_tandem._tcp.local."
+_ID = b"id"
+_RESOLVE_TIMEOUT_MS = 3000
+
+
+class ClusterDiscovery:
+    """Announces one node, and reports the addresses of those that it is paired with."""
+
+    def __init__(
+        self,
+        own: NodeId,
+        paired: Collection[NodeId],
+        interfaces: list[str],
+        on_found: Callable[[Address], None],
+    ) -> None:
+        """`interfaces` are the addresses of the network interfaces to use."""
+        self._own = own
+        self._paired = frozenset(paired)
+        self._interfaces = interfaces
+        self._on_found = on_found
+        self._found: asyncio.Queue[str] = asyncio.Queue(256)
+
+    async def run(self, port: int | None) -> None:
+        """Until cancelled. Announces `port`, unless it is None."""
+        zeroconf = AsyncZeroconf(interfaces=self._interfaces, ip_version=IPVersion.V4Only)
+        browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
+        try:
+            if port is not None:
+                await zeroconf.async_register_service(self._announcement(port))
+            while True:
+                await self._resolve(zeroconf.zeroconf, await self._found.get())
+        finally:
+            await browser.async_cancel()
+            await zeroconf.async_close()
+
+    def _announcement(self, port: int) -> AsyncServiceInfo:
+        return AsyncServiceInfo(
+            SERVICE,
+            f"{self._own[:16]}.{SERVICE}",
+            addresses=[ipaddress.ip_address(address).packed for address in self._interfaces],
+            port=port,
+            properties={_ID: self._own.encode()},
+            server=f"{self._own[:16]}.local.",
+        )
+
+    def _on_change(
+        self,
+        zeroconf: Zeroconf,  # noqa: ARG002 - the library's signature
+        service_type: str,  # noqa: ARG002
+        name: str,
+        state_change: ServiceStateChange,
+    ) -> None:
+        if state_change is not ServiceStateChange.Removed and not self._found.full():
+            self._found.put_nowait(name)
+
+    async def _resolve(self, zeroconf: Zeroconf, name: str) -> None:
+        info = AsyncServiceInfo(SERVICE, name)
+        if not await info.async_request(zeroconf, _RESOLVE_TIMEOUT_MS) or info.port is None:
+            return
+        node_id = NodeId((info.properties.get(_ID) or b"").decode("ascii", "replace"))
+        if node_id not in self._paired or node_id == self._own:
+            return
+        for address in info.parsed_addresses(IPVersion.V4Only):
+            log.info("node_found", node_id=node_id[:16], address=address, port=info.port)
+            self._on_found((address, info.port))
