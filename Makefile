@@ -33,7 +33,8 @@ format: $(VENV)/.installed-dev  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev  ## measure a running service (ARGS="--concurrency 8")
+bench: $(VENV)/.installed-dev  ## compare two ranks with one, then measure a service
+	$(BIN)/tandem bench cluster
 	$(BIN)/python scripts/bench_up.py $(ARGS)
 
 lock:  ## pin the versions again (ARGS=--upgrade for the newest)

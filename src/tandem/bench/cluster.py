@@ -1,81 +1,114 @@
-"""Two ranks with one core each against one rank with one core, in one run.
+"""Ranks with one core each against one rank with one core, in one run, at the engine.
 
-Variants take turns, round by round, so that a noisy moment of the machine meets all of them; the
-ratio is that of the medians over the rounds.
+Runs on every host at the same time, like `tandem smoke`. The variants take turns, round by round,
+so that a noisy moment of the machine meets all of them; figures are medians over the rounds. The
+coordinator and its clients, which run elsewhere in real life, are left out: on a machine with as
+many cores as ranks they would take cores from them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import statistics
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from time import perf_counter
 
 import msgspec
 
-from tandem.bench.service import Ready, decode_speed, load, service
+from tandem.cluster import ClusterConfig, measure_node
+from tandem.cluster.phases import Asker, alone, clustered
+from tandem.engine import ModelSetup
+from tandem.protocol.between_nodes import Parallelism
 
-VARIANTS = {
-    "one rank": ("--ranks=1",),
-    "tp-2": ("--ranks=2", "--parallelism=tp"),
-    "pp-2": ("--ranks=2", "--parallelism=pp"),
-}
+ALONE = "one rank"
+VARIANTS = {"tp": Parallelism.TENSOR, "pp": Parallelism.PIPELINE}
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """`streams` requests at once, each of `prompt` tokens in and `output` tokens out."""
+
+    name: str
+    streams: int
+    prompt: int
+    output: int
+
+    def prompts(self, salt: int) -> list[list[int]]:
+        """Different every time: no prefix is in the cache."""
+        return [
+            [3 + (salt * 7919 + stream * 104_729 + i * 31) % 200 for i in range(self.prompt)]
+            for stream in range(self.streams)
+        ]
+
+
+WORKLOADS = (
+    Workload("1 stream, decode", 1, 8, 24),
+    Workload("8 streams, decode", 8, 8, 24),
+    Workload("8 streams, 512-token prompts", 8, 512, 8),
+)
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """Tokens a second: of a stream alone, and of `streams` together."""
+    """Tokens a second, in and out, by workload."""
 
     variant: str
-    alone: float
-    together: float
+    tokens_per_s: dict[str, float]
 
 
 class Report(msgspec.Struct, frozen=True):
     model: str
-    streams: int
     rounds: int
     figures: list[Figure]
 
-    def ratio(self, variant: str, what: Callable[[Figure], float]) -> float:
-        by_name = {figure.variant: figure for figure in self.figures}
-        return what(by_name[variant]) / what(by_name["one rank"])
+    def ratio(self, variant: str, workload: str) -> float:
+        by_name = {figure.variant: figure.tokens_per_s[workload] for figure in self.figures}
+        return by_name[variant] / by_name[ALONE]
 
 
-def measure_cluster(
-    model: str,
+async def measure_cluster(
+    config: ClusterConfig,
+    setup: ModelSetup,
+    name: str,
     *,
     rounds: int,
-    tokens: int,
-    streams: int,
     on_progress: Callable[[str], None],
-) -> Report:
-    """Starts a service of each variant and measures them in turns. Raises ConfigurationError."""
-    common = (f"--model={model}", "--threads=1", "--kv-tokens=4096")
-    alone: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    together: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    with ExitStack() as stack:
-        services = {}
-        for name, arguments in VARIANTS.items():
-            on_progress(f"starting {name}")
-            services[name] = stack.enter_context(service(*common, *arguments))
-            _measure(services[name], tokens=4, streams=1)  # the first request warms it up
-        for number in range(rounds):
-            for name, ready in services.items():
-                on_progress(f"round {number + 1} of {rounds}: {name}")
-                alone[name].append(_measure(ready, tokens=tokens, streams=1))
-                together[name].append(_measure(ready, tokens=tokens, streams=streams))
-    figures = [
-        Figure(name, statistics.median(alone[name]), statistics.median(together[name]))
-        for name in VARIANTS
-    ]
-    return Report(model, streams, rounds, figures)
+) -> Report | None:
+    """The report on rank 0; None on the others. Raises LinkLost when there is no session."""
+    facts = await asyncio.to_thread(measure_node, setup, name)
+    taken: dict[str, list[dict[str, float]]] = {}
+    judge = True
+    for number in range(rounds):
+
+        def work(asker: Asker, salt: int = number) -> dict[str, float]:
+            return _measure(asker, salt)
+
+        for variant, parallelism in VARIANTS.items():
+            on_progress(f"round {number + 1} of {rounds}: {variant}")
+            phase = msgspec.structs.replace(config, parallelism=parallelism)
+            speeds, _ = await clustered(phase, setup, facts, work)
+            judge = speeds is not None
+            if speeds is not None:
+                taken.setdefault(variant, []).append(speeds)
+        if judge:
+            on_progress(f"round {number + 1} of {rounds}: {ALONE}")
+            alone_speeds = await asyncio.to_thread(alone, setup, work)
+            taken.setdefault(ALONE, []).append(alone_speeds)
+    if not judge:
+        return None
+    figures = [Figure(variant, _medians(taken[variant])) for variant in (ALONE, *VARIANTS)]
+    return Report(name, rounds, figures)
 
 
-def _measure(ready: Ready, *, tokens: int, streams: int) -> float:
-    """A stream's decode speed when it is alone, the sum of all streams' when there are several."""
-    started = perf_counter()
-    samples = asyncio.run(load(ready, requests=streams, concurrency=streams, tokens=tokens))
-    if streams == 1:
-        return decode_speed(samples)
-    return streams * tokens / (perf_counter() - started)
+def _measure(asker: Asker, salt: int) -> dict[str, float]:
+    asker.ask([[5, 6, 7]], 4)  # the first steps pay for warming up
+    speeds = {}
+    for workload in WORKLOADS:
+        prompts = workload.prompts(salt)
+        started = time.perf_counter()
+        asker.ask(prompts, workload.output)
+        tokens = workload.streams * (workload.prompt + workload.output)
+        speeds[workload.name] = tokens / (time.perf_counter() - started)
+    return speeds
+
+
+def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(speeds[name] for speeds in rounds) for name in rounds[0]}

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import platform
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tandem.cli.cluster_options import (
+    ClusterListen,
+    ParallelismOption,
+    PeerAddresses,
+    Ranks,
+    cluster_config,
+)
 from tandem.cli.console import note, print_json, stdout
 from tandem.cli.extras import require_torch_extra
-from tandem.cli.options import Json
+from tandem.cli.options import DataDir, Json, data_dir_or_default
+from tandem.cli.two_ranks import other_rank_here
+
+if TYPE_CHECKING:
+    from tandem.bench.cluster import Report
 
 bench = typer.Typer(
     help="Measures, side by side in one run.", no_args_is_help=True, rich_markup_mode=None
@@ -32,43 +45,91 @@ def cluster(
     ] = None,
     size: Annotated[str, typer.Option(help="The size of the random checkpoint.")] = "1b",
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each variant takes.")] = 3,
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens of each answer.")] = 32,
-    streams: Annotated[int, typer.Option(min=2, help="Concurrent requests.")] = 8,
+    cluster_listen: ClusterListen = None,
+    peer: PeerAddresses = None,
+    ranks: Ranks = 2,
     json: Json = False,
+    data_dir: DataDir = None,
 ) -> None:
-    """Compares two ranks with a core each, tensor parallel and pipeline, to one rank with a core.
+    """Compares ranks with a core each, tensor parallel and pipeline, to one rank with a core.
+
+    Without an address all ranks run on this machine.
 
     \b
     Examples:
       tandem bench cluster
       tandem bench cluster --model ./my-model --rounds 5 --json
+      tandem bench cluster --cluster-listen 0.0.0.0:7700     on the one
+      tandem bench cluster --peer 10.0.0.1:7700              on the other
     """
     require_torch_extra()
-    from tandem.bench.cluster import measure_cluster
-    from tandem.engine.random_checkpoint import create_checkpoint
-
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
-        if model is None:
-            model = str(Path(folder) / size)
-            note(f"Writing random weights of size {size} ...")
-            create_checkpoint(Path(model), family="llama", size=size, dtype="bfloat16")
-        report = measure_cluster(
-            model, rounds=rounds, tokens=tokens, streams=streams, on_progress=note
-        )
+        path = model or _random_model(Path(folder) / size, size)
+        if cluster_listen or peer:
+            own = data_dir_or_default(data_dir)
+            report = _measure(own, path, cluster_listen, peer, ranks, rounds)
+        else:
+            options = (f"--model={path}", f"--rounds={rounds}")
+            with other_rank_here("bench", "cluster", *options) as (own, address):
+                report = _measure(own, path, address, None, 2, rounds)
+    if report is None:
+        return  # rank 0 reports
     if json:
         print_json(report)
-        return
+    else:
+        _show(report)
+
+
+def _random_model(directory: Path, size: str) -> str:
+    from tandem.engine.random_checkpoint import create_checkpoint
+
+    note(f"Writing random weights of size {size} ...")
+    create_checkpoint(directory, family="llama", size=size, dtype="bfloat16")
+    return str(directory)
+
+
+def _measure(
+    data_dir: Path,
+    model: str,
+    listen: str | None,
+    peers: list[str] | None,
+    ranks: int,
+    rounds: int,
+) -> Report | None:
+    from tandem import engine
+    from tandem.bench.cluster import measure_cluster
+    from tandem.runtime import configure_logging
+
+    configure_logging("error")
+    config = cluster_config(
+        data_dir=data_dir,
+        name=platform.node() or "node",
+        ranks=ranks,
+        listen=listen,
+        peers=peers,
+        discover=None,
+        parallelism=ParallelismOption.AUTO,
+        rank=None,
+        split=None,
+    )
+    assert config is not None, "there are two ranks at least"
+    options = engine.EngineOptions(directory=engine.resolve_model(model), threads=1, kv_tokens=8192)
+    setup, name = engine.prepare(options), engine.model_name(model)
+    return asyncio.run(measure_cluster(config, setup, name, rounds=rounds, on_progress=note))
+
+
+def _show(report: Report) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("", "ONE STREAM tok/s", "RATIO", f"{streams} STREAMS tok/s", "RATIO"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table.add_column("tokens/s, in and out", no_wrap=True)
     for figure in report.figures:
-        table.add_row(
-            figure.variant,
-            f"{figure.alone:.2f}",
-            f"{report.ratio(figure.variant, lambda f: f.alone):.2f}",
-            f"{figure.together:.2f}",
-            f"{report.ratio(figure.variant, lambda f: f.together):.2f}",
-        )
+        table.add_column(figure.variant.upper(), justify="right")
+        table.add_column("RATIO", justify="right")
+    for workload in report.figures[0].tokens_per_s:
+        row = [workload]
+        for figure in report.figures:
+            row.append(f"{figure.tokens_per_s[workload]:.2f}")
+            row.append(f"{report.ratio(figure.variant, workload):.2f}")
+        table.add_row(*row)
     stdout().print(table)

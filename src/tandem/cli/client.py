@@ -107,6 +107,7 @@ class ProviderStatus(msgspec.Struct, frozen=True):
     models: list[str]
     running: int
     waiting: int
+    cluster_role: int | None = None
 
 
 class _Providers(msgspec.Struct, frozen=True):

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import typer
 
-from tandem.cli.address import free_port
 from tandem.cli.cluster_options import (
     ClusterListen,
     ParallelismOption,
@@ -23,15 +17,14 @@ from tandem.cli.cluster_options import (
     Ranks,
     cluster_config,
 )
-from tandem.cli.console import note, print_json, print_plain, printable
+from tandem.cli.console import print_json, print_plain, printable
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import DEFAULT_MODEL, DataDir, Json, ModelOption, data_dir_or_default
+from tandem.cli.two_ranks import other_rank_here
 
 if TYPE_CHECKING:
     from tandem.cluster.smoke import Check
-
-_END_TIMEOUT_S = 60.0
 
 
 def smoke(
@@ -57,7 +50,7 @@ def smoke(
     if cluster_listen or peer:
         passed = _run(data_dir_or_default(data_dir), model, cluster_listen, peer, ranks, json)
     else:
-        with _other_rank_here(model) as (folder, address):
+        with other_rank_here("smoke", f"--model={model}") as (folder, address):
             passed = _run(folder, model, address, None, 2, json)
     raise typer.Exit(ExitCode.OK if passed else ExitCode.FAILURE)
 
@@ -104,29 +97,3 @@ def _run(
 def _show(check: Check) -> None:
     verdict = {True: "ok", False: "FAILED", None: "-"}[check.passed]
     print_plain(f"  {check.name:<20} {verdict:<7} {printable(check.detail)}")
-
-
-@contextmanager
-def _other_rank_here(model: str) -> Iterator[tuple[Path, str]]:
-    """A second process with an identity of its own, paired with one for this process."""
-    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
-
-    with tempfile.TemporaryDirectory(prefix="tandem-smoke-") as folder:
-        homes = [Path(folder) / name for name in ("rank-a", "rank-b")]
-        nodes = [PairedNode.of(load_or_create_identity(h).certificate, h.name) for h in homes]
-        for home in homes:
-            for node in nodes:
-                PairedNodes(home).add(node)
-        address = f"127.0.0.1:{free_port()}"
-        command = [sys.executable, "-P", "-m", "tandem", "smoke", f"--peer={address}", "--json"]
-        other = subprocess.Popen(
-            [*command, f"--model={model}", f"--data-dir={homes[1]}"], stdout=subprocess.DEVNULL
-        )
-        try:
-            yield homes[0], address
-            other.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            note("The other rank did not end by itself.")
-        finally:
-            other.kill()
-            other.wait()

@@ -12,7 +12,7 @@ from tandem.cli.failures import ExitCode
 from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
 
 if TYPE_CHECKING:
-    from tandem.cli.client import ServiceStatus
+    from tandem.cli.client import ProviderStatus, ServiceStatus
 
 _DEFAULT_TIMEOUT_S = 10.0
 
@@ -59,8 +59,15 @@ def _show(found: ServiceStatus) -> None:
         table.add_row(
             printable(provider.name),
             printable(", ".join(provider.models)),
-            "ready" if provider.ready else "not ready",
+            _state(provider),
             str(provider.running),
             str(provider.waiting),
         )
     stdout().print(table)
+
+
+def _state(provider: ProviderStatus) -> str:
+    """A rank above 0 serves through rank 0, so it is not ready by itself."""
+    if provider.cluster_role:
+        return f"rank {provider.cluster_role}"
+    return "ready" if provider.ready else "not ready"

@@ -21,6 +21,7 @@ PROVIDER = {
     "models": [MODEL],
     "running": 2,
     "waiting": 1,
+    "cluster_role": None,
 }
 
 

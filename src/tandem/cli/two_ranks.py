@@ -1,0 +1,45 @@
+"""A second rank on this machine, for commands that otherwise run on two."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tandem.cli.address import free_port
+from tandem.cli.console import note
+
+_END_TIMEOUT_S = 60.0
+
+
+@contextmanager
+def other_rank_here(*command: str) -> Iterator[tuple[Path, str]]:
+    """Runs `tandem COMMAND --peer ADDRESS` beside this process, paired with it.
+
+    Gives the folder of this process's own identity, and the address to listen on.
+    """
+    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+
+    with tempfile.TemporaryDirectory(prefix="tandem-ranks-") as folder:
+        homes = [Path(folder) / name for name in ("rank-a", "rank-b")]
+        nodes = [PairedNode.of(load_or_create_identity(h).certificate, h.name) for h in homes]
+        for home in homes:
+            for node in nodes:
+                PairedNodes(home).add(node)
+        address = f"127.0.0.1:{free_port()}"
+        program = [sys.executable, "-P", "-m", "tandem", *command]
+        other = subprocess.Popen(
+            [*program, f"--peer={address}", "--json", f"--data-dir={homes[1]}"],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            yield homes[0], address
+            other.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            note("The other rank did not end by itself.")
+        finally:
+            other.kill()
+            other.wait()
