@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tandem.cli.cluster_options import (
-    ClusterListen,
-    ParallelismOption,
-    PeerAddresses,
-    Ranks,
-    cluster_config,
-)
+from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks, pair_config
 from tandem.cli.console import note, print_json, stdout
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import DataDir, Json, data_dir_or_default
@@ -24,6 +17,7 @@ from tandem.cli.two_ranks import other_rank_here
 
 if TYPE_CHECKING:
     from tandem.bench.cluster import Report
+    from tandem.cluster import ClusterConfig
 
 bench = typer.Typer(
     help="Measures, side by side in one run.", no_args_is_help=True, rich_markup_mode=None
@@ -48,6 +42,7 @@ def cluster(
     cluster_listen: ClusterListen = None,
     peer: PeerAddresses = None,
     ranks: Ranks = 2,
+    rank: Rank = None,
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -67,11 +62,12 @@ def cluster(
         path = model or _random_model(Path(folder) / size, size)
         if cluster_listen or peer:
             own = data_dir_or_default(data_dir)
-            report = _measure(own, path, cluster_listen, peer, ranks, rounds)
+            config = pair_config(own, cluster_listen, peer, ranks, rank)
+            report = _measure(config, path, rounds)
         else:
             options = (f"--model={path}", f"--rounds={rounds}")
             with other_rank_here("bench", "cluster", *options) as (own, address):
-                report = _measure(own, path, address, None, 2, rounds)
+                report = _measure(pair_config(own, address, None, 2, 0), path, rounds)
     if report is None:
         return  # rank 0 reports
     if json:
@@ -88,31 +84,12 @@ def _random_model(directory: Path, size: str) -> str:
     return str(directory)
 
 
-def _measure(
-    data_dir: Path,
-    model: str,
-    listen: str | None,
-    peers: list[str] | None,
-    ranks: int,
-    rounds: int,
-) -> Report | None:
+def _measure(config: ClusterConfig, model: str, rounds: int) -> Report | None:
     from tandem import engine
     from tandem.bench.cluster import measure_cluster
     from tandem.runtime import configure_logging
 
     configure_logging("error")
-    config = cluster_config(
-        data_dir=data_dir,
-        name=platform.node() or "node",
-        ranks=ranks,
-        listen=listen,
-        peers=peers,
-        discover=None,
-        parallelism=ParallelismOption.AUTO,
-        rank=None,
-        split=None,
-    )
-    assert config is not None, "there are two ranks at least"
     options = engine.EngineOptions(directory=engine.resolve_model(model), threads=1, kv_tokens=8192)
     setup, name = engine.prepare(options), engine.model_name(model)
     return asyncio.run(measure_cluster(config, setup, name, rounds=rounds, on_progress=note))

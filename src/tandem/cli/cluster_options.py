@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import platform
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,6 +91,26 @@ def cluster_config(
         rank=rank,
         split=_split(split, ranks) if split else None,
     )
+
+
+def pair_config(
+    data_dir: Path, listen: str | None, peers: list[str] | None, ranks: int, rank: int | None
+) -> ClusterConfig:
+    """For the commands that form a cluster of their own for a while. Raises ConfigurationError."""
+    config = cluster_config(
+        data_dir=data_dir,
+        name=platform.node() or "node",
+        ranks=ranks,
+        listen=listen,
+        peers=peers,
+        discover=None,
+        parallelism=ParallelismOption.AUTO,
+        rank=rank,
+        split=None,
+    )
+    if config is None:
+        raise ConfigurationError("a cluster has --ranks 2 or more")
+    return config
 
 
 def _listen(listen: str | None, discover: list[str] | None) -> tuple[str, int] | None:

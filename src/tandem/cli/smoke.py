@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import platform
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,10 +10,10 @@ import typer
 
 from tandem.cli.cluster_options import (
     ClusterListen,
-    ParallelismOption,
     PeerAddresses,
+    Rank,
     Ranks,
-    cluster_config,
+    pair_config,
 )
 from tandem.cli.console import print_json, print_plain, printable
 from tandem.cli.extras import require_torch_extra
@@ -24,6 +22,7 @@ from tandem.cli.options import DEFAULT_MODEL, DataDir, Json, ModelOption, data_d
 from tandem.cli.two_ranks import other_rank_here
 
 if TYPE_CHECKING:
+    from tandem.cluster import ClusterConfig
     from tandem.cluster.smoke import Check
 
 
@@ -32,6 +31,7 @@ def smoke(
     cluster_listen: ClusterListen = None,
     peer: PeerAddresses = None,
     ranks: Ranks = 2,
+    rank: Rank = None,
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -48,33 +48,21 @@ def smoke(
     """
     require_torch_extra()
     if cluster_listen or peer:
-        passed = _run(data_dir_or_default(data_dir), model, cluster_listen, peer, ranks, json)
+        folder = data_dir_or_default(data_dir)
+        config = pair_config(folder, cluster_listen, peer, ranks, rank)
+        passed = _run(config, model, json=json)
     else:
         with other_rank_here("smoke", f"--model={model}") as (folder, address):
-            passed = _run(folder, model, address, None, 2, json)
+            passed = _run(pair_config(folder, address, None, 2, 0), model, json=json)
     raise typer.Exit(ExitCode.OK if passed else ExitCode.FAILURE)
 
 
-def _run(
-    data_dir: Path, model: str, listen: str | None, peers: list[str] | None, ranks: int, json: bool
-) -> bool:
+def _run(config: ClusterConfig, model: str, *, json: bool) -> bool:
     from tandem import engine
     from tandem.cluster.smoke import smoke as run_smoke
     from tandem.runtime import configure_logging
 
     configure_logging("error")
-    config = cluster_config(
-        data_dir=data_dir,
-        name=platform.node() or "node",
-        ranks=ranks,
-        listen=listen,
-        peers=peers,
-        discover=None,
-        parallelism=ParallelismOption.AUTO,
-        rank=None,
-        split=None,
-    )
-    assert config is not None, "there are two ranks at least"
     options = engine.EngineOptions(
         directory=engine.resolve_model(model), dtype="float32", threads=1, kv_tokens=2048
     )

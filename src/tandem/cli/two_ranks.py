@@ -17,9 +17,9 @@ _END_TIMEOUT_S = 60.0
 
 @contextmanager
 def other_rank_here(*command: str) -> Iterator[tuple[Path, str]]:
-    """Runs `tandem COMMAND --peer ADDRESS` beside this process, paired with it.
+    """Runs `tandem COMMAND --peer ADDRESS --rank 1` beside this process, paired with it.
 
-    Gives the folder of this process's own identity, and the address to listen on.
+    Gives the folder of this process's own identity, and the address to listen on as rank 0.
     """
     from tandem.security import PairedNode, PairedNodes, load_or_create_identity
 
@@ -32,7 +32,7 @@ def other_rank_here(*command: str) -> Iterator[tuple[Path, str]]:
         address = f"127.0.0.1:{free_port()}"
         program = [sys.executable, "-P", "-m", "tandem", *command]
         other = subprocess.Popen(
-            [*program, f"--peer={address}", "--json", f"--data-dir={homes[1]}"],
+            [*program, f"--peer={address}", "--rank=1", "--json", f"--data-dir={homes[1]}"],
             stdout=subprocess.DEVNULL,
         )
         try:
