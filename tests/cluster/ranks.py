@@ -44,8 +44,14 @@ from tandem.protocol.between_nodes import DataHello
 BLOCKS = 64
 
 
-def mesh(directory: Path, size: int, *, timeout_s: float = TIMEOUT_S) -> list[dict[int, Channel]]:
-    """Each rank's channels to all others; rank j dials each i < j."""
+def mesh(
+    directory: Path,
+    size: int,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    via: Callable[[int], int] = lambda port: port,
+) -> list[dict[int, Channel]]:
+    """Each rank's channels to all others; rank j dials each i < j, through `via` its port."""
     nodes = all_paired(directory, size)
     listeners = [DataListener(node, "127.0.0.1") for node in nodes]
     channels: list[dict[int, Channel]] = [{} for _ in range(size)]
@@ -54,7 +60,7 @@ def mesh(directory: Path, size: int, *, timeout_s: float = TIMEOUT_S) -> list[di
         for lower in range(rank):
             channels[rank][lower] = dial_data(
                 nodes[rank],
-                ("127.0.0.1", listeners[lower].port),
+                ("127.0.0.1", via(listeners[lower].port)),
                 nodes[lower].identity.node_id,
                 DataHello(SESSION, rank),
                 timeout_s=timeout_s,
@@ -140,6 +146,7 @@ def running(
     dtype: str = "float32",
     layers: Sequence[int] | None = None,
     timeout_s: float = TIMEOUT_S,
+    via: Callable[[int], int] = lambda port: port,
 ) -> Iterator[Group]:
     """`strategy` is local, tp or pp; `layers` how many each pipeline stage runs."""
     options = EngineOptions(directory=checkpoint, dtype=dtype, threads=1)
@@ -150,7 +157,7 @@ def running(
             group = _start(setup, LocalExecutor(stage))
         else:
             directory.mkdir(exist_ok=True)
-            channels = mesh(directory, size, timeout_s=timeout_s)
+            channels = mesh(directory, size, timeout_s=timeout_s, via=via)
             stack.callback(close_all, channels)
             spans = _spans(setup, size, layers)
             group = _clustered(stack, setup, strategy, channels, spans)

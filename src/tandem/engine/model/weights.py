@@ -82,7 +82,8 @@ class Checkpoint:
         row_slice = slice(None) if rows is None else slice(rows.start, rows.stop)
         column_slice = () if columns is None else (slice(columns.start, columns.stop),)
         tensor = view[(row_slice, *column_slice)]
-        return tensor.to(dtype).contiguous()
+        # A copy: a view would keep the whole file mapped, and every page of it that was touched.
+        return tensor.to(dtype, copy=True).contiguous()
 
     def _check(self, expected: Shapes) -> None:
         for name, shape in expected.items():
