@@ -15,6 +15,7 @@ from tests.links import SESSION, TIMEOUT_S, all_paired
 
 from tandem.cluster.communicator import LinkCommunicator
 from tandem.cluster.executors import PipelineExecutor, TensorParallelExecutor
+from tandem.cluster.session import Sums
 from tandem.cluster.shard_server import PipelineWork, RankWork, ShardServer, TensorParallelWork
 from tandem.engine import (
     Aborted,
@@ -38,8 +39,8 @@ from tandem.engine import (
     whole,
 )
 from tandem.errors import TandemError
-from tandem.link import Channel, DataListener, dial_data
-from tandem.protocol.between_nodes import DataHello
+from tandem.link import Channel, DataListener, dial_data, free_port
+from tandem.protocol.between_nodes import Collectives, DataHello
 
 BLOCKS = 64
 
@@ -183,9 +184,10 @@ def _clustered(
     size = len(channels)
     works: dict[int, RankWork] = {}
     executor: Executor | None = None
+    communicators = _communicators(strategy, channels)
     for rank in range(size):
-        communicator = LinkCommunicator(rank, channels[rank])
-        if strategy == "tp":
+        communicator = communicators[rank]
+        if strategy in {"tp", "gloo"}:
             shard = tensor_parallel(setup.config, rank, size)
             stage = load_stage(setup, shard, communicator, BLOCKS)
             if rank == 0:
@@ -212,6 +214,22 @@ def _clustered(
         thread.start()
         stack.callback(thread.join, TIMEOUT_S)
     return group
+
+
+def _communicators(
+    strategy: str, channels: list[dict[int, Channel]]
+) -> dict[int, LinkCommunicator]:
+    """Each rank's; those of gloo wait for each other."""
+    made: dict[int, LinkCommunicator] = {}
+    port = free_port()
+
+    def make(rank: int) -> None:
+        collectives = Collectives.GLOO if strategy == "gloo" else Collectives.SEALED
+        sums = Sums(collectives, ("127.0.0.1", port), "127.0.0.1")
+        made[rank] = sums.communicator(rank, channels[rank])
+
+    together(make, len(channels))
+    return made
 
 
 def _start(setup: ModelSetup, executor: Executor) -> Group:

@@ -91,6 +91,10 @@ def test_status_shows_ranks_processes_links_and_why(tmp_path: Path) -> None:
         (["--peer=127.0.0.1:1"], "--ranks"),
         (["--ranks=2", "--peer=127.0.0.1:1", "--split=1,2,3"], "--split"),
         (["--ranks=2", "--peer=127.0.0.1:1"], "tandem pair"),
+        (
+            ["--ranks=2", "--peer=127.0.0.1:1", "--collectives=gloo"],
+            "--allow-plaintext-collectives",
+        ),
     ],
 )
 def test_options_that_make_no_cluster_say_what_is_missing(

@@ -9,8 +9,11 @@ import pytest
 from tests.cluster.ranks import Group, running
 from tests.links import TIMEOUT_S
 
+from tandem.cluster.communicator import LinkCommunicator
+from tandem.cluster.torch_collectives import check_group
 from tandem.engine import GenerationRequest, SamplingParams
 from tandem.engine.random_checkpoint import Size, create_checkpoint
+from tandem.errors import ProtocolError
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 #: Six layers for three stages, four KV heads for four ranks, an odd vocabulary.
@@ -75,3 +78,23 @@ def test_the_tokens_are_those_of_one_process(
         expected = _alone_and_together(group)
     with running(checkpoint, strategy, size, tmp_path / "nodes") as group:
         assert _alone_and_together(group) == expected
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_sums_of_gloo_give_the_same_tokens(tmp_path: Path, size: int) -> None:
+    checkpoint = tmp_path / "model"
+    create_checkpoint(checkpoint, family="llama", size=SHAPE, seed=3, dtype="float32")
+    with running(checkpoint, "local", 1, tmp_path) as group:
+        expected = group.generate(_mixed(4))
+    with running(checkpoint, "gloo", size, tmp_path / "nodes") as group:
+        assert group.generate(_mixed(4)) == expected
+
+
+def test_a_group_that_is_not_the_planned_one_is_an_error() -> None:
+    """B7: neither another size nor another rank is ever accepted in silence."""
+    check_group(1, 2, 1, 2)
+    for rank, size in ((0, 2), (0, 1), (1, 3)):
+        with pytest.raises(ProtocolError, match="was planned"):
+            check_group(rank, size, 1, 2)
+    with pytest.raises(ProtocolError, match="not a whole group"):
+        LinkCommunicator(0, {2: None})  # type: ignore[dict-item]

@@ -33,6 +33,7 @@ class _Cluster(msgspec.Struct, frozen=True):
     node_id: str
     name: str
     ranks_wanted: int
+    collectives: str
     connected: list[str]
     refusals: dict[str, str]
     rank: int | None
@@ -109,6 +110,8 @@ def _show(report: NodeReport) -> None:
     if own.rank != 0:
         return
     print_plain(f"  {own.strategy}: {printable(own.why or '')}")
+    if own.collectives != "sealed":
+        print_plain(f"  {own.collectives}: activations cross the link UNENCRYPTED")
     table = Table(box=None, pad_edge=False)
     for column in ("RANK", "NODE", "ADDRESS", "LAYERS", "ROUND TRIP", "THROUGHPUT"):
         table.add_column(column, no_wrap=True)

@@ -26,6 +26,22 @@ class ParallelismOption(StrEnum):
     SINGLE = "single"
 
 
+class CollectivesOption(StrEnum):
+    SEALED = "sealed"
+    GLOO = "gloo"
+    NCCL = "nccl"
+
+
+CollectivesChoice = Annotated[
+    CollectivesOption,
+    typer.Option("--collectives", help="What adds up partial sums; only sealed is encrypted."),
+]
+AllowPlaintext = Annotated[
+    bool,
+    typer.Option(
+        "--allow-plaintext-collectives", help="Let gloo or NCCL send activations unencrypted."
+    ),
+]
 Ranks = Annotated[int, typer.Option(min=1, max=64, help="Machines that form one cluster.")]
 ParallelismChoice = Annotated[
     ParallelismOption,
@@ -64,6 +80,8 @@ def cluster_config(
     parallelism: ParallelismOption,
     rank: int | None,
     split: str | None,
+    collectives: CollectivesOption = CollectivesOption.SEALED,
+    allow_plaintext: bool = False,
 ) -> ClusterConfig | None:
     """None when the options ask for no cluster. Raises ConfigurationError."""
     if ranks == 1 or parallelism is ParallelismOption.SINGLE:
@@ -75,8 +93,13 @@ def cluster_config(
             f"a cluster of {ranks} needs --cluster-listen HOST:PORT on one machine and"
             " --peer HOST:PORT on the others, or --discover INTERFACE_ADDRESS on all"
         )
+    if collectives is not CollectivesOption.SEALED and not allow_plaintext:
+        raise ConfigurationError(
+            f"--collectives {collectives.value} sends activations unencrypted: say"
+            " --allow-plaintext-collectives if nobody else can reach the link"
+        )
     from tandem.cluster import ClusterConfig
-    from tandem.protocol.between_nodes import Parallelism
+    from tandem.protocol.between_nodes import Collectives, Parallelism
     from tandem.security import PairedNodes, load_or_create_identity
 
     return ClusterConfig(
@@ -88,6 +111,7 @@ def cluster_config(
         discover_on=[_interface(text) for text in discover or []],
         peers=[parse_address(peer, "--peer") for peer in peers or []],
         parallelism=Parallelism(parallelism.value),
+        collectives=Collectives(collectives.value),
         rank=rank,
         split=_split(split, ranks) if split else None,
     )

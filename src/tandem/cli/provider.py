@@ -10,7 +10,10 @@ import typer
 from tandem.cli.address import websocket_url
 from tandem.cli.cluster_options import (
     STATUS_FILE,
+    AllowPlaintext,
     ClusterListen,
+    CollectivesChoice,
+    CollectivesOption,
     Discover,
     ParallelismChoice,
     ParallelismOption,
@@ -76,6 +79,8 @@ def provider(
     peer: PeerAddresses = None,
     discover: Discover = None,
     parallelism: ParallelismChoice = ParallelismOption.AUTO,
+    collectives: CollectivesChoice = CollectivesOption.SEALED,
+    allow_plaintext_collectives: AllowPlaintext = False,
     rank: Rank = None,
     split: Split = None,
     data_dir: DataDir = None,
@@ -119,6 +124,8 @@ def provider(
         parallelism=parallelism,
         rank=rank,
         split=split,
+        collectives=collectives,
+        allow_plaintext=allow_plaintext_collectives,
     )
     config = ProviderConfig(
         coordinator_url=url,

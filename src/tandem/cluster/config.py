@@ -8,7 +8,7 @@ import msgspec
 
 from tandem.cluster.peers import Address
 from tandem.engine import Executor
-from tandem.protocol.between_nodes import Parallelism
+from tandem.protocol.between_nodes import Collectives, Parallelism
 from tandem.security import Identity, PairedNode
 
 
@@ -24,6 +24,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: Addresses of the interfaces on which the others are looked for by mDNS.
     discover_on: list[str] = []
     parallelism: Parallelism = Parallelism.AUTO
+    #: Anything but SEALED sends sums in plaintext: the operator has allowed that.
+    collectives: Collectives = Collectives.SEALED
     rank: int | None = None
     split: list[int] | None = None
 

@@ -28,12 +28,12 @@ from tandem.cluster.plan import (
     elect,
     make_plan,
 )
-from tandem.cluster.session import Session, open_channels
+from tandem.cluster.session import Session, Sums, open_channels
 from tandem.cluster.state import Event, State, decide
 from tandem.cluster.status import ClusterStatus, rank_statuses
 from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link import DataListener, LinkCredentials
+from tandem.link import DataListener, LinkCredentials, free_port
 from tandem.protocol.between_nodes import (
     Agreement,
     Begin,
@@ -105,6 +105,7 @@ class ClusterNode:
             self._config.identity.node_id,
             self._config.name,
             self._config.ranks,
+            self._config.collectives,
             connected,
             dict(self._peers.refusals),
         )
@@ -223,7 +224,7 @@ class ClusterNode:
 
     async def _invite(self, others: dict[int, Peer]) -> Invitation:
         nodes: list[str] = [member.node_id for member in self._order]
-        invitation = Invitation(secrets.token_hex(16), nodes)
+        invitation = Invitation(secrets.token_hex(16), nodes, free_port())
         for peer in others.values():
             await peer.link.send(invitation)
         return invitation
@@ -241,11 +242,19 @@ class ClusterNode:
         def work() -> Session:
             channels = open_channels(self._credentials, self._listener, invitation, rank, peers)
             # Known at once, so that whatever happens from here on ends it.
-            self._session = session = Session(invitation.session_id, rank, channels)
+            self._session = session = Session(
+                invitation.session_id, rank, channels, self._sums(invitation, peers)
+            )
             session.measure()
             return session
 
         return await _in_thread(work)
+
+    def _sums(self, invitation: Invitation, peers: dict[NodeId, Peer]) -> Sums:
+        first = peers.get(NodeId(invitation.nodes[0]))
+        host = "127.0.0.1" if first is None else first.link.host
+        any_peer = next(iter(peers.values()))
+        return Sums(self._config.collectives, (host, invitation.store_port), any_peer.link.own_host)
 
     async def _propose(self, session: Session, others: dict[int, Peer]) -> Proposal:
         options = self._setup.options
@@ -316,6 +325,7 @@ class ClusterNode:
             incarnation=self._incarnation,
             model=self._facts.model,
             parallelism=config.parallelism,
+            collectives=config.collectives,
             ranks=config.ranks,
             rank=config.rank,
             layers=config.split,

@@ -49,6 +49,10 @@ def check_compatible(own: PeerHello, other: PeerHello) -> None:
         raise PeerRefused(
             f"--parallelism {other.parallelism} there, {own.parallelism} here: set it alike"
         )
+    if own.collectives != other.collectives:
+        raise PeerRefused(
+            f"--collectives {other.collectives} there, {own.collectives} here: set it alike"
+        )
     if own.ranks != other.ranks:
         raise PeerRefused(f"--ranks {other.ranks} there, {own.ranks} here: set it alike")
     if own.rank is not None and own.rank == other.rank:

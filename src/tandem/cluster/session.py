@@ -17,6 +17,7 @@ from tandem.cluster.communicator import LinkCommunicator
 from tandem.cluster.executors import PipelineExecutor, TensorParallelExecutor
 from tandem.cluster.peers import Peer
 from tandem.cluster.shard_server import PipelineWork, ShardServer, TensorParallelWork
+from tandem.cluster.torch_collectives import TorchCommunicator
 from tandem.engine import (
     Executor,
     ModelSetup,
@@ -29,6 +30,7 @@ from tandem.engine import (
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
 from tandem.protocol.between_nodes import (
+    Collectives,
     DataHello,
     Invitation,
     Parallelism,
@@ -51,12 +53,35 @@ class LinkFigures(msgspec.Struct, frozen=True):
     mb_per_s: float
 
 
+class Sums(msgspec.Struct, frozen=True):
+    """How a tensor-parallel session adds up: `store` and `own_host` are for what is not sealed."""
+
+    collectives: Collectives
+    store: tuple[str, int]
+    own_host: str
+
+    def communicator(self, rank: int, channels: dict[int, Channel]) -> LinkCommunicator:
+        if self.collectives is Collectives.SEALED:
+            return LinkCommunicator(rank, channels)
+        return TorchCommunicator(
+            rank,
+            channels,
+            collectives=self.collectives,
+            store=self.store,
+            own_host=self.own_host,
+            timeout_s=STEP_TIMEOUT_S,
+        )
+
+
 class Session:
     """`executor` on rank 0, `server` on the others, once loaded; `close` ends what they use."""
 
-    def __init__(self, session_id: str, rank: int, channels: dict[int, Channel]) -> None:
+    def __init__(
+        self, session_id: str, rank: int, channels: dict[int, Channel], sums: Sums
+    ) -> None:
         self.session_id = session_id
         self.rank = rank
+        self._sums = sums
         self.blocks = 0
         self.links: dict[int, LinkFigures] = {}
         self.executor: Executor | None = None
@@ -74,6 +99,7 @@ class Session:
         self.blocks = proposal.kv_tokens // proposal.block_size
         group = LinkCommunicator(self.rank, self._channels)
         if proposal.strategy is Parallelism.TENSOR:
+            group = self._sums.communicator(self.rank, self._channels)
             shard = tensor_parallel(setup.config, self.rank, size)
             stage = load_stage(setup, shard, group, self.blocks)
             if self.rank == 0:

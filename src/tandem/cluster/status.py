@@ -9,7 +9,7 @@ import msgspec
 from tandem.cluster.peers import Peer
 from tandem.cluster.session import LinkFigures
 from tandem.cluster.state import State
-from tandem.protocol.between_nodes import Proposal
+from tandem.protocol.between_nodes import Collectives, Proposal
 from tandem.security import NodeId
 
 
@@ -30,6 +30,7 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     node_id: str
     name: str
     ranks_wanted: int
+    collectives: Collectives
     connected: list[str]
     refusals: dict[str, str]
     rank: int | None = None

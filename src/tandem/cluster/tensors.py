@@ -18,7 +18,8 @@ def tensor_header(step: int, number: int, tensor: torch.Tensor) -> TensorHeader:
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous copy on the CPU, or of the tensor itself when it is one."""
     plain = tensor.detach().cpu().contiguous()
-    return memoryview(plain.view(torch.uint8).reshape(-1).numpy())  # type: ignore[arg-type]
+    view: memoryview = plain.view(torch.uint8).reshape(-1).numpy().data
+    return view
 
 
 def read_tensor(header: TensorHeader, payload: bytearray, like: torch.Tensor) -> torch.Tensor:

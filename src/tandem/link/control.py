@@ -34,6 +34,7 @@ class ControlLink:
         self.peer = peer
         self.dialled = dialled
         self.host: str = writer.get_extra_info("peername")[0]
+        self.own_host: str = writer.get_extra_info("sockname")[0]
         self._reader = reader
         self._writer = writer
 

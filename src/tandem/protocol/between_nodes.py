@@ -34,6 +34,14 @@ class Parallelism(StrEnum):
     SINGLE = "single"
 
 
+class Collectives(StrEnum):
+    """What adds up the ranks' partial sums: the sealed link, or a library that does not encrypt."""
+
+    SEALED = "sealed"
+    GLOO = "gloo"
+    NCCL = "nccl"
+
+
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
     pass
 
@@ -63,6 +71,7 @@ class PeerHello(Message, frozen=True):
     incarnation: str
     model: ModelFacts
     parallelism: Parallelism
+    collectives: Collectives
     ranks: int
     rank: int | None
     layers: list[int] | None
@@ -81,10 +90,14 @@ class Known(Message, frozen=True):
 
 
 class Invitation(Message, frozen=True):
-    """`nodes` are node ids in the order of ranks."""
+    """`nodes` are node ids in the order of ranks.
+
+    `store_port` is where rank 0 keeps the rendezvous of collectives that are not sealed.
+    """
 
     session_id: str
     nodes: list[str]
+    store_port: int
 
 
 class Part(Message, frozen=True):

@@ -32,7 +32,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True
     """Load as the scheduler sees it: sequences and KV blocks. `ready` is false while draining.
 
     `cluster_role` is the rank in a cluster, absent outside of one. It is decoded as it comes: what
-    is no rank must reach the coordinator, which then sends nothing there.
+    is no rank must reach the coordinator, which then sends nothing there. A cluster whose ranks
+    add up without encryption says so.
     """
 
     ready: bool
@@ -41,6 +42,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True
     free_blocks: int
     total_blocks: int
     cluster_role: Any = None
+    plaintext_collectives: bool = False
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):

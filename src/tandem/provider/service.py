@@ -21,7 +21,7 @@ from tandem.cluster import (
     measure_node,
     whole_model_bytes,
 )
-from tandem.protocol.between_nodes import Parallelism
+from tandem.protocol.between_nodes import Collectives, Parallelism
 from tandem.provider.config import ProviderConfig
 from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner
@@ -150,7 +150,12 @@ class _Provider:
             free_blocks=load.free_blocks,
             total_blocks=load.total_blocks,
             cluster_role=None if self._node is None else self._node.role,
+            plaintext_collectives=self._adds_up_in_plaintext(),
         )
+
+    def _adds_up_in_plaintext(self) -> bool:
+        cluster = self._config.cluster
+        return cluster is not None and cluster.collectives is not Collectives.SEALED
 
     def _on_change(self) -> None:
         self._connection.notify()

@@ -23,6 +23,7 @@ from tandem.cluster.plan import (
 from tandem.cluster.state import Event, State, decide
 from tandem.errors import PeerRefused
 from tandem.protocol.between_nodes import (
+    Collectives,
     Invitation,
     ModelFacts,
     Parallelism,
@@ -55,6 +56,7 @@ def hello(**changes: Any) -> PeerHello:  # noqa: ANN401 - any field
         "incarnation": "i",
         "model": model,
         "parallelism": Parallelism.AUTO,
+        "collectives": Collectives.SEALED,
         "ranks": 2,
         "rank": None,
         "layers": None,
@@ -188,6 +190,7 @@ def test_tp_refuses_to_become_something_else() -> None:
         ({"model": {"digest": "e" * 64}}, "another model"),
         ({"model": {"dtype": "float32/whole"}}, "--dtype"),
         ({"parallelism": Parallelism.PIPELINE}, "--parallelism"),
+        ({"collectives": Collectives.GLOO}, "--collectives"),
         ({"ranks": 3}, "--ranks"),
         ({"rank": 0}, "--rank 0"),
         ({"layers": [1, 15]}, "--split"),
@@ -215,9 +218,9 @@ def test_a_forged_plan_is_refused() -> None:
     forced = [Member(m.node_id, hello(parallelism=Parallelism.TENSOR)) for m in pair]
     with pytest.raises(PeerRefused, match="--parallelism is tp"):
         check_plan(good, forced)
-    check_invitation(Invitation("s", [m.node_id for m in pair]), pair)
+    check_invitation(Invitation("s", [m.node_id for m in pair], 0), pair)
     with pytest.raises(PeerRefused):
-        check_invitation(Invitation("s", ["node-1", "node-0"]), pair)
+        check_invitation(Invitation("s", ["node-1", "node-0"], 0), pair)
 
 
 def test_a_role_can_only_be_left_through_degraded() -> None:

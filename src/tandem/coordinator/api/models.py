@@ -51,6 +51,7 @@ class ProviderStatus(msgspec.Struct, frozen=True):
     total_blocks: int
     in_flight: int
     cluster_role: int | None
+    plaintext_collectives: bool
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -136,6 +137,7 @@ def _provider(provider: Provider) -> ProviderStatus:
         total_blocks=load.total_blocks if load else 0,
         in_flight=provider.in_flight,
         cluster_role=provider.role.rank,
+        plaintext_collectives=load.plaintext_collectives if load else False,
     )
 
 
