@@ -80,6 +80,28 @@ def test_the_tokens_are_those_of_one_process(
         assert _alone_and_together(group) == expected
 
 
+@pytest.mark.parametrize(("strategy", "size"), [("tp", 8), ("pp", 8)])
+def test_eight_ranks_give_the_tokens_of_one_process(
+    tmp_path: Path, strategy: str, size: int
+) -> None:
+    checkpoint = tmp_path / "model"
+    shape = Size(8, 64, 176, 16, 8, 16, 389, 1024)
+    create_checkpoint(checkpoint, family="llama", size=shape, seed=3, dtype="float32")
+    with running(checkpoint, "local", 1, tmp_path) as group:
+        expected = group.generate(_mixed(6))
+    with running(checkpoint, strategy, size, tmp_path / "nodes") as group:
+        assert group.generate(_mixed(6)) == expected
+
+
+def test_an_uneven_split_gives_the_same_tokens(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model"
+    create_checkpoint(checkpoint, family="qwen3", size=SHAPE, seed=3, dtype="float32")
+    with running(checkpoint, "local", 1, tmp_path) as group:
+        expected = group.generate(_mixed(6))
+    with running(checkpoint, "pp", 3, tmp_path / "nodes", layers=[1, 4, 1]) as group:
+        assert group.generate(_mixed(6)) == expected
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_sums_of_gloo_give_the_same_tokens(tmp_path: Path, size: int) -> None:
     checkpoint = tmp_path / "model"

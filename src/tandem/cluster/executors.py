@@ -25,7 +25,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class TensorParallelExecutor:
     """Every rank runs its slice of each layer on the same plan; rank 0 gathers and samples."""
 
-    depth = 1
+    stages = depth = 1
 
     def __init__(self, stage: Stage, group: LinkCommunicator, channels: dict[int, Channel]) -> None:
         self._stage = stage
@@ -54,7 +54,9 @@ class TensorParallelExecutor:
 class PipelineExecutor:
     """Rank 0 runs the first layers and passes on; the last rank samples and answers.
 
-    As many steps are under way as there are stages, so that all of them compute at once.
+    As many steps are under way as there are stages, so that all of them compute at once, and one
+    more, so that none waits when another is late. Only prefill fills that one: sequences decode in
+    as many groups as there are stages.
     """
 
     def __init__(self, stage: Stage, group: LinkCommunicator, channels: dict[int, Channel]) -> None:
@@ -65,8 +67,12 @@ class PipelineExecutor:
         self._steps: deque[int] = deque()
 
     @property
-    def depth(self) -> int:
+    def stages(self) -> int:
         return len(self._channels) + 1
+
+    @property
+    def depth(self) -> int:
+        return self.stages + 1
 
     @torch.inference_mode()
     def submit(self, plan: StepPlan) -> None:

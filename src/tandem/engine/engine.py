@@ -82,7 +82,7 @@ class Engine:
         self.tokenizer = tokenizer
         self._executor = executor
         self._total_blocks = blocks.total
-        self._scheduler = BatchScheduler(blocks, scheduling, depth=executor.depth)
+        self._scheduler = BatchScheduler(blocks, scheduling, stages=executor.stages)
         self._under_way: deque[StepPlan] = deque()
         self._max_waiting = scheduling.max_waiting
         self._on_events = on_events

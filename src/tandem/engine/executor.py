@@ -21,6 +21,11 @@ class Executor(Protocol):
     """Called from one thread. Plans are run, and results come, in the order of submission."""
 
     @property
+    def stages(self) -> int:
+        """How many parts of the model compute at the same time, each on another plan."""
+        ...
+
+    @property
     def depth(self) -> int:
         """How many plans are worth having under way at once."""
         ...
@@ -89,7 +94,7 @@ class Stage:
 class LocalExecutor:
     """The whole model, in this process, one step at a time."""
 
-    depth = 1
+    stages = depth = 1
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage

@@ -50,15 +50,15 @@ class Sampled(msgspec.Struct, frozen=True):
 class BatchScheduler:
     """Owns sequences and blocks; calls come from one thread.
 
-    With `depth` above 1 that many plans may be scheduled before the first is committed. They are
-    committed in order, and each decodes its share of the sequences, so that no stage of a
-    pipeline waits for all of them.
+    Several plans may be scheduled before the first is committed; they are committed in order. With
+    `stages` above 1 each decodes its share of the sequences, so that no stage of a pipeline waits
+    for all of them.
     """
 
-    def __init__(self, blocks: BlockManager, limits: SchedulerLimits, *, depth: int = 1) -> None:
+    def __init__(self, blocks: BlockManager, limits: SchedulerLimits, *, stages: int = 1) -> None:
         self._blocks = blocks
         self._limits = limits
-        self._depth = depth
+        self._stages = stages
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # in order of admission
         self._step = 0
@@ -140,7 +140,7 @@ class BatchScheduler:
         """The sequences whose next token this step computes: their share of a pipeline."""
         decoding = [s for s in self._running if s.remaining <= 1]
         ready = [s for s in decoding if s.remaining == 1]
-        return ready[: -(-len(decoding) // self._depth)]
+        return ready[: -(-len(decoding) // self._stages)]
 
     def _prefilling(self) -> Iterator[Sequence]:
         """Running sequences that still prefill, then those that can be admitted, in order."""

@@ -73,6 +73,7 @@ requests = st.lists(
         SchedulerLimits, max_sequences=st.integers(1, 6), step_tokens=st.integers(1, 40)
     ),
     depth=st.integers(1, 3),
+    extra=st.integers(0, 2),
     cancel_at=st.dictionaries(st.integers(0, 9), st.integers(0, 30), max_size=4),
 )
 def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
@@ -80,10 +81,11 @@ def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
     blocks: int,
     limits: SchedulerLimits,
     depth: int,
+    extra: int,
     cancel_at: dict[int, int],
 ) -> None:
     manager = BlockManager(blocks, BLOCK)
-    scheduler = BatchScheduler(manager, limits, depth=depth)
+    scheduler = BatchScheduler(manager, limits, stages=depth)
     model = PlayedModel(blocks)
     sequences = [
         Sequence(i, i, 0, list(prompt), SamplingParams(max_tokens=count))
@@ -95,7 +97,7 @@ def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
         for index, moment in cancel_at.items():
             if moment == turn and index < len(sequences):
                 scheduler.finish(sequences[index])
-        while len(under_way) < depth and (plan := scheduler.schedule()) is not None:
+        while len(under_way) < depth + extra and (plan := scheduler.schedule()) is not None:
             assert sum(len(step.tokens) for step in plan.sequences) <= max(
                 limits.step_tokens, limits.max_sequences
             )
@@ -198,7 +200,7 @@ def test_logits_that_are_not_finite_poison_their_blocks() -> None:
 
 
 def test_two_micro_batches_are_under_way_as_soon_as_two_sequences_decode() -> None:
-    scheduler = BatchScheduler(BlockManager(64, BLOCK), SchedulerLimits(), depth=2)
+    scheduler = BatchScheduler(BlockManager(64, BLOCK), SchedulerLimits(), stages=2)
     scheduler.add([_sequence(1, [1]), _sequence(2, [2])])
     first, second = scheduler.schedule(), scheduler.schedule()
     assert first is not None
