@@ -55,6 +55,9 @@ def test_a_killed_provider_ends_its_streams_with_an_error_and_serves_again(tmp_p
             assert int(refused.headers["retry-after"]) > 0
 
             up.until_stderr("serves again")
+            ready = up.base_url.replace("/v1", "/readyz")
+            while http.get(ready).status_code != 200:
+                pass  # its first heartbeat is on the way
             answer = http.post(
                 f"{up.base_url}/chat/completions",
                 json={
