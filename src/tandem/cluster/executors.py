@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from tandem.cluster.communicator import LinkCommunicator
-from tandem.engine import Stage, StepPlan, StepResult
+from tandem.engine import LocalExecutor, Stage, StepPlan, StepResult
 from tandem.errors import LinkLost, ProtocolError
 from tandem.link import Channel
 from tandem.protocol.between_nodes import FailureHeader, PlanHeader, ResultHeader
@@ -22,33 +22,23 @@ from tandem.protocol.between_nodes import FailureHeader, PlanHeader, ResultHeade
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class TensorParallelExecutor:
+class TensorParallelExecutor(LocalExecutor):
     """Every rank runs its slice of each layer on the same plan; rank 0 gathers and samples."""
 
-    stages = depth = 1
-
     def __init__(self, stage: Stage, group: LinkCommunicator, channels: dict[int, Channel]) -> None:
-        self._stage = stage
+        super().__init__(stage)
         self._group = group
         self._channels = channels
-        self._result: StepResult | None = None
 
-    @torch.inference_mode()
     def submit(self, plan: StepPlan) -> None:
         with _ending_on_failure(self._channels):
             _announce(plan, self._channels)
             self._group.begin(plan.step)
-            current = self._stage.begin(plan)
-            states = self._stage.forward(current)
-            self._result = self._stage.result(current, self._stage.logits(current, states))
-
-    def collect(self) -> StepResult:
-        assert self._result is not None, "a step is submitted before it is collected"
-        result, self._result = self._result, None
-        return result
+            super().submit(plan)
 
     def close(self) -> None:
         _abort(self._channels)
+        super().close()
 
 
 class PipelineExecutor:
