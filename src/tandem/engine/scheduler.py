@@ -62,6 +62,7 @@ class BatchScheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # in order of admission
         self._step = 0
+        self._decode_steps: set[int] = set()  # under way, with a share of the decoding
 
     @property
     def running(self) -> int:
@@ -99,6 +100,7 @@ class BatchScheduler:
 
     def void_cache(self) -> None:
         """After a failed step nothing in the cache can be trusted."""
+        self._decode_steps.clear()
         self._blocks.forget_all()
 
     def schedule(self) -> StepPlan | None:
@@ -109,6 +111,7 @@ class BatchScheduler:
             if self._make_room(sequence):
                 steps.append(self._advance(sequence, 1))
                 budget -= 1
+        decodes = bool(steps)
         for sequence in self._prefilling():
             if budget <= 0:
                 break
@@ -118,11 +121,14 @@ class BatchScheduler:
         if not steps:
             return None
         self._step += 1
+        if decodes:
+            self._decode_steps.add(self._step)
         return StepPlan(self._step, steps, self._blocks.take_dirty())
 
     def commit(self, plan: StepPlan, result: StepResult) -> list[Sampled]:
         """Applies a result: advances the cache, appends tokens, finishes what is done."""
         assert plan.step == result.step, "a result belongs to the plan that was just run"
+        self._decode_steps.discard(plan.step)
         planned = {step.sequence_id: step for step in plan.sequences}
         tokens = {token.sequence_id: token for token in result.tokens}
         sampled: list[Sampled] = []
@@ -137,7 +143,12 @@ class BatchScheduler:
         return sampled
 
     def _decoding(self) -> list[Sequence]:
-        """The sequences whose next token this step computes: their share of a pipeline."""
+        """The sequences whose next token this step computes: their share of a pipeline.
+
+        At most as many shares as stages: one more would only make every sequence wait for it.
+        """
+        if len(self._decode_steps) >= self._stages:
+            return []
         decoding = [s for s in self._running if s.remaining <= 1]
         ready = [s for s in decoding if s.remaining == 1]
         return ready[: -(-len(decoding) // self._stages)]

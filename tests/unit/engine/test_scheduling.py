@@ -212,3 +212,20 @@ def test_two_micro_batches_are_under_way_as_soon_as_two_sequences_decode() -> No
     assert third is not None
     assert fourth is not None
     assert [len(plan.sequences) for plan in (third, fourth)] == [1, 1]
+
+
+def test_stragglers_join_the_next_micro_batch_instead_of_making_another() -> None:
+    scheduler = BatchScheduler(BlockManager(64, BLOCK), SchedulerLimits(step_tokens=4), stages=2)
+    scheduler.add([_sequence(number, [1, 2, 3, 4], max_tokens=50) for number in range(8)])
+    under_way: list[StepPlan] = []
+    sizes: list[int] = []
+    for _ in range(60):
+        while len(under_way) < 3 and (plan := scheduler.schedule()) is not None:
+            under_way.append(plan)
+        decoding = [p for p in under_way if any(len(step.tokens) == 1 for step in p.sequences)]
+        assert len(decoding) <= 2
+        plan = under_way.pop(0)
+        sizes.append(len(plan.sequences))
+        tokens = [SampledToken(s.sequence_id, 1) for s in plan.sequences if s.sample]
+        scheduler.commit(plan, StepResult(plan.step, tokens))
+    assert sizes[-10:] == [4] * 10
