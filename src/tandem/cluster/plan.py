@@ -26,6 +26,8 @@ _COLLECTIVE_OVERHEAD_S = 60e-6
 #: Memory that weights may take, and of what is left the share that the KV cache may.
 _WEIGHTS_SHARE = 0.8
 _CACHE_SHARE = 0.3
+#: How often a token that passes the layers also passes the head: those of a prompt do not.
+_HEAD_SHARE = 0.25
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -165,7 +167,7 @@ def split_layers(members: Sequence[Member], asked: Sequence[int] | None) -> list
         chosen = min(
             (rank for rank in range(size) if counts[rank] < room[rank]),
             key=lambda rank: (
-                _stage_bytes(model, counts[rank] + 1, rank, size) / speeds[rank],
+                _stage_bytes(model, counts[rank] + 1, rank, size, _HEAD_SHARE) / speeds[rank],
                 rank,
             ),
         )
@@ -185,9 +187,12 @@ def _room(member: Member, is_edge: bool) -> int:
     return int(free // model.layer_bytes)
 
 
-def _stage_bytes(model: ModelFacts, layers: int, rank: int, size: int) -> int:
+def _stage_bytes(
+    model: ModelFacts, layers: int, rank: int, size: int, head_share: float = 1.0
+) -> float:
     """What a stage reads for a token: the head counts, an embedding is one row."""
-    return layers * model.layer_bytes + (model.embedding_bytes if rank == size - 1 else 0)
+    head = head_share * model.embedding_bytes if rank == size - 1 else 0
+    return layers * model.layer_bytes + head
 
 
 def _tensor_obstacle(members: Sequence[Member]) -> str | None:

@@ -142,7 +142,9 @@ def test_a_plan_is_whole_fits_and_is_accepted(
 
 
 def test_layers_follow_speed_and_the_head_counts_for_the_last_rank() -> None:
-    assert split_layers(members(hello(), hello()), None) == [9, 7]
+    assert split_layers(members(hello(), hello()), None) == [8, 8]
+    big_head = {"embedding_bytes": 800_000_000}
+    assert split_layers(members(hello(model=big_head), hello(model=big_head)), None) == [9, 7]
     no_head = {"embedding_bytes": 1}
     assert split_layers(members(hello(model=no_head), hello(model=no_head)), None) == [8, 8]
     fast = hello(bytes_per_s=30e9, model=no_head)
