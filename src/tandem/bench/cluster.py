@@ -9,6 +9,7 @@ many cores as ranks they would take cores from them.
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -25,25 +26,24 @@ VARIANTS = {"tp": Parallelism.TENSOR, "pp": Parallelism.PIPELINE}
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """`streams` requests at once, each of `prompt` tokens in and `output` tokens out."""
+    """So many requests, `streams` at a time, each of `prompt` tokens in and `output` out."""
 
     name: str
     streams: int
+    requests: int
     prompt: int
     output: int
 
     def prompts(self, salt: int) -> list[list[int]]:
         """Different every time: no prefix is in the cache."""
-        return [
-            [3 + (salt * 7919 + stream * 104_729 + i * 31) % 200 for i in range(self.prompt)]
-            for stream in range(self.streams)
-        ]
+        numbers = random.Random(f"{self.name} {salt}")  # noqa: S311 - guards nothing
+        return [numbers.choices(range(3, 200), k=self.prompt) for _ in range(self.requests)]
 
 
 WORKLOADS = (
-    Workload("1 stream, decode", 1, 8, 24),
-    Workload("8 streams, decode", 8, 8, 24),
-    Workload("8 streams, 512-token prompts", 8, 512, 8),
+    Workload("1 stream, decode", 1, 1, 8, 24),
+    Workload("8 streams, decode", 8, 8, 8, 24),
+    Workload("8 streams, 1,024-token prompts", 8, 16, 1024, 8),
 )
 
 
@@ -104,8 +104,8 @@ def _measure(asker: Asker, salt: int) -> dict[str, float]:
     for workload in WORKLOADS:
         prompts = workload.prompts(salt)
         started = time.perf_counter()
-        asker.ask(prompts, workload.output)
-        tokens = workload.streams * (workload.prompt + workload.output)
+        asker.ask(prompts, workload.output, streams=workload.streams)
+        tokens = workload.requests * (workload.prompt + workload.output)
         speeds[workload.name] = tokens / (time.perf_counter() - started)
     return speeds
 

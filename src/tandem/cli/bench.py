@@ -90,7 +90,8 @@ def _measure(config: ClusterConfig, model: str, rounds: int) -> Report | None:
     from tandem.runtime import configure_logging
 
     configure_logging("error")
-    options = engine.EngineOptions(directory=engine.resolve_model(model), threads=1, kv_tokens=8192)
+    directory = engine.resolve_model(model)
+    options = engine.EngineOptions(directory=directory, threads=1, kv_tokens=16384)
     setup, name = engine.prepare(options), engine.model_name(model)
     return asyncio.run(measure_cluster(config, setup, name, rounds=rounds, on_progress=note))
 

@@ -49,14 +49,20 @@ class Asker:
         for event in events:
             self._events.put(event)
 
-    def ask(self, prompts: Sequence[list[int]], tokens: int) -> Tokens:
-        """`tokens` ids for each prompt. Raises what a request fails with."""
+    def ask(
+        self, prompts: Sequence[list[int]], tokens: int, *, streams: int | None = None
+    ) -> Tokens:
+        """`tokens` ids for each prompt, all at once or `streams` at a time.
+
+        Raises what a request fails with.
+        """
         assert self.engine is not None, "the engine is started before it is asked"
-        for number, prompt in enumerate(prompts):
-            self.engine.submit(_greedy(str(number), prompt, tokens))
         answers: Tokens = [[] for _ in prompts]
-        left = len(prompts)
+        asked, left = 0, len(prompts)
         while left:
+            while asked < min(len(prompts), len(prompts) - left + (streams or len(prompts))):
+                self.engine.submit(_greedy(str(asked), prompts[asked], tokens))
+                asked += 1
             event = self._events.get(timeout=PHASE_TIMEOUT_S)
             if isinstance(event, Aborted):
                 raise event.error
