@@ -174,7 +174,8 @@ class Engine:
         for prompt_index, prompt in enumerate(request.prompts):
             for sample in range(request.samples):
                 choice = self._choice(request, prompt, prompt_index, sample)
-                generation.choices[choice.sequence.sequence_id] = choice
+                if choice is not None:
+                    generation.choices[choice.sequence.sequence_id] = choice
         try:
             self._scheduler.add(generation.sequences())
         except Overloaded as error:
@@ -185,17 +186,23 @@ class Engine:
 
     def _choice(
         self, request: GenerationRequest, prompt: list[int], prompt_index: int, sample: int
-    ) -> Choice:
+    ) -> Choice | None:
         self._next_sequence_id += 1
         first_id = self._next_sequence_id - sample
         index = prompt_index * request.samples + sample
+        produced = request.produced[index] if request.produced else []
+        if produced is None:
+            return None
         params = msgspec.structs.replace(
             request.params, max_tokens=request.params.max_tokens or self._room(prompt)
         )
-        sequence = Sequence(self._next_sequence_id, first_id, sample, list(prompt), params)
-        return Choice(
-            index, sequence, StreamDetokenizer(self.tokenizer.decode), StopMatcher(request.stop)
+        sequence = Sequence(
+            self._next_sequence_id, first_id, sample, [*prompt, *produced], params, len(prompt)
         )
+        detokenizer = StreamDetokenizer(self.tokenizer.decode)
+        choice = Choice(index, sequence, detokenizer, StopMatcher(request.stop))
+        choice.replay()
+        return choice
 
     def _deliver(self, sampled: list[Sampled]) -> None:
         by_generation: defaultdict[str, list[Sampled]] = defaultdict(list)
@@ -252,6 +259,7 @@ class Engine:
     def _checked(self, request: GenerationRequest) -> GenerationRequest:
         for prompt in request.prompts:
             self._check_prompt(prompt, request.params)
+        self._check_produced(request)
         bad = [t for t in request.params.logit_bias if not 0 <= t < self.limits.vocabulary_size]
         if bad:
             raise InvalidRequest(
@@ -263,6 +271,20 @@ class Engine:
         stops = request.params.stop_token_ids | self.limits.eos_token_ids
         params: SamplingParams = msgspec.structs.replace(request.params, stop_token_ids=stops)
         return msgspec.structs.replace(request, params=params)
+
+    def _check_produced(self, request: GenerationRequest) -> None:
+        choices = len(request.prompts) * request.samples
+        if request.produced and len(request.produced) != choices:
+            raise InvalidRequest(f"produced has {len(request.produced)} choices, not {choices}")
+        if request.produced and all(tokens is None for tokens in request.produced):
+            raise InvalidRequest("every choice in produced has finished")
+        for index, tokens in enumerate(request.produced):
+            prompt = request.prompts[index // request.samples]
+            limit = request.params.max_tokens or self._room(prompt)
+            if tokens and len(tokens) >= limit:
+                raise InvalidRequest(f"choice {index} has its {limit} tokens already")
+            if any(not 0 <= token < self.limits.vocabulary_size for token in tokens or ()):
+                raise InvalidRequest("produced has token ids outside the vocabulary")
 
     def _check_prompt(self, prompt: list[int], params: SamplingParams) -> None:
         if not prompt:

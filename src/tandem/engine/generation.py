@@ -24,7 +24,9 @@ class Finish(StrEnum):
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`samples` choices of each prompt. `deadline` is a time of the engine's clock, in seconds.
 
-    `params.max_tokens` 0 means as many as fit.
+    `params.max_tokens` 0 means as many as fit. `produced` is for a request that was begun
+    elsewhere: the tokens that each choice has so far, None for one that has finished. Only what
+    follows them comes out.
     """
 
     request_id: str
@@ -34,6 +36,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: list[str]
     ignore_eos: bool
     deadline: float
+    produced: list[list[int] | None] = []
 
 
 class LogprobEntry(msgspec.Struct, frozen=True):
@@ -45,6 +48,8 @@ class LogprobEntry(msgspec.Struct, frozen=True):
 
 
 class ChoiceDelta(msgspec.Struct, frozen=True):
+    """`token_ids` are all that were generated, an end token too, which has no text or logprob."""
+
     index: int
     text: str
     token_ids: list[int]
@@ -82,13 +87,18 @@ class Choice:
     stops: StopMatcher
     finish: Finish | None = None
 
+    def replay(self) -> None:
+        """Brings text and stops to where the tokens are that the sequence begins with."""
+        for token in self.sequence.tokens[self.sequence.prompt_length :]:
+            self.stops.feed(self.detokenizer.feed(token))
+
     def accept(self, sampled: Sampled, tokenizer: Tokenizer) -> ChoiceDelta:
         """The delta that one sampled token makes; sets `finish` when it is the last."""
         assert sampled.token.token is not None, "a poisoned sequence has no token"
         if sampled.outcome is Outcome.STOPPED:
             self.finish = Finish.STOP
             text = self.stops.feed(self.detokenizer.flush())
-            return self._delta(text + self.stops.flush(), [], None)
+            return self._delta(text + self.stops.flush(), [sampled.token.token], None)
         text = self.stops.feed(self.detokenizer.feed(sampled.token.token))
         if self.stops.stopped:
             self.finish = Finish.STOP

@@ -54,16 +54,13 @@ class Sequence:
     choice: int
     tokens: list[int]
     params: SamplingParams
-    prompt_length: int = 0
+    prompt_length: int
     computed: int = 0
     planned: int = 0
     cached: int = 0
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     state: SequenceState = SequenceState.WAITING
-
-    def __post_init__(self) -> None:
-        self.prompt_length = len(self.tokens)
 
     @property
     def remaining(self) -> int:

@@ -88,7 +88,7 @@ def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
     scheduler = BatchScheduler(manager, limits, stages=depth)
     model = PlayedModel(blocks)
     sequences = [
-        Sequence(i, i, 0, list(prompt), SamplingParams(max_tokens=count))
+        Sequence(i, i, 0, list(prompt), SamplingParams(max_tokens=count), len(prompt))
         for i, (prompt, count) in enumerate(requests)
     ]
     scheduler.add(sequences)
@@ -124,9 +124,8 @@ def _scheduler(blocks: int = 64, **limits: int) -> BatchScheduler:
 def _sequence(
     number: int, prompt: list[int], max_tokens: int = 5, group: int | None = None
 ) -> Sequence:
-    return Sequence(
-        number, number if group is None else group, 0, prompt, SamplingParams(max_tokens=max_tokens)
-    )
+    params = SamplingParams(max_tokens=max_tokens)
+    return Sequence(number, number if group is None else group, 0, prompt, params, len(prompt))
 
 
 def _step(scheduler: BatchScheduler, token: int = 1) -> StepPlan:
