@@ -6,10 +6,14 @@
     │   ├── UnsupportedParameter    400  a parameter of the API that Tandem does not serve
     │   └── RequestTooLarge         413  the body is over the limit
     ├── AuthenticationFailed        401  no key, or a key that is unknown or revoked
+    │   └── AttestationRefused      401  a provider cannot prove what it says of itself
+    ├── PermissionRefused           403  the key is good, but not for this
     ├── NotFound                    404  no such route
     │   └── ModelNotFound           404  nobody serves that model
     ├── MethodNotAllowed            405
     ├── Overloaded                  429  queues are full: retry after a while
+    ├── RateLimited                 429  the key has used up its minute, or its requests at once
+    ├── BudgetExhausted             429  the key has used up its tokens for good
     ├── NoProviderAvailable         503  the model is known, but nobody can serve it now
     ├── RequestTimedOut             503  the request's deadline passed
     ├── ProviderLost                503  the provider died or went away in mid-request
@@ -39,12 +43,16 @@ class TandemError(Exception):
     code: ClassVar[str] = "internal_error"
     kind: ClassVar[str] = "server_error"
     retryable: ClassVar[bool] = False
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class InvalidRequest(TandemError):
@@ -72,6 +80,16 @@ class AuthenticationFailed(TandemError):
     kind = "authentication_error"
 
 
+class AttestationRefused(AuthenticationFailed):
+    code = "attestation_refused"
+
+
+class PermissionRefused(TandemError):
+    status = 403
+    code = "permission_denied"
+    kind = "permission_error"
+
+
 class NotFound(TandemError):
     status = 404
     code = "not_found"
@@ -94,6 +112,20 @@ class Overloaded(TandemError):
     kind = "rate_limit_error"
     retryable = True
     retry_after_s = 1
+
+
+class RateLimited(TandemError):
+    status = 429
+    code = "rate_limit_exceeded"
+    kind = "rate_limit_error"
+    retryable = True
+    retry_after_s = 1
+
+
+class BudgetExhausted(TandemError):
+    status = 429
+    code = "insufficient_quota"
+    kind = "insufficient_quota"
 
 
 class NoProviderAvailable(TandemError):

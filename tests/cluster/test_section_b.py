@@ -63,7 +63,7 @@ ROWS = {
     ),
     "B13 stale cache": (
         "cluster/test_service.py",
-        "test_a_lost_rank_ends_its_requests_with_an_error_and_the_cluster_comes_back",
+        "test_a_lost_rank_costs_no_request_and_the_cluster_comes_back",
     ),
     "B14 split": (
         "unit/cluster/test_plan.py",
@@ -87,7 +87,7 @@ ROWS = {
     ),
     "B19 reconnect": (
         "cluster/test_service.py",
-        "test_a_lost_rank_ends_its_requests_with_an_error_and_the_cluster_comes_back",
+        "test_a_lost_rank_costs_no_request_and_the_cluster_comes_back",
     ),
     "B20 two-host smoke test": (
         "cluster/test_smoke.py",

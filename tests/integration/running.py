@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 from typing import IO
 
+import httpx2
 import psutil
 
 DEADLINE_S = 90.0
@@ -91,6 +92,47 @@ class Up:
         for reader in self._readers:
             reader.join(DEADLINE_S)
         return code
+
+
+def stream_texts(
+    up: Up, disturb: Callable[[], None] | None = None, *, n: int = 1, **more: object
+) -> dict[int, str]:
+    """The text of each choice of a stream of 300 tokens; `disturb` is called in the middle.
+
+    The stream must end well, and count every token once.
+    """
+    texts = dict.fromkeys(range(n), "")
+    request = {
+        "model": up.model,
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 300,
+        "n": n,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "ignore_eos": True,
+        **more,
+    }
+    headers = {"Authorization": f"Bearer {up.api_key}"}
+    data = ""
+    with (
+        httpx2.Client(headers=headers, timeout=DEADLINE_S) as http,
+        http.stream("POST", f"{up.base_url}/chat/completions", json=request) as response,
+    ):
+        assert response.status_code == 200
+        for number, line in enumerate(filter(None, response.iter_lines())):
+            data = line.removeprefix("data: ")
+            if data == "[DONE]":
+                break
+            event = json.loads(data)
+            assert "error" not in event, event
+            for choice in event["choices"]:
+                texts[choice["index"]] += choice["delta"].get("content") or ""
+            if event["usage"]:
+                assert event["usage"]["completion_tokens"] == 300 * n
+            if number == 8 and disturb is not None:
+                disturb()
+    assert data == "[DONE]"
+    return texts
 
 
 def outside_settings() -> dict[str, str]:

@@ -18,38 +18,54 @@ HARDWARE = protocol.Hardware("host", "linux", "cpu", 2, 1024)
 MODEL = protocol.ModelInfo(protocol.ModelName("m"), "llama", 5, 2048, "float32")
 
 TO_COORDINATOR: dict[str, ToCoordinator] = {
-    "hello": protocol.Hello([1], "join", "box", "tandem/1", HARDWARE, [MODEL]),
-    "heartbeat": protocol.Heartbeat(True, 1, 2, 3, 4, 1),
-    "chunk": protocol.Chunk(
-        RID, 0, [protocol.Delta(0, "é", [7], None, protocol.FinishReason.STOP)]
+    "hello": protocol.Hello([2], "join", b"registration"),
+    "proof": protocol.Proof(
+        protocol.Evidence(b"s", protocol.ChainEvidence([b"c"], "device", b"t"))
     ),
-    "finished": protocol.Finished(RID, protocol.Usage(1, 2, 3)),
-    "failed": protocol.Failed(RID, protocol.ErrorInfo("overloaded", "busy")),
+    "heartbeat": protocol.Heartbeat(True, 1, 2, 3, 4, cluster_role=1, members=["n"]),
+    "reply": protocol.Reply(RID, b"sealed"),
+    "unreadable": protocol.Unreadable(RID),
     "draining": protocol.Draining(),
 }
 TO_PROVIDER: dict[str, ToProvider] = {
+    "challenge": protocol.Challenge(b"nonce"),
     "welcome": protocol.Welcome(1, protocol.ProviderId("p"), 1.0),
     "refused": protocol.Refused(protocol.ErrorInfo("protocol_error", "no", "x")),
-    "generate": protocol.Generate(
-        RID,
-        protocol.ModelName("m"),
-        [protocol.ChatPrompt([protocol.ChatMessage("user", "hi")]), protocol.TokenPrompt([1])],
-        1,
-        protocol.Sampling(temperature=0.5),
-        2.0,
-        32,
-    ),
+    "request": protocol.Request(RID, 3, protocol.ModelName("m"), 2.0, 32, b"sealed"),
     "grant": protocol.Grant(RID, 5),
     "cancel": protocol.Cancel(RID),
 }
+#: What travels inside of others.
+INNER: dict[str, protocol.Registration | protocol.Generate | protocol.Answer] = {
+    "registration": protocol.Registration(
+        "box", "tandem/1", HARDWARE, [MODEL], b"key", b"der", ["h:1"]
+    ),
+    "generate": protocol.Generate(
+        b"k",
+        [protocol.ChatPrompt([protocol.ChatMessage("user", "hi")]), protocol.TokenPrompt([1])],
+        1,
+        protocol.Sampling(temperature=0.5),
+        [[1, 2], None],
+    ),
+    "chunk": protocol.Chunk([protocol.Delta(0, "é", [7], None, protocol.FinishReason.STOP)], 12),
+    "finished": protocol.Finished(protocol.Usage(1, 2, 3)),
+    "failed": protocol.Failed(protocol.ErrorInfo("overloaded", "busy")),
+}
 GOLDEN = {
     "heartbeat": (
-        "87a474797065a9686561727462656174a57265616479c3a772756e6e696e6701a777616974696e6702"
+        "88a474797065a9686561727462656174a57265616479c3a772756e6e696e6701a777616974696e6702"
         "ab667265655f626c6f636b7303ac746f74616c5f626c6f636b7304ac636c75737465725f726f6c6501"
+        "a76d656d6265727391a16e"
     ),
     "chunk": (
-        "84a474797065a56368756e6baa726571756573745f6964a27231a66e756d62657200"
-        "a664656c746173919500a2c3a99107c0a473746f70"
+        "83a474797065a56368756e6ba664656c746173919500a2c3a99107c0a473746f70"
+        "ad70726f6d70745f746f6b656e730c"
+    ),
+    "reply": "83a474797065a57265706c79aa726571756573745f6964a27231a67365616c6564c4067365616c6564",
+    "challenge": "82a474797065a96368616c6c656e6765a56e6f6e6365c4056e6f6e6365",
+    "request": (
+        "87a474797065a772657175657374aa726571756573745f6964a27231a66e756d62657203a56d6f64656ca16d"
+        "aa646561646c696e655f73cb4000000000000000a677696e646f7720a67365616c6564c4067365616c6564"
     ),
     "draining": "81a474797065a8647261696e696e67",
     "grant": "83a474797065a56772616e74aa726571756573745f6964a27231a66368756e6b7305",
@@ -63,7 +79,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_bytes(name: str) -> None:
-    message = (TO_COORDINATOR | TO_PROVIDER)[name]
+    message = (TO_COORDINATOR | TO_PROVIDER | INNER)[name]
     assert protocol.encode(message).hex() == GOLDEN[name]
 
 
@@ -81,6 +97,18 @@ def test_a_message_for_the_provider_decodes_there_and_nowhere_else(name: str) ->
     assert protocol.decode_to_provider(frame) == TO_PROVIDER[name]
     with pytest.raises(ProtocolError):
         protocol.decode_to_coordinator(frame)
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_what_travels_inside_comes_back(name: str) -> None:
+    message = INNER[name]
+    frame = protocol.encode(message)
+    if isinstance(message, protocol.Registration):
+        assert protocol.decode_registration(frame) == message
+    elif isinstance(message, protocol.Generate):
+        assert protocol.decode_generate(frame) == message
+    else:
+        assert protocol.decode_answer(frame) == message
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -120,8 +148,8 @@ def test_a_changed_byte_is_at_worst_a_protocol_error(
 
 
 def test_the_highest_common_version_is_chosen() -> None:
-    assert protocol.choose_version([1, 99]) == 1
-    with pytest.raises(ProtocolError, match=r"offers 7, 8.*speak 1"):
+    assert protocol.choose_version([2, 99]) == 2
+    with pytest.raises(ProtocolError, match=r"offers 7, 8.*speak 2"):
         protocol.choose_version([7, 8])
 
 

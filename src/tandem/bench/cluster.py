@@ -41,7 +41,7 @@ class Workload(msgspec.Struct, frozen=True):
 
 
 WORKLOADS = (
-    Workload("1 stream, decode", 1, 1, 8, 24),
+    Workload("1 stream, decode", 1, 1, 8, 64),
     Workload("8 streams, decode", 8, 8, 8, 24),
     Workload("8 streams, 1,024-token prompts", 8, 16, 1024, 8),
 )

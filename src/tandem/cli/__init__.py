@@ -18,6 +18,7 @@ from tandem.cli.chat import chat
 from tandem.cli.cluster import cluster
 from tandem.cli.console import print_plain
 from tandem.cli.coordinator import coordinator
+from tandem.cli.drain import drain
 from tandem.cli.failures import report
 from tandem.cli.keys import keys
 from tandem.cli.model import model
@@ -27,6 +28,7 @@ from tandem.cli.run import run
 from tandem.cli.smoke import smoke
 from tandem.cli.status import status
 from tandem.cli.up import up
+from tandem.cli.usage import usage
 from tandem.cli.version import version
 from tandem.errors import TandemError
 
@@ -70,7 +72,7 @@ def _options(
     """Options of the command itself; each ends it."""
 
 
-for command in (up, coordinator, provider, pair, smoke, chat, run, status):
+for command in (up, coordinator, provider, pair, smoke, chat, run, status, drain, usage):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(cluster, name="cluster")

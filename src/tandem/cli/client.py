@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -110,6 +111,32 @@ class ProviderStatus(msgspec.Struct, frozen=True):
     cluster_role: int | None = None
 
 
+class Machine(msgspec.Struct, frozen=True):
+    """A provider of the key's account."""
+
+    id: str
+    name: str
+    draining: bool
+    in_flight: int
+
+
+class _Machines(msgspec.Struct, frozen=True):
+    data: list[Machine]
+
+
+class ClusterPeer(msgspec.Struct, frozen=True):
+    """A machine of the account to pair with; `certificate` is DER, in base64 on the wire."""
+
+    node_id: str
+    name: str
+    certificate: bytes
+    link_addresses: list[str]
+
+
+class _Peers(msgspec.Struct, frozen=True):
+    data: list[ClusterPeer]
+
+
 class _Providers(msgspec.Struct, frozen=True):
     providers: list[ProviderStatus]
 
@@ -173,9 +200,25 @@ class Client:
             providers=self._get("/status", _Providers).providers,
         )
 
+    def machines(self) -> list[Machine]:
+        return self._get("/providers", _Machines).data
+
+    def cluster_peers(self) -> list[ClusterPeer]:
+        """The account's machines that are in no cluster yet."""
+        return self._get("/cluster/peers", _Peers).data
+
+    def drain(self, provider: str) -> Machine:
+        return self._ask("POST", f"/providers/{quote(provider, safe='')}/drain", Machine)
+
+    def resume(self, provider: str) -> Machine:
+        return self._ask("POST", f"/providers/{quote(provider, safe='')}/resume", Machine)
+
     def _get(self, path: str, kind: type[T]) -> T:
+        return self._ask("GET", path, kind)
+
+    def _ask(self, method: str, path: str, kind: type[T]) -> T:
         with self._errors():
-            response = self._http.get(f"{self._endpoint.base_url}{path}")
+            response = self._http.request(method, f"{self._endpoint.base_url}{path}")
             if response.is_error:
                 raise _error_of(response)
         return _decode(response.content, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +22,10 @@ from tandem.cli.options import (
     data_dir_or_default,
 )
 from tandem.cli.session import create_data_dir
+from tandem.errors import ConfigurationError
 
+DEFAULT_MAX_WAITING = 1024
+DEFAULT_PATIENCE_S = 20.0
 _LISTEN_PROBLEMS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
 
 JoinToken = Annotated[
@@ -45,6 +49,20 @@ def coordinator(
         bool, typer.Option("--require-keys/--no-keys", help="Whether requests need an API key.")
     ] = True,
     request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Requests that may wait for a place, for each model.")
+    ] = DEFAULT_MAX_WAITING,
+    patience: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for a lost provider to come back.")
+    ] = DEFAULT_PATIENCE_S,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Serve HTTPS and WSS with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
+    attestation_roots: Annotated[
+        Path | None,
+        typer.Option(help="Makers' root certificates (PEM), for machines of trust `hardware`."),
+    ] = None,
     log_level: Level = LogLevel.INFO,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line on stdout when listening.")
@@ -57,12 +75,16 @@ def coordinator(
     Examples:
       tandem coordinator
       tandem coordinator --host 0.0.0.0 --port 8000
+      tandem coordinator --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
       TANDEM_JOIN_TOKEN=... tandem coordinator --data-dir /var/lib/tandem
     """
     from tandem.coordinator import CoordinatorConfig, load_or_create_join_token, serve
     from tandem.runtime import Stop, configure_logging, run_service
 
     configure_logging(log_level.value)
+    if (tls_cert is None) != (tls_key is None):
+        raise ConfigurationError("--tls-cert and --tls-key belong together")
+    _check_files(tls_cert, tls_key, attestation_roots)
     folder = data_dir_or_default(data_dir)
     create_data_dir(folder)
     config = CoordinatorConfig(
@@ -72,6 +94,11 @@ def coordinator(
         join_token=join_token or load_or_create_join_token(folder),
         require_keys=require_keys,
         request_timeout_s=request_timeout,
+        max_waiting=max_waiting,
+        patience_s=patience,
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        attestation_roots=attestation_roots,
     )
 
     def on_listening(actual_port: int) -> None:
@@ -80,7 +107,10 @@ def coordinator(
 
             print_json(Listening(actual_port))
         else:
-            note(f"Listening on {http_url(host, actual_port)}. Ctrl-C stops it.")
+            url = http_url(host, actual_port)
+            if tls_cert is not None:
+                url = url.replace("http://", "https://")
+            note(f"Listening on {url}. Ctrl-C stops it.")
             note("Clients need a key (`tandem keys create NAME`), providers the join token.")
 
     async def main(stop: Stop) -> None:
@@ -92,3 +122,9 @@ def coordinator(
         if error.errno not in _LISTEN_PROBLEMS:
             raise
         raise cannot_listen(host, port, error.errno) from error
+
+
+def _check_files(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise ConfigurationError(f"{path} is no file")

@@ -105,6 +105,7 @@ def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
         f"--threads={threads}",
         f"--max-sequences={options.max_sequences}",
         f"--drain-timeout={DRAIN_TIMEOUT_S}",
+        f"--data-dir={options.node_dir(name)}",
     ]
     if options.model_name is not None:
         arguments.append(f"--model-name={options.model_name}")
@@ -121,14 +122,13 @@ def _link_arguments(options: UpOptions, names: list[str]) -> list[list[str]]:
         return [[]]
     address = f"127.0.0.1:{free_port()}"
     arguments = []
-    for rank, name in enumerate(names):
+    for rank in range(len(names)):
         own = f"--cluster-listen={address if rank == 0 else '127.0.0.1:0'}"
         arguments.append(
             [
                 f"--ranks={len(names)}",
                 f"--rank={rank}",
                 f"--parallelism={options.parallelism}",
-                f"--data-dir={options.node_dir(name)}",
                 own,
                 *([f"--peer={address}"] if rank else []),
             ]

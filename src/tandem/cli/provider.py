@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,8 +41,12 @@ from tandem.cli.options import (
     StopOnStdinEof,
     data_dir_or_default,
 )
+from tandem.cli.session import create_data_dir
 from tandem.errors import ConfigurationError
 from tandem.protocol import ModelInfo
+
+if TYPE_CHECKING:
+    from tandem.security import DeviceKey
 
 DEFAULT_MAX_SEQUENCES = 32
 DEFAULT_DRAIN_TIMEOUT_S = 30.0
@@ -83,6 +88,13 @@ def provider(
     allow_plaintext_collectives: AllowPlaintext = False,
     rank: Rank = None,
     split: Split = None,
+    device_key: Annotated[
+        Path | None,
+        typer.Option(help="A key that the machine's maker has certified (PEM), for attestation."),
+    ] = None,
+    device_chain: Annotated[
+        Path | None, typer.Option(help="The certificates of that key (PEM), its own first.")
+    ] = None,
     data_dir: DataDir = None,
     log_level: Level = LogLevel.INFO,
     json: Annotated[
@@ -110,9 +122,11 @@ def provider(
     require_torch_extra()
     from tandem.provider import ProviderConfig, serve
     from tandem.runtime import Stop, configure_logging, run_service
+    from tandem.security import load_or_create_identity
 
     configure_logging(log_level.value)
     folder = data_dir_or_default(data_dir)
+    create_data_dir(folder)
     label = name or platform.node() or "provider"
     cluster = cluster_config(
         data_dir=folder,
@@ -133,6 +147,8 @@ def provider(
         model=model,
         model_name=model_name,
         name=label,
+        identity=load_or_create_identity(folder),
+        device_key=_device_key(device_key, device_chain),
         dtype=dtype.value,
         quantize=quantize.value if quantize else None,
         threads=threads,
@@ -155,3 +171,13 @@ def provider(
         await serve(config, stop, on_ready=on_ready)
 
     run_service(main, stop_on_stdin_eof=stop_on_stdin_eof)
+
+
+def _device_key(key: Path | None, chain: Path | None) -> DeviceKey | None:
+    if (key is None) != (chain is None):
+        raise ConfigurationError("--device-key and --device-chain belong together")
+    if key is None or chain is None:
+        return None
+    from tandem.security import DeviceKey
+
+    return DeviceKey.load(key, chain)

@@ -94,9 +94,23 @@ class ClusterNode:
         return self._peers.control_port
 
     @property
+    def addresses(self) -> list[str]:
+        """Where other machines reach this one, HOST:PORT; empty when it only dials."""
+        if self._config.listen is None or self.control_port is None:
+            return []
+        return [f"{self._config.listen[0]}:{self.control_port}"]
+
+    @property
     def role(self) -> int | None:
         """The rank to publish: only while it is true."""
         return self._session.rank if self._state is State.ACTIVE and self._session else None
+
+    @property
+    def members(self) -> list[NodeId]:
+        """The nodes of the cluster that this one is in, itself included; none outside of one."""
+        if self.role is None or self._proposal is None:
+            return []
+        return [NodeId(part.node_id) for part in self._proposal.parts]
 
     def status(self) -> ClusterStatus:
         connected = [peer.name for peer in self._peers.connected]

@@ -6,15 +6,22 @@ One process, one event loop. It never runs a model, and imports neither PyTorch 
 from __future__ import annotations
 
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.join_token import load_or_create_join_token
-from tandem.coordinator.keys import CreatedKey, KeyRecord, KeyStore
+from tandem.coordinator.join_token import JoinTokens, load_or_create_join_token
+from tandem.coordinator.keys import CreatedKey, KeyLimits, KeyRecord, KeyStore
+from tandem.coordinator.ledger import Entry, Total, entries, totals
 from tandem.coordinator.service import serve
 
 __all__ = [
     "CoordinatorConfig",
     "CreatedKey",
+    "Entry",
+    "JoinTokens",
+    "KeyLimits",
     "KeyRecord",
     "KeyStore",
+    "Total",
+    "entries",
     "load_or_create_join_token",
     "serve",
+    "totals",
 ]

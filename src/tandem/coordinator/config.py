@@ -22,8 +22,12 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout_s: float = 30.0
     #: Requests under way in this process, at all providers together.
     max_requests: int = 4096
-    #: Requests under way at one provider, those that wait there included.
-    max_requests_per_provider: int = 512
+    #: Requests that wait for a place, for each model.
+    max_waiting: int = 1024
+    #: How long a request waits for a provider to come back, when the last one has just gone.
+    patience_s: float = 20.0
+    #: How often a request goes to another provider before it fails, counted from its last token.
+    max_retries: int = 4
     max_providers: int = 8192
     #: Chunks of one request that may be on their way from the provider to the consumer.
     window: int = 32
@@ -31,6 +35,15 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: float = 1.0
     #: A provider that was silent for this long is evicted.
     stale_after_s: float = 4.0
+    #: A provider whose engine has work, and ends no step for this long, is set aside.
+    hangs_after_s: float = 30.0
+    #: How often a provider proves again who it is, and how long it may take to do so.
+    challenge_interval_s: float = 300.0
+    challenge_timeout_s: float = 10.0
+    #: Roots of the makers whose word makes a machine's trust `hardware` (PEM).
+    attestation_roots: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     #: How long one message may take to be written to a provider.
     write_timeout_s: float = 10.0
     #: Messages that wait to be written to one provider.

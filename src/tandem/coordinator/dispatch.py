@@ -1,43 +1,58 @@
-"""From a request to a stream of its tokens: reserve a provider, send it there, give it back."""
+"""Requests of this process from admission to their end: limits, deadline, ledger, drain."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import msgspec
 
+from tandem.coordinator.admission import Admission
+from tandem.coordinator.answer import Answer, Consumer
 from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.demand import Ask, Estimator
+from tandem.coordinator.keys import DEFAULT_ACCOUNT, KeyRecord
+from tandem.coordinator.ledger import CANCELLED, COMPLETED, Entry
+from tandem.coordinator.limits import Lease, Limiter
 from tandem.coordinator.provider import Provider
 from tandem.coordinator.registry import Registry
-from tandem.coordinator.relay import ProviderLink, RequestStream
+from tandem.coordinator.relay import ProviderLink
 from tandem.errors import (
-    NoProviderAvailable,
+    InternalError,
     Overloaded,
     ProviderLost,
     RequestTimedOut,
     ServiceStopping,
+    TandemError,
 )
-from tandem.protocol import Generate, ModelName, Prompt, ProviderId, RequestId, Sampling
+from tandem.protocol import ModelName, ProviderId, Trust
+from tandem.security import RecipientKey
 
-
-class Ask(msgspec.Struct, frozen=True):
-    """What a consumer wants generated: `n` samples of each prompt."""
-
-    model: ModelName
-    prompts: list[Prompt]
-    n: int
-    sampling: Sampling
+#: Writes an entry of the usage ledger; the first of a request may be refused.
+Record = Callable[[Entry], None]
 
 
 class Dispatcher:
-    """The requests of this process, from admission to their end."""
-
-    def __init__(self, config: CoordinatorConfig, registry: Registry) -> None:
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        registry: Registry,
+        *,
+        limiter: Limiter,
+        open_entry: Record,
+        close_entry: Record,
+    ) -> None:
         self._config = config
-        self._registry = registry
+        self._limiter = limiter
+        self._open_entry = open_entry
+        self._close_entry = close_entry
+        self._admission = Admission(
+            registry, max_waiting=config.max_waiting, patience_s=config.patience_s
+        )
+        self._estimator = Estimator(registry.affinity)
         self._links: dict[ProviderId, ProviderLink] = {}
         self._under_way = 0
         self._stopping = False
@@ -48,8 +63,14 @@ class Dispatcher:
     def stopping(self) -> bool:
         return self._stopping
 
-    def connect(self, provider: Provider) -> ProviderLink:
-        link = ProviderLink(self._config.max_outgoing)
+    def waiting(self, model: ModelName) -> int:
+        """Requests for a model that wait for a place."""
+        return self._admission.waiting(model)
+
+    def connect(self, provider: Provider, nonce: bytes) -> ProviderLink:
+        """Raises ProtocolError when the provider's sealing key is none."""
+        key = RecipientKey(provider.registration.sealing_key)
+        link = ProviderLink(key, nonce, self._config.max_outgoing)
         self._links[provider.id] = link
         return link
 
@@ -58,51 +79,103 @@ class Dispatcher:
         link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
 
     @asynccontextmanager
-    async def dispatch(self, ask: Ask) -> AsyncIterator[RequestStream]:
-        """The stream of one request; leaving the context ends it everywhere.
+    async def dispatch(
+        self, ask: Ask, key: KeyRecord | None, min_trust: Trust = Trust.NONE
+    ) -> AsyncIterator[Answer]:
+        """The answer to one request; leaving the context ends it everywhere.
 
-        Raises ServiceStopping, Overloaded, ModelNotFound, NoProviderAvailable, or RequestTimedOut
-        when the time for all of it, the body of the `async with` included, has run out.
+        Raises ServiceStopping, RateLimited, BudgetExhausted or Overloaded, and RequestTimedOut when
+        the time for all of it, the body of the `async with` included, has run out.
         """
-        if self._stopping:
-            raise ServiceStopping("the service is stopping: retry in a moment")
-        if self._under_way >= self._config.max_requests:
-            raise Overloaded(f"{self._under_way} requests are under way, which is the limit")
-        reservation = self._registry.reserve_provider(ask.model)
-        self._under_way += 1
-        self._idle.clear()
+        self._check_admits()
+        lease = self._hold_tokens(ask, key)
+        answer = Answer(
+            ask,
+            _consumer(key, min_trust),
+            config=self._config,
+            admission=self._admission,
+            estimator=self._estimator,
+            link_to=lambda provider: self._links.get(provider.id),
+        )
+        entry = _entry(ask, key)
+        began = asyncio.get_running_loop().time()
+        outcome = CANCELLED
         try:
-            link = self._links.get(reservation.provider.id)
-            if link is None:
-                raise NoProviderAvailable("the provider has just left: retry in a moment")
-            async with (
-                asyncio.timeout(self._config.request_timeout_s),
-                link.open(self._generate(ask)) as stream,
-            ):
-                yield stream
-        except TimeoutError as error:
-            limit_s = self._config.request_timeout_s
-            raise RequestTimedOut(
-                f"not finished after {limit_s:g} s, which is the limit"
-            ) from error
+            self._open_entry(entry)
+            self._under_way += 1
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(self._config.request_timeout_s):
+                    yield answer
+                outcome = COMPLETED
+            except TimeoutError as error:
+                limit_s = self._config.request_timeout_s
+                raise RequestTimedOut(
+                    f"not finished after {limit_s:g} s, which is the limit"
+                ) from error
+            finally:
+                answer.close()
+                self._under_way -= 1
+                if self._under_way == 0:
+                    self._idle.set()
+        except TandemError as error:
+            outcome = error.code
+            raise
+        except Exception:
+            outcome = InternalError.code
+            raise
         finally:
-            reservation.release()
-            self._under_way -= 1
-            if self._under_way == 0:
-                self._idle.set()
+            used = answer.so_far
+            if lease is not None:
+                self._limiter.settle(lease, used.prompt_tokens + used.completion_tokens)
+            self._close_entry(_closed(entry, answer, outcome, began))
 
     async def drain(self) -> None:
         """Admits nothing more; returns when what is under way has ended."""
         self._stopping = True
         await self._idle.wait()
 
-    def _generate(self, ask: Ask) -> Generate:
-        return Generate(
-            request_id=RequestId(secrets.token_hex(12)),
-            model=ask.model,
-            prompts=ask.prompts,
-            n=ask.n,
-            sampling=ask.sampling,
-            deadline_s=self._config.request_timeout_s,
-            window=self._config.window,
-        )
+    def _check_admits(self) -> None:
+        if self._stopping:
+            raise ServiceStopping("the service is stopping: retry in a moment")
+        if self._under_way >= self._config.max_requests:
+            raise Overloaded(f"{self._under_way} requests are under way, which is the limit")
+
+    def _hold_tokens(self, ask: Ask, key: KeyRecord | None) -> Lease | None:
+        if key is None:
+            return None
+        return self._limiter.admit(key, self._estimator.demand(ask).tokens)
+
+
+def _consumer(key: KeyRecord | None, min_trust: Trust) -> Consumer:
+    """The stricter of what the key and the request ask for."""
+    if key is None:
+        return Consumer(min_trust=min_trust)
+    least = key.limits.min_trust
+    return Consumer(str(key.id), min_trust if min_trust.reaches(least) else least)
+
+
+def _entry(ask: Ask, key: KeyRecord | None) -> Entry:
+    return Entry(
+        request_id=secrets.token_hex(12),
+        started_at=datetime.now(UTC),
+        key_id=None if key is None else key.id,
+        account=DEFAULT_ACCOUNT if key is None else key.account,
+        model=ask.model,
+    )
+
+
+def _closed(entry: Entry, answer: Answer, outcome: str, began: float) -> Entry:
+    used = answer.so_far
+    return msgspec.structs.replace(
+        entry,
+        outcome=outcome,
+        provider=None if answer.provider is None else answer.provider.name,
+        attempts=answer.attempts,
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        cached_tokens=used.cached_tokens,
+        queue_s=None if answer.placed_at is None else answer.placed_at - began,
+        first_token_s=None if answer.first_at is None else answer.first_at - began,
+        total_s=asyncio.get_running_loop().time() - began,
+    )

@@ -1,15 +1,66 @@
-"""The secret that providers join with, kept in the data folder."""
+"""The secrets that providers join with: one in the data folder, more for other accounts."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from tandem.coordinator.keys import DEFAULT_ACCOUNT
+from tandem.coordinator.store import Base, open_database
 from tandem.errors import ConfigurationError
-from tandem.security import new_join_token
+from tandem.security import hash_secret, new_join_token, same_secret
 
 _FILE = "join-token"
+
+
+class _JoinToken(Base):
+    __tablename__ = "join_tokens"
+
+    secret_hash: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class JoinTokens:
+    """Whose machine a join token lets in. `close` releases the database."""
+
+    def __init__(self, data_dir: Path, default_token: str) -> None:
+        self._default = default_token
+        self._engine = open_database(data_dir)
+
+    async def account_of(self, token: str) -> str | None:
+        """The account that a token belongs to; None for a token that is none."""
+        if same_secret(token, self._default):
+            return DEFAULT_ACCOUNT
+        return await asyncio.to_thread(self._find, token)
+
+    def create(self, account: str) -> str:
+        """A new token for an account's machines. Raises ConfigurationError without a name."""
+        if not account.strip():
+            raise ConfigurationError("an account needs a name")
+        token = new_join_token()
+        with Session(self._engine) as session:
+            session.add(
+                _JoinToken(
+                    secret_hash=hash_secret(token), account=account, created_at=datetime.now(UTC)
+                )
+            )
+            session.commit()
+        return token
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _find(self, token: str) -> str | None:
+        query = sa.select(_JoinToken.account).where(_JoinToken.secret_hash == hash_secret(token))
+        with Session(self._engine) as session:
+            return session.scalar(query)
 
 
 def load_or_create_join_token(data_dir: Path) -> str:

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from tandem.coordinator.store import Base, database_path, open_database
 from tandem.errors import ConfigurationError
+from tandem.protocol import Trust
 from tandem.security import hash_secret, new_api_key
 
-_FILE = "tandem.db"
-#: How long a writer waits for another process's transaction.
-_BUSY_TIMEOUT_S = 10.0
+#: Whose keys and machines are, where nobody has said otherwise.
+DEFAULT_ACCOUNT = "default"
 #: Characters of a key that a listing shows: enough to recognise it, useless to guess it.
 _SHOWN = 14
 
@@ -30,19 +31,32 @@ class CreatedKey(msgspec.Struct, frozen=True):
     key: str
 
 
+class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may use, None for no limit, and the least trust of who may see its prompts.
+
+    `budget_tokens` is for all of its life: prompts and answers together.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    budget_tokens: int | None = None
+    min_trust: Trust = Trust.NONE
+
+
 class KeyRecord(msgspec.Struct, frozen=True):
+    """`account` is whose key it is: that account's machines may be listed and drained with it."""
+
     id: int
     name: str
     prefix: str
     created_at: datetime
     revoked_at: datetime | None
+    account: str = DEFAULT_ACCOUNT
+    limits: KeyLimits = KeyLimits()
 
 
-class _Base(DeclarativeBase):
-    pass
-
-
-class _Key(_Base):
+class _Key(Base):
     __tablename__ = "api_keys"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -51,28 +65,43 @@ class _Key(_Base):
     secret_hash: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    account: Mapped[str] = mapped_column(default=DEFAULT_ACCOUNT)
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    concurrent: Mapped[int | None]
+    budget_tokens: Mapped[int | None]
+    min_trust: Mapped[str] = mapped_column(default=Trust.NONE.value)
 
     def record(self) -> KeyRecord:
+        limits = KeyLimits(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrent=self.concurrent,
+            budget_tokens=self.budget_tokens,
+            min_trust=Trust(self.min_trust),
+        )
         revoked_at = self.revoked_at and self.revoked_at.replace(tzinfo=UTC)
         created_at = self.created_at.replace(tzinfo=UTC)
-        return KeyRecord(self.id, self.name, self.prefix, created_at, revoked_at)
+        return KeyRecord(
+            self.id, self.name, self.prefix, created_at, revoked_at, self.account, limits
+        )
 
 
 class KeyStore:
     """The keys of one data folder. Thread-safe; `close` releases the database."""
 
     def __init__(self, data_dir: Path) -> None:
-        path = data_dir / _FILE
+        """Raises ConfigurationError for a database that this version cannot read."""
+        path = database_path(data_dir)
         self._log = path.with_name(f"{path.name}-wal")
-        self._engine = sa.create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S}
-        )
-        sa.event.listen(self._engine, "connect", _set_up_connection)
-        _Base.metadata.create_all(self._engine)
-        path.chmod(0o600)
+        self._engine = open_database(data_dir)
 
-    def create(self, name: str) -> CreatedKey:
-        """Raises ConfigurationError for an empty name."""
+    def create(
+        self, name: str, *, account: str = DEFAULT_ACCOUNT, limits: KeyLimits | None = None
+    ) -> CreatedKey:
+        """Raises ConfigurationError for an empty name or account."""
+        if not account.strip():
+            raise ConfigurationError("an account needs a name")
         if not name.strip():
             raise ConfigurationError("a key needs a name: whose it is, or what for")
         secret = new_api_key()
@@ -81,6 +110,8 @@ class KeyStore:
             prefix=secret[:_SHOWN],
             secret_hash=hash_secret(secret),
             created_at=datetime.now(UTC),
+            account=account,
+            **msgspec.structs.asdict(limits or KeyLimits()),
         )
         with Session(self._engine) as session:
             session.add(key)
@@ -139,11 +170,3 @@ def _only_match(keys: list[_Key], which: str) -> _Key:
         ids = ", ".join(str(key.id) for key in matches)
         raise ConfigurationError(f"{which!r} fits several keys: name one by its id ({ids})")
     return matches[0]
-
-
-def _set_up_connection(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
-    cursor = connection.cursor()
-    # Readers never wait for a writer, and a commit survives a crash of the process.
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()

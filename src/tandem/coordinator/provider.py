@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
-from tandem.protocol import Hardware, Heartbeat, ModelInfo, ModelName, ProviderId
+from tandem.coordinator.breaker import Breaker
+from tandem.coordinator.challenges import Attested
+from tandem.coordinator.speed import Speed
+from tandem.protocol import Heartbeat, ModelInfo, ModelName, ProviderId, Registration, Trust
 
 
 class Role(msgspec.Struct, frozen=True):
@@ -28,19 +31,67 @@ def read_role(claimed: object) -> Role:
     return Role(malformed=True)
 
 
+class Demand(msgspec.Struct, frozen=True):
+    """What a request needs of a provider.
+
+    `tokens` is the estimate of all that its sequences will hold in the cache together, of which
+    `prompt_tokens` are prefilled once; `least_tokens` is what one sequence surely needs.
+    `prefixes` are digests of what its prompt begins with, the longest last, with their share of
+    the prompt: a provider that has seen one has it in its cache.
+    """
+
+    model: ModelName
+    sequences: int = 1
+    tokens: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    least_tokens: int = 0
+    min_trust: Trust = Trust.NONE
+    prefixes: list[tuple[bytes, float]] = []
+
+
 @dataclass(eq=False)
 class Provider:
-    """`load` is None until the first heartbeat; times are monotonic seconds."""
+    """`load` is None until the first heartbeat; times are monotonic seconds.
+
+    `node_id` is the hash of its certificate's key, None for a machine that shows none.
+    """
 
     id: ProviderId
-    name: str
-    software: str
-    hardware: Hardware
-    models: dict[ModelName, ModelInfo]
+    registration: Registration
     last_heard: float
+    account: str
+    node_id: str | None = None
+    trust: Trust = Trust.NONE
+    attested: Attested | None = None
     load: Heartbeat | None = None
     draining: bool = False
+    #: Draining by an operator's word, which a restart of the provider ends.
+    drained: bool = False
     role: Role = NOT_CLUSTERED
     in_flight: int = 0
+    sequences: int = 0
+    tokens: int = 0
+    #: Prompt tokens that were sent there and have not shown a first token.
+    prefilling: int = 0
     #: A count of all choices made, at the time of this one's last.
     last_chosen: int = 0
+    #: When the engine's step counter was last seen to move, or was idle.
+    moved_at: float = 0.0
+    breaker: Breaker = field(default_factory=Breaker)
+    speeds: dict[ModelName, Speed] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.models: dict[ModelName, ModelInfo] = {m.name: m for m in self.registration.models}
+
+    @property
+    def name(self) -> str:
+        return self.registration.name
+
+    @property
+    def cache_tokens(self) -> int:
+        """How many tokens its KV cache holds."""
+        return 0 if self.load is None else self.load.total_blocks * self.load.block_tokens
+
+    def speed(self, model: ModelName) -> Speed:
+        return self.speeds.setdefault(model, Speed())

@@ -1,30 +1,36 @@
 """`/v1/providers/connect`: the coordinator's end of a provider's WebSocket.
 
-The sequence of messages stands in `tandem.protocol`. One task group a connection reads, writes
-and watches for silence; whatever ends it, what was under way at the provider fails at once.
+The sequence of messages stands in `tandem.protocol`. One task group a connection reads, writes,
+challenges and watches for silence; whatever ends it, what was under way there moves elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tandem import protocol
+from tandem.coordinator.challenges import Challenges
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.join_token import JoinTokens
 from tandem.coordinator.provider import Provider
 from tandem.coordinator.registry import Registry
 from tandem.coordinator.relay import ProviderLink
 from tandem.errors import (
+    AttestationRefused,
     AuthenticationFailed,
+    ConfigurationError,
     ProtocolError,
     ProviderLost,
     ServiceStopping,
     TandemError,
 )
-from tandem.security import same_secret
+from tandem.security import AttestationVerifier, node_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -38,24 +44,36 @@ class _Closed(Exception):
     """The provider's connection ended, or was given up, for the reason that this carries."""
 
 
+@dataclass(eq=False)
+class _Connection:
+    websocket: WebSocket
+    provider: Provider
+    link: ProviderLink
+    challenges: Challenges
+
+
 class ProviderSocket:
     """Serves provider connections until each ends."""
 
     def __init__(
-        self, config: CoordinatorConfig, registry: Registry, dispatcher: Dispatcher
+        self,
+        config: CoordinatorConfig,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        join_tokens: JoinTokens,
+        hardware: Sequence[AttestationVerifier] = (),
     ) -> None:
         self._config = config
         self._registry = registry
         self._dispatcher = dispatcher
+        self._join_tokens = join_tokens
+        self._hardware = hardware
 
     async def serve(self, websocket: WebSocket) -> None:
         await websocket.accept()
         try:
             async with asyncio.timeout(self._config.hello_timeout_s):
-                hello = await _receive(websocket)
-            version = self._admit(hello)
-            assert isinstance(hello, protocol.Hello)
-            provider = self._registry.add(hello)
+                connection, version = await self._admit(websocket)
         except TandemError as error:
             log.warning("provider_refused", code=error.code, reason=error.message)
             await _refuse(websocket, error)
@@ -64,51 +82,77 @@ class ProviderSocket:
             log.warning("provider_silent", reason=str(error) or "no hello in time")
             await _close(websocket, _POLICY_VIOLATION)
             return
-        await self._serve(websocket, provider, version)
+        await self._serve(connection, version)
 
-    def _admit(self, hello: protocol.ToCoordinator) -> int:
-        """The protocol version to speak. Raises the reason to refuse the connection."""
+    async def _admit(self, websocket: WebSocket) -> tuple[_Connection, int]:
+        """Hello, challenge, proof. Raises the reason to refuse the connection."""
+        hello = await _receive(websocket)
         if not isinstance(hello, protocol.Hello):
             raise ProtocolError(f"a provider says hello first, not {type(hello).__name__}")
-        if not same_secret(hello.join_token, self._config.join_token):
+        account = await self._join_tokens.account_of(hello.join_token)
+        if account is None:
             raise AuthenticationFailed("the join token is wrong", param="join_token")
         if self._dispatcher.stopping:
             raise ServiceStopping("the coordinator is stopping")
-        return protocol.choose_version(hello.versions)
+        version = protocol.choose_version(hello.versions)
+        registration = protocol.decode_registration(hello.registration)
+        challenges = Challenges(registration, hello.registration, self._hardware)
+        nonce = challenges.issue()
+        await websocket.send_bytes(protocol.encode(protocol.Challenge(nonce)))
+        proof = await _receive(websocket)
+        if not isinstance(proof, protocol.Proof):
+            raise ProtocolError(f"a challenge is answered by a proof, not {type(proof).__name__}")
+        trust = challenges.check(proof.evidence).trust
+        provider = self._registry.add(
+            registration, account=account, node_id=_node_id(registration), trust=trust
+        )
+        try:
+            link = self._dispatcher.connect(provider, nonce)
+        except ProtocolError:
+            self._registry.remove(provider)
+            raise
+        provider.attested = challenges.latest
+        return _Connection(websocket, provider, link, challenges), version
 
-    async def _serve(self, websocket: WebSocket, provider: Provider, version: int) -> None:
-        link = self._dispatcher.connect(provider)
+    async def _serve(self, connection: _Connection, version: int) -> None:
+        provider = connection.provider
         # A provider's own label is logged as it is sent: JSON and the console renderer escape it.
         bound = log.bind(provider_id=provider.id, name=provider.name)
-        bound.info("provider_joined", models=list(provider.models), protocol=version)
+        bound.info(
+            "provider_joined", models=list(provider.models), protocol=version, trust=provider.trust
+        )
         welcome = protocol.Welcome(version, provider.id, self._config.heartbeat_interval_s)
         try:
             async with asyncio.TaskGroup() as tasks:
-                link.send(welcome)
-                tasks.create_task(self._write(websocket, link))
-                tasks.create_task(self._watch(provider))
-                await self._read(websocket, provider, link)
+                connection.link.send(welcome)
+                tasks.create_task(self._write(connection))
+                tasks.create_task(self._watch(connection))
+                tasks.create_task(self._challenge(connection))
+                await self._read(connection)
         except* (_Closed, ProviderLost) as group:
             bound.info("provider_left", reason=str(group.exceptions[0]))
-        except* ProtocolError as group:
-            bound.warning("provider_broke_the_protocol", reason=str(group.exceptions[0]))
+        except* (ProtocolError, AttestationRefused) as group:
+            bound.warning("provider_cut_off", reason=str(group.exceptions[0]))
         finally:
             self._registry.remove(provider)
             self._dispatcher.disconnect(provider)
-            await _close(websocket, _GOING_AWAY)
+            await _close(connection.websocket, _GOING_AWAY)
 
-    async def _read(self, websocket: WebSocket, provider: Provider, link: ProviderLink) -> None:
+    async def _read(self, connection: _Connection) -> None:
+        provider = connection.provider
         while True:
-            message = await _receive(websocket)
+            message = await _receive(connection.websocket)
             self._registry.heard(provider)
-            if isinstance(message, protocol.Chunk | protocol.Finished | protocol.Failed):
-                link.deliver(message)
+            if isinstance(message, protocol.Reply | protocol.Unreadable):
+                connection.link.deliver(message)
             elif isinstance(message, protocol.Heartbeat):
                 self._heartbeat(provider, message)
+            elif isinstance(message, protocol.Proof):
+                _check(connection, message)
             elif isinstance(message, protocol.Draining):
                 provider.draining = True
             else:
-                raise ProtocolError(f"unexpected {type(message).__name__} after the hello")
+                raise ProtocolError(f"unexpected {type(message).__name__} after the welcome")
 
     def _heartbeat(self, provider: Provider, beat: protocol.Heartbeat) -> None:
         was_malformed = provider.role.malformed
@@ -116,24 +160,67 @@ class ProviderSocket:
         if provider.role.malformed and not was_malformed:
             log.warning("malformed_cluster_role", provider_id=provider.id)
 
-    async def _write(self, websocket: WebSocket, link: ProviderLink) -> None:
+    async def _write(self, connection: _Connection) -> None:
         while True:
-            message = await link.next_outgoing()
+            message = await connection.link.next_outgoing()
             try:
                 async with asyncio.timeout(self._config.write_timeout_s):
-                    await websocket.send_bytes(protocol.encode(message))
+                    await connection.websocket.send_bytes(protocol.encode(message))
             except TimeoutError as error:
                 raise _Closed("it does not read what it is sent") from error
             except _BROKEN as error:
                 raise _Closed("the connection broke while writing") from error
 
-    async def _watch(self, provider: Provider) -> None:
-        """A machine that lost its power closes no connection: silence is all there is to see."""
+    async def _watch(self, connection: _Connection) -> None:
+        """A machine that lost its power closes no connection: silence is all there is to see.
+
+        One whose engine hangs goes on saying that it lives: its steps tell.
+        """
+        provider = connection.provider
         while True:
             silent_s = self._registry.silent_for_s(provider)
             if silent_s > self._config.stale_after_s:
                 raise _Closed(f"silent for {silent_s:.1f} s")
-            await asyncio.sleep(self._config.stale_after_s - silent_s + 0.01)
+            hangs_s = self._registry.hangs_for_s(provider)
+            if hangs_s > self._config.hangs_after_s:
+                log.warning("provider_hangs", provider_id=provider.id, seconds=round(hangs_s, 1))
+                self._registry.set_aside(provider)
+                connection.link.abandon(ProviderLost("the provider's engine hangs"))
+                hangs_s = 0.0
+            left_s = min(
+                self._config.stale_after_s - silent_s, self._config.hangs_after_s - hangs_s
+            )
+            await asyncio.sleep(left_s + 0.01)
+
+    async def _challenge(self, connection: _Connection) -> None:
+        """Proofs from time to time; after a strike the next is asked for at once."""
+        while True:
+            if not connection.challenges.strikes:
+                await asyncio.sleep(self._config.challenge_interval_s)
+            nonce = connection.challenges.issue()
+            connection.link.send(protocol.Challenge(nonce))
+            await asyncio.sleep(self._config.challenge_timeout_s)
+            if connection.challenges.pending:
+                connection.challenges.strike("a challenge was not answered in time")
+
+
+def _check(connection: _Connection, proof: protocol.Proof) -> None:
+    try:
+        attested = connection.challenges.check(proof.evidence)
+    except AttestationRefused as error:
+        connection.challenges.strike(error.message)
+        return
+    connection.provider.trust = attested.trust
+    connection.provider.attested = attested
+
+
+def _node_id(registration: protocol.Registration) -> str | None:
+    if not registration.certificate:
+        return None
+    try:
+        return node_id_of(registration.certificate)
+    except ConfigurationError as error:
+        raise ProtocolError(f"registration.certificate: {error.message}") from error
 
 
 async def _receive(websocket: WebSocket) -> protocol.ToCoordinator:

@@ -1,4 +1,4 @@
-"""Requests on their way: from a provider's socket to the consumer that waits, within bounds.
+"""Requests on their way: from a provider's socket to whoever waits, sealed and within bounds.
 
 A provider may have `window` chunks of a request under way. What has come and was not taken yet is
 joined, one delta a choice, so a consumer that lags gets bigger pieces rather than more of them;
@@ -11,37 +11,59 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
+import msgspec
+
 from tandem.errors import Overloaded, ProtocolError, ProviderLost, TandemError
 from tandem.protocol import (
     Cancel,
+    Challenge,
     Chunk,
     Delta,
     Failed,
     Finished,
     Generate,
     Grant,
+    ModelName,
+    Reply,
+    Request,
     RequestId,
     ToProvider,
+    Unreadable,
     Usage,
     Welcome,
+    decode_answer,
+    encode,
     join_deltas,
 )
+from tandem.security import RecipientKey, ReplyChannel, new_reply_key, request_context
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A request before it is sealed; `content.reply_key` is made in `ProviderLink.open`."""
+
+    request_id: RequestId
+    model: ModelName
+    deadline_s: float
+    window: int
+    content: Generate
 
 
 class RequestStream:
     """One request at one provider, as an async iterator of batches of deltas.
 
     Iteration ends after the last choice has finished, and `usage` is set then; it raises the
-    request's error otherwise. Leaving the `async with` cancels at the provider what still runs.
+    request's error otherwise. `close` cancels at the provider what still runs.
     """
 
-    def __init__(self, link: ProviderLink, request: Generate) -> None:
+    def __init__(self, link: ProviderLink, request: Outgoing, replies: ReplyChannel) -> None:
         self.usage: Usage | None = None
+        #: Known from the first chunk on; 0 before.
+        self.prompt_tokens = 0
         self._link = link
+        self._replies = replies
         self._request_id = request.request_id
         self._window = request.window
-        self._unfinished = set(range(len(request.prompts) * request.n))
-        self._next_number = 0
+        self._unfinished = _unfinished(request.content)
         self._pending: dict[int, Delta] = {}
         self._untaken = 0
         self._ungranted = 0
@@ -53,10 +75,7 @@ class RequestStream:
         """Whether the provider has nothing more to say about this request."""
         return self.usage is not None or self._error is not None
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._link.forget(self._request_id, cancel=not self.ended)
 
     def __aiter__(self) -> Self:
@@ -80,11 +99,25 @@ class RequestStream:
             self._ungranted = 0
         return batch
 
-    def take(self, chunk: Chunk) -> None:
-        """Called as chunks arrive. Raises ProtocolError."""
-        if chunk.number != self._next_number:
-            raise ProtocolError(f"chunk {chunk.number} came, {self._next_number} was due")
-        self._next_number += 1
+    def take(self, sealed: bytes) -> None:
+        """Called as answers arrive. Raises ProtocolError for one that breaks the rules."""
+        answer = decode_answer(self._replies.open(sealed))
+        if isinstance(answer, Chunk):
+            self._add(answer)
+        elif isinstance(answer, Finished):
+            self._finish(answer.usage)
+        else:
+            assert isinstance(answer, Failed)
+            self.fail(answer.error.to_error())
+        self._news.set()
+
+    def fail(self, error: TandemError) -> None:
+        if not self.ended:
+            self._error = error
+            self._news.set()
+
+    def _add(self, chunk: Chunk) -> None:
+        self.prompt_tokens = self.prompt_tokens or chunk.prompt_tokens
         self._untaken += 1
         if self._untaken + self._ungranted > self._window:
             raise ProtocolError(f"more than {self._window} chunks came ungranted")
@@ -95,42 +128,55 @@ class RequestStream:
                 self._unfinished.remove(delta.index)
             old = self._pending.get(delta.index)
             self._pending[delta.index] = delta if old is None else join_deltas(old, delta)
-        self._news.set()
 
-    def finish(self, usage: Usage) -> None:
+    def _finish(self, usage: Usage) -> None:
         """Raises ProtocolError when a choice has not: an end too early is no success."""
         if self._unfinished:
             raise ProtocolError(f"the answer ended with {len(self._unfinished)} choices unfinished")
         self.usage = usage
-        self._news.set()
-
-    def fail(self, error: TandemError) -> None:
-        if not self.ended:
-            self._error = error
-            self._news.set()
 
 
 class ProviderLink:
-    """What is under way at one connected provider, and the queue of messages to it."""
+    """What is under way at one connected provider, and the queue of messages to it.
 
-    def __init__(self, max_outgoing: int) -> None:
+    `nonce` is the connection's: every request is sealed to the provider's key for this place.
+    """
+
+    def __init__(self, key: RecipientKey, nonce: bytes, max_outgoing: int) -> None:
+        self._key = key
+        self._nonce = nonce
+        self._requests = 0
         self._outgoing: asyncio.Queue[ToProvider] = asyncio.Queue(max_outgoing)
         self._streams: dict[RequestId, RequestStream] = {}
         self._lost: ProviderLost | None = None
 
-    def open(self, request: Generate) -> RequestStream:
-        """Sends a request. Raises Overloaded when the provider does not read what it is sent."""
+    def open(self, request: Outgoing) -> RequestStream:
+        """Seals and sends a request.
+
+        Raises ProviderLost, or Overloaded when the provider does not read what it is sent.
+        """
         if self._lost is not None:
             raise self._lost
-        try:
-            self._outgoing.put_nowait(request)
-        except asyncio.QueueFull:
-            raise Overloaded("the provider does not read its requests") from None
-        stream = RequestStream(self, request)
+        if self._outgoing.full():
+            raise Overloaded("the provider does not read its requests")
+        key = new_reply_key()
+        content = encode(msgspec.structs.replace(request.content, reply_key=key))
+        context = request_context(self._nonce, self._requests, request.request_id)
+        message = Request(
+            request.request_id,
+            self._requests,
+            request.model,
+            request.deadline_s,
+            request.window,
+            self._key.seal(content, context),
+        )
+        self._requests += 1
+        self._outgoing.put_nowait(message)
+        stream = RequestStream(self, request, ReplyChannel(key, request.request_id))
         self._streams[request.request_id] = stream
         return stream
 
-    def send(self, message: Welcome | Grant | Cancel) -> None:
+    def send(self, message: Challenge | Welcome | Grant | Cancel) -> None:
         """Queues a small message; a provider that reads nothing is lost."""
         try:
             self._outgoing.put_nowait(message)
@@ -144,19 +190,16 @@ class ProviderLink:
             raise self._lost
         return message
 
-    def deliver(self, message: Chunk | Finished | Failed) -> None:
+    def deliver(self, message: Reply | Unreadable) -> None:
         """Hands on what came. Raises ProtocolError when it breaks the rules of its request."""
         stream = self._streams.get(message.request_id)
         if stream is None:
             return  # it crossed our cancel on the way
-        if isinstance(message, Chunk):
-            stream.take(message)
-            return
-        if isinstance(message, Finished):
-            stream.finish(message.usage)
-        else:
-            stream.fail(message.error.to_error())
-        del self._streams[message.request_id]
+        if isinstance(message, Unreadable):
+            raise ProtocolError("the provider could not open a request that was sealed to it")
+        stream.take(message.sealed)
+        if stream.ended:
+            del self._streams[message.request_id]
 
     def forget(self, request_id: RequestId, *, cancel: bool) -> None:
         if self._streams.pop(request_id, None) is not None and cancel:
@@ -165,6 +208,19 @@ class ProviderLink:
     def lose(self, error: ProviderLost) -> None:
         """The connection is gone: everything under way ends with `error`."""
         self._lost = self._lost or error
-        for stream in self._streams.values():
+        self.abandon(error)
+
+    def abandon(self, error: ProviderLost) -> None:
+        """Everything under way ends with `error`; the connection lives on."""
+        streams, self._streams = self._streams, {}
+        for request_id, stream in streams.items():
             stream.fail(error)
-        self._streams.clear()
+            if self._lost is None:
+                self.send(Cancel(request_id))
+
+
+def _unfinished(content: Generate) -> set[int]:
+    choices = range(len(content.prompts) * content.n)
+    if not content.produced:
+        return set(choices)
+    return {index for index in choices if content.produced[index] is not None}

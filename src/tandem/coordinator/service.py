@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,11 +21,15 @@ from tandem.coordinator.api import build_app
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.join_token import JoinTokens
 from tandem.coordinator.keys import KeyStore
+from tandem.coordinator.ledger import Ledger
+from tandem.coordinator.limits import Limiter
 from tandem.coordinator.provider_socket import ProviderSocket
 from tandem.coordinator.registry import Registry
 from tandem.coordinator.routing import Limits
 from tandem.runtime import Stop
+from tandem.security import ChainVerifier, load_roots
 
 log = structlog.get_logger(__name__)
 
@@ -41,31 +46,52 @@ async def serve(
     Raises OSError when the address cannot be listened on.
     """
     with _listening_socket(config.host, config.port) as listener:
-        store = await asyncio.to_thread(KeyStore, config.data_dir)
+        stores = await asyncio.to_thread(_Stores, config)
         try:
-            await _serve(config, stop, store, listener, on_listening)
+            await _serve(config, stop, stores, listener, on_listening)
         finally:
-            await asyncio.to_thread(store.close)
+            await asyncio.to_thread(stores.close)
+
+
+class _Stores:
+    """What is kept on disk, and the roots that attestations are checked against."""
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        roots = config.attestation_roots
+        self.verifiers = [] if roots is None else [ChainVerifier(load_roots(roots))]
+        self.keys = KeyStore(config.data_dir)
+        self.join_tokens = JoinTokens(config.data_dir, config.join_token)
+        self.ledger = Ledger(config.data_dir)
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.join_tokens.close()
+        self.keys.close()
 
 
 async def _serve(
     config: CoordinatorConfig,
     stop: Stop,
-    store: KeyStore,
+    stores: _Stores,
     listener: socket.socket,
     on_listening: Callable[[int], None] | None,
 ) -> None:
-    limits = Limits(config.stale_after_s, config.max_requests_per_provider)
-    registry = Registry(limits, max_providers=config.max_providers)
-    dispatcher = Dispatcher(config, registry)
+    registry = Registry(Limits(config.stale_after_s), max_providers=config.max_providers)
+    dispatcher = Dispatcher(
+        config,
+        registry,
+        limiter=Limiter(stores.ledger.spent, time.monotonic),
+        open_entry=stores.ledger.open,
+        close_entry=stores.ledger.record,
+    )
     app = build_app(
         config,
         registry,
         dispatcher,
-        Authenticator(store, required=config.require_keys),
-        ProviderSocket(config, registry, dispatcher),
+        Authenticator(stores.keys, required=config.require_keys),
+        ProviderSocket(config, registry, dispatcher, stores.join_tokens, stores.verifiers),
     )
-    server = _Server(_uvicorn_config(app))
+    server = _Server(_uvicorn_config(app, config))
     port = listener.getsockname()[1]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve([listener]))
@@ -102,7 +128,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, config: CoordinatorConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
@@ -116,6 +142,8 @@ def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
+        ssl_certfile=config.tls_certificate,
+        ssl_keyfile=config.tls_key,
         timeout_graceful_shutdown=_CLOSE_TIMEOUT_S,
     )
 

@@ -49,10 +49,13 @@ class Clock(Protocol):
 
 
 class EngineLoad(msgspec.Struct, frozen=True):
+    """`steps` counts those that have ended: it stands still while work waits on a hung one."""
+
     running: int
     waiting: int
     free_blocks: int
     total_blocks: int
+    steps: int
 
 
 class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +93,7 @@ class Engine:
         self._generations: dict[str, Generation] = {}
         self._by_sequence: dict[int, Generation] = {}
         self._next_sequence_id = 0
+        self._steps = 0
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._closing = False
@@ -117,7 +121,11 @@ class Engine:
         """A snapshot for heartbeats; it may be a step old."""
         scheduler = self._scheduler
         return EngineLoad(
-            scheduler.running, scheduler.waiting, scheduler.free_blocks, self._total_blocks
+            scheduler.running,
+            scheduler.waiting,
+            scheduler.free_blocks,
+            self._total_blocks,
+            self._steps,
         )
 
     def close(self, timeout_s: float = 10.0) -> bool:
@@ -142,6 +150,7 @@ class Engine:
             except Exception as error:  # noqa: BLE001
                 self._fail_all(error)
                 continue
+            self._steps += 1
             self._deliver(self._scheduler.commit(self._under_way.popleft(), result))
         for request_id in tuple(self._generations):
             self._abort(request_id, ServiceStopping("the engine stopped; retry elsewhere"))

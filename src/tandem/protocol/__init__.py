@@ -2,24 +2,32 @@
 
 The numbered sequence on the WebSocket `/v1/providers/connect` (one MessagePack message a frame):
 
-    1. provider    → Hello        versions, join token, hardware, models
-    2. coordinator → Welcome      the version chosen, provider id, heartbeat interval
+    1. provider    → Hello        versions, join token, registration (identity, models, sealing key)
+    2. coordinator → Challenge    a nonce
+       provider    → Proof        signatures over nonce and registration
+    3. coordinator → Welcome      the version chosen, provider id, heartbeat interval
                    | Refused      code and reason; the socket is closed
-    3. provider    → Heartbeat    at once, then every interval, and whenever readiness changes
-    4. coordinator → Generate     one request; the provider answers on the same request id with
-       provider    → Chunk*       numbered from 0, at most `window` of them not yet granted back
-                   → Finished | Failed
-    5. coordinator → Grant        the consumer took n chunks: n more may be sent
+    4. provider    → Heartbeat    at once, then every interval, and whenever readiness changes
+    5. coordinator → Request      a sealed `Generate`; the answer comes on the same request id as
+       provider    → Reply*       sealed: `Chunk`s, at most `window` of them not yet granted back,
+                                  then `Finished` or `Failed`
+                   | Unreadable   the request did not open
+    6. coordinator → Grant        the consumer took n chunks: n more may be sent
                    | Cancel       nobody is waiting any more; no answer is expected
-    6. provider    → Draining     no new requests; those under way are finished
+    7. coordinator → Challenge    again from time to time; the provider answers with a Proof
+    8. provider    → Draining     no new requests; those under way are finished
 
 Struct unions are by receiver, so that a message going the wrong way does not decode.
 """
 
 from __future__ import annotations
 
+from tandem.protocol.attestation import NONCE_BYTES, ChainEvidence, Evidence, Trust, statement
 from tandem.protocol.codec import (
     MAX_MESSAGE_BYTES,
+    decode_answer,
+    decode_generate,
+    decode_registration,
     decode_to_coordinator,
     decode_to_provider,
     encode,
@@ -42,30 +50,51 @@ from tandem.protocol.common import (
     TopLogprob,
     Usage,
 )
-from tandem.protocol.to_coordinator import (
+from tandem.protocol.sealed import (
+    Answer,
     Chunk,
     Delta,
-    Draining,
     Failed,
     Finished,
-    Heartbeat,
-    Hello,
-    ToCoordinator,
+    Generate,
     join_deltas,
 )
-from tandem.protocol.to_provider import Cancel, Generate, Grant, Refused, ToProvider, Welcome
+from tandem.protocol.to_coordinator import (
+    Draining,
+    Heartbeat,
+    Hello,
+    Proof,
+    Registration,
+    Reply,
+    ToCoordinator,
+    Unreadable,
+)
+from tandem.protocol.to_provider import (
+    Cancel,
+    Challenge,
+    Grant,
+    Refused,
+    Request,
+    ToProvider,
+    Welcome,
+)
 from tandem.protocol.version import SUPPORTED_VERSIONS, choose_version
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
+    "NONCE_BYTES",
     "SUPPORTED_VERSIONS",
+    "Answer",
     "Cancel",
+    "ChainEvidence",
+    "Challenge",
     "ChatMessage",
     "ChatPrompt",
     "Chunk",
     "Delta",
     "Draining",
     "ErrorInfo",
+    "Evidence",
     "Failed",
     "FinishReason",
     "Finished",
@@ -77,8 +106,12 @@ __all__ = [
     "ModelInfo",
     "ModelName",
     "Prompt",
+    "Proof",
     "ProviderId",
     "Refused",
+    "Registration",
+    "Reply",
+    "Request",
     "RequestId",
     "Sampling",
     "TextPrompt",
@@ -87,11 +120,17 @@ __all__ = [
     "TokenLogprob",
     "TokenPrompt",
     "TopLogprob",
+    "Trust",
+    "Unreadable",
     "Usage",
     "Welcome",
     "choose_version",
+    "decode_answer",
+    "decode_generate",
+    "decode_registration",
     "decode_to_coordinator",
     "decode_to_provider",
     "encode",
     "join_deltas",
+    "statement",
 ]

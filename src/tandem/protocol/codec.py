@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import msgspec
 
 from tandem.errors import ProtocolError
-from tandem.protocol.to_coordinator import ToCoordinator
+from tandem.protocol.sealed import Answer, Generate
+from tandem.protocol.to_coordinator import Registration, ToCoordinator
 from tandem.protocol.to_provider import ToProvider
 
 #: A prompt of the API's largest body fits with room to spare; a larger frame is refused unread.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
+T = TypeVar("T")
+
 _encoder = msgspec.msgpack.Encoder()
-_to_coordinator: msgspec.msgpack.Decoder[ToCoordinator] = msgspec.msgpack.Decoder(ToCoordinator)
-_to_provider: msgspec.msgpack.Decoder[ToProvider] = msgspec.msgpack.Decoder(ToProvider)
 
 
-def encode(message: ToCoordinator | ToProvider) -> bytes:
+def encode(message: ToCoordinator | ToProvider | Registration | Generate | Answer) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_to_coordinator(frame: bytes) -> ToCoordinator:
-    """Raises ProtocolError when the frame is not a message that a coordinator may receive."""
-    try:
-        return _to_coordinator.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a message for a coordinator: {error}") from error
+class _Decoder(Generic[T]):
+    def __init__(self, decoder: msgspec.msgpack.Decoder[T], what: str) -> None:
+        self._decoder = decoder
+        self._what = what
+
+    def __call__(self, frame: bytes) -> T:
+        """Raises ProtocolError when the frame is not such a message."""
+        try:
+            return self._decoder.decode(frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError(f"not {self._what}: {error}") from error
 
 
-def decode_to_provider(frame: bytes) -> ToProvider:
-    """Raises ProtocolError when the frame is not a message that a provider may receive."""
-    try:
-        return _to_provider.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a message for a provider: {error}") from error
+decode_to_coordinator: _Decoder[ToCoordinator] = _Decoder(
+    msgspec.msgpack.Decoder(ToCoordinator), "a message for a coordinator"
+)
+decode_to_provider: _Decoder[ToProvider] = _Decoder(
+    msgspec.msgpack.Decoder(ToProvider), "a message for a provider"
+)
+decode_registration = _Decoder(msgspec.msgpack.Decoder(Registration), "a registration")
+decode_generate = _Decoder(msgspec.msgpack.Decoder(Generate), "a request")
+decode_answer: _Decoder[Answer] = _Decoder(msgspec.msgpack.Decoder(Answer), "an answer")

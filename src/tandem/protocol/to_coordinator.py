@@ -6,34 +6,47 @@ from typing import Any
 
 import msgspec
 
-from tandem.protocol.common import (
-    ErrorInfo,
-    FinishReason,
-    Hardware,
-    ModelInfo,
-    RequestId,
-    TokenLogprob,
-    Usage,
-)
+from tandem.protocol.attestation import Evidence
+from tandem.protocol.common import Hardware, ModelInfo, RequestId
 
 
-class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """The first message on a connection. `name` is the operator's label for the machine."""
+class Registration(msgspec.Struct, frozen=True):
+    """Who a provider is and what it has. `name` is the operator's label for the machine.
 
-    versions: list[int]
-    join_token: str
+    `certificate` is its node's (DER), empty for a machine that shows none; requests are sealed to
+    `sealing_key`. `link_addresses` are where other machines reach it, HOST:PORT.
+    """
+
     name: str
     software: str
     hardware: Hardware
     models: list[ModelInfo]
+    sealing_key: bytes
+    certificate: bytes = b""
+    link_addresses: list[str] = []
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The first message on a connection. `registration` stays encoded: it is what is signed."""
+
+    versions: list[int]
+    join_token: str
+    registration: bytes
+
+
+class Proof(msgspec.Struct, frozen=True, tag="proof"):
+    """The answer to a challenge: evidence over `attestation.statement`."""
+
+    evidence: Evidence
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True):
     """Load as the scheduler sees it: sequences and KV blocks. `ready` is false while draining.
 
-    `cluster_role` is the rank in a cluster, absent outside of one. It is decoded as it comes: what
-    is no rank must reach the coordinator, which then sends nothing there. A cluster whose ranks
-    add up without encryption says so.
+    `steps` counts what the engine has run: it stands still when the engine hangs. `cluster_role`
+    is the rank in a cluster, absent outside of one. It is decoded as it comes: what is no rank
+    must reach the coordinator, which then sends nothing there. `members` are the node ids of the
+    cluster. A cluster whose ranks add up without encryption says so.
     """
 
     ready: bool
@@ -41,59 +54,29 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True
     waiting: int
     free_blocks: int
     total_blocks: int
+    block_tokens: int = 16
+    max_sequences: int = 32
+    steps: int = 0
     cluster_role: Any = None
+    members: list[str] = []
     plaintext_collectives: bool = False
 
 
-class Delta(msgspec.Struct, frozen=True, array_like=True):
-    """New output of one choice. `finish` is set on the choice's last delta, and only there.
-
-    `text` may be empty while `token_ids` is not: half a character or a possible stop string is
-    held back. Choice `index` is prompt index * n + sample index.
-    """
-
-    index: int
-    text: str
-    token_ids: list[int]
-    logprobs: list[TokenLogprob] | None = None
-    finish: FinishReason | None = None
-
-
-def join_deltas(first: Delta, second: Delta) -> Delta:
-    """Two successive deltas of one choice as one."""
-    assert first.index == second.index, "only one choice's deltas can be joined"
-    logprobs = None
-    if first.logprobs is not None or second.logprobs is not None:
-        logprobs = [*(first.logprobs or ()), *(second.logprobs or ())]
-    return Delta(
-        index=first.index,
-        text=first.text + second.text,
-        token_ids=first.token_ids + second.token_ids,
-        logprobs=logprobs,
-        finish=second.finish,
-    )
-
-
-class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
-    request_id: RequestId
-    number: int
-    deltas: list[Delta]
-
-
-class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """Every choice has finished. `usage` counts the prompt once, however many choices."""
+class Reply(msgspec.Struct, frozen=True, tag="reply"):
+    """The next sealed `Answer` to a request."""
 
     request_id: RequestId
-    usage: Usage
+    sealed: bytes
 
 
-class Failed(msgspec.Struct, frozen=True, tag="failed"):
+class Unreadable(msgspec.Struct, frozen=True, tag="unreadable"):
+    """A request that did not open with this provider's key."""
+
     request_id: RequestId
-    error: ErrorInfo
 
 
 class Draining(msgspec.Struct, frozen=True, tag="draining"):
     """The provider stops: it takes nothing new and finishes what it has."""
 
 
-ToCoordinator = Hello | Heartbeat | Chunk | Finished | Failed | Draining
+ToCoordinator = Hello | Proof | Heartbeat | Reply | Unreadable | Draining

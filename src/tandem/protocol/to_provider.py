@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from tandem.protocol.common import (
-    ErrorInfo,
-    ModelName,
-    Prompt,
-    ProviderId,
-    RequestId,
-    Sampling,
-)
+from tandem.protocol.common import ErrorInfo, ModelName, ProviderId, RequestId
+
+
+class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
+    """Prove who you are, now: see `Proof`."""
+
+    nonce: bytes
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -24,16 +23,18 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     error: ErrorInfo
 
 
-class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """One request: `n` samples of each prompt. `window` is how many chunks may be under way."""
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """A sealed `Generate`, the `number`th on this connection.
+
+    `window` is how many chunks of the answer may be under way.
+    """
 
     request_id: RequestId
+    number: int
     model: ModelName
-    prompts: list[Prompt]
-    n: int
-    sampling: Sampling
     deadline_s: float
     window: int
+    sealed: bytes
 
 
 class Grant(msgspec.Struct, frozen=True, tag="grant"):
@@ -47,4 +48,4 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request_id: RequestId
 
 
-ToProvider = Welcome | Refused | Generate | Grant | Cancel
+ToProvider = Challenge | Welcome | Refused | Request | Grant | Cancel

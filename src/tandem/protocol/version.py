@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tandem.errors import ProtocolError
 
-SUPPORTED_VERSIONS: tuple[int, ...] = (1,)
+SUPPORTED_VERSIONS: tuple[int, ...] = (2,)
 
 
 def choose_version(offered: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from tandem.cluster import ClusterConfig
+from tandem.security import DeviceKey, Identity
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,9 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     join_token: str
     model: str
     name: str
+    identity: Identity
+    #: A key that the machine's maker has certified, to be trusted as hardware.
+    device_key: DeviceKey | None = None
     model_name: str | None = None
     dtype: str = "auto"
     quantize: str | None = None

@@ -1,4 +1,4 @@
-"""The provider's WebSocket to its coordinator: hello, heartbeats, requests, reconnects.
+"""The provider's WebSocket to its coordinator: hello, proofs, heartbeats, requests, reconnects.
 
 One task each for reading, writing and heartbeats lives inside one task group a connection, so
 nothing outlives it. What a lost connection had under way is cancelled on the engine.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -20,6 +21,7 @@ from tandem.errors import AuthenticationFailed, ProtocolError, ServiceStopping
 from tandem.provider.config import ProviderConfig
 from tandem.provider.runner import RequestRunner
 from tandem.runtime import Backoff, raise_if_cancelled
+from tandem.security import Prover, ReplyChannel, SealingKey, request_context
 
 log = structlog.get_logger(__name__)
 
@@ -30,16 +32,32 @@ class _Lost(Exception):
     """This connection has ended, for the reason that it carries; the next one may work."""
 
 
+@dataclass(eq=False)
+class _Session:
+    """One connection after its welcome. `nonce` is the challenge's: requests are bound to it."""
+
+    socket: ClientConnection
+    welcome: protocol.Welcome
+    registration: bytes
+    nonce: bytes
+    outgoing: asyncio.Queue[protocol.ToCoordinator]
+    requests: int = 0
+
+
 class CoordinatorConnection:
     def __init__(
         self,
         config: ProviderConfig,
-        hello: protocol.Hello,
+        registration: Callable[[bytes], protocol.Registration],
+        prover: Prover,
         runner: RequestRunner,
         heartbeat: Callable[[], protocol.Heartbeat],
     ) -> None:
+        """`registration` gets the public key that requests are to be sealed to."""
         self._config = config
-        self._hello = hello
+        self._registration = registration
+        self._prover = prover
+        self._sealing_key = SealingKey()
         self._runner = runner
         self._heartbeat = heartbeat
         self._draining = asyncio.Event()
@@ -67,10 +85,10 @@ class CoordinatorConnection:
         while True:
             try:
                 async with self._connect() as socket:
-                    welcome = await self._greet(socket)
+                    session = await self._greet(socket)
                     backoff.reset()
                     try:
-                        await self._serve(socket, welcome)
+                        await self._serve(session)
                     except asyncio.CancelledError:
                         await socket.close()  # in order: nothing went wrong
                         raise
@@ -92,80 +110,119 @@ class CoordinatorConnection:
             ping_timeout=self._config.answer_timeout_s,
         )
 
-    async def _greet(self, socket: ClientConnection) -> protocol.Welcome:
-        await socket.send(protocol.encode(self._hello))
+    async def _greet(self, socket: ClientConnection) -> _Session:
+        """Hello, challenge, proof, welcome."""
+        registration = protocol.encode(self._registration(self._sealing_key.public))
+        versions = list(protocol.SUPPORTED_VERSIONS)
+        hello = protocol.Hello(versions, self._config.join_token, registration)
+        await socket.send(protocol.encode(hello))
+        challenge = await self._answer(socket)
+        if not isinstance(challenge, protocol.Challenge):
+            raise ProtocolError(f"the coordinator answered hello with {type(challenge).__name__}")
+        await socket.send(protocol.encode(self._proof(challenge, registration)))
+        welcome = await self._answer(socket)
+        if not isinstance(welcome, protocol.Welcome):
+            raise ProtocolError(f"the coordinator answered a proof with {type(welcome).__name__}")
+        log.info("joined", provider_id=welcome.provider_id, protocol=welcome.version)
+        outgoing: asyncio.Queue[protocol.ToCoordinator] = asyncio.Queue(self._config.max_outgoing)
+        return _Session(socket, welcome, registration, challenge.nonce, outgoing)
+
+    async def _answer(self, socket: ClientConnection) -> protocol.ToProvider:
         async with asyncio.timeout(self._config.answer_timeout_s):
-            answer = await self._receive(socket)
+            answer = await _receive(socket)
         if isinstance(answer, protocol.Refused):
             error = answer.error.to_error()
             if isinstance(error, AuthenticationFailed | ProtocolError):
                 raise error
             raise _Lost(error.message)
-        if not isinstance(answer, protocol.Welcome):
-            raise ProtocolError(f"the coordinator answered hello with {type(answer).__name__}")
-        log.info("joined", provider_id=answer.provider_id, protocol=answer.version)
         return answer
 
-    async def _serve(self, socket: ClientConnection, welcome: protocol.Welcome) -> None:
-        outgoing: asyncio.Queue[protocol.ToCoordinator] = asyncio.Queue(self._config.max_outgoing)
-        outgoing.put_nowait(self._beat_now())
+    def _proof(self, challenge: protocol.Challenge, registration: bytes) -> protocol.Proof:
+        if len(challenge.nonce) != protocol.NONCE_BYTES:
+            raise ProtocolError(f"a challenge has {protocol.NONCE_BYTES} bytes")
+        return protocol.Proof(self._prover.prove(protocol.statement(challenge.nonce, registration)))
+
+    async def _serve(self, session: _Session) -> None:
+        session.outgoing.put_nowait(self._beat_now())
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write(socket, outgoing))
-                tasks.create_task(self._beat(outgoing, welcome.heartbeat_interval_s))
-                tasks.create_task(self._announce_drain(outgoing))
+                tasks.create_task(_write(session))
+                tasks.create_task(self._beat(session))
+                tasks.create_task(self._announce_drain(session))
                 self._joined.set()
-                await self._read(socket, outgoing, tasks)
+                await self._read(session, tasks)
         except* (ConnectionClosed, ProtocolError, _Lost, asyncio.QueueFull) as group:
             raise _Lost(str(group.exceptions[0]) or "the outgoing queue is full") from group
         finally:
             self._runner.cancel_all()
 
-    async def _read(
-        self,
-        socket: ClientConnection,
-        outgoing: asyncio.Queue[protocol.ToCoordinator],
-        tasks: asyncio.TaskGroup,
-    ) -> None:
+    async def _read(self, session: _Session, tasks: asyncio.TaskGroup) -> None:
         while True:
-            message = await self._receive(socket)
-            if isinstance(message, protocol.Generate):
-                if self._draining.is_set():
-                    error = protocol.ErrorInfo.of(ServiceStopping("this provider is draining"))
-                    outgoing.put_nowait(protocol.Failed(message.request_id, error))
-                    continue
-                tasks.create_task(self._runner.start(message, outgoing.put_nowait))
+            message = await _receive(session.socket)
+            if isinstance(message, protocol.Request):
+                self._begin(message, session, tasks)
             elif isinstance(message, protocol.Grant):
                 self._runner.grant(message)
             elif isinstance(message, protocol.Cancel):
                 self._runner.cancel(message.request_id)
+            elif isinstance(message, protocol.Challenge):
+                session.outgoing.put_nowait(self._proof(message, session.registration))
             else:
-                raise ProtocolError(f"unexpected {type(message).__name__} after the hello")
+                raise ProtocolError(f"unexpected {type(message).__name__} after the welcome")
 
-    async def _write(
-        self, socket: ClientConnection, outgoing: asyncio.Queue[protocol.ToCoordinator]
+    def _begin(
+        self, request: protocol.Request, session: _Session, tasks: asyncio.TaskGroup
     ) -> None:
-        while True:
-            await socket.send(protocol.encode(await outgoing.get()))
+        """Opens a request and runs it; each is taken once, in its place on this connection."""
+        request_id = request.request_id
+        try:
+            asked = protocol.decode_generate(self._open(request, session))
+            replies = ReplyChannel(asked.reply_key, request_id)
+        except ProtocolError as error:
+            log.warning("unreadable_request", request_id=request_id, reason=error.message)
+            session.outgoing.put_nowait(protocol.Unreadable(request_id))
+            return
 
-    async def _beat(
-        self, outgoing: asyncio.Queue[protocol.ToCoordinator], interval_s: float
-    ) -> None:
+        def send(answer: protocol.Answer) -> None:
+            sealed = replies.seal(protocol.encode(answer))
+            session.outgoing.put_nowait(protocol.Reply(request_id, sealed))
+
+        if self._draining.is_set():
+            refusal = ServiceStopping("this provider is draining")
+            send(protocol.Failed(protocol.ErrorInfo.of(refusal)))
+            return
+        tasks.create_task(self._runner.start(request, asked, send))
+
+    def _open(self, request: protocol.Request, session: _Session) -> bytes:
+        """Raises ProtocolError for a request that is repeated, out of turn or altered."""
+        if request.number != session.requests:
+            raise ProtocolError(f"request {request.number} came, {session.requests} was due")
+        session.requests += 1
+        context = request_context(session.nonce, request.number, request.request_id)
+        return self._sealing_key.open(request.sealed, context)
+
+    async def _beat(self, session: _Session) -> None:
         while True:
             with suppress(TimeoutError):  # nothing has changed: the next is the regular one
-                async with asyncio.timeout(interval_s):
+                async with asyncio.timeout(session.welcome.heartbeat_interval_s):
                     await self._news.wait()
             self._news.clear()
-            outgoing.put_nowait(self._beat_now())
+            session.outgoing.put_nowait(self._beat_now())
 
     def _beat_now(self) -> protocol.Heartbeat:
         beat = self._heartbeat()
         return msgspec.structs.replace(beat, ready=beat.ready and not self._draining.is_set())
 
-    async def _announce_drain(self, outgoing: asyncio.Queue[protocol.ToCoordinator]) -> None:
+    async def _announce_drain(self, session: _Session) -> None:
         await self._draining.wait()
-        outgoing.put_nowait(protocol.Draining())
+        session.outgoing.put_nowait(protocol.Draining())
 
-    async def _receive(self, socket: ClientConnection) -> protocol.ToProvider:
-        frame = await socket.recv(decode=False)
-        return protocol.decode_to_provider(bytes(frame))
+
+async def _write(session: _Session) -> None:
+    while True:
+        await session.socket.send(protocol.encode(await session.outgoing.get()))
+
+
+async def _receive(socket: ClientConnection) -> protocol.ToProvider:
+    frame = await socket.recv(decode=False)
+    return protocol.decode_to_provider(bytes(frame))

@@ -1,4 +1,4 @@
-"""Runs a coordinator's requests on the engine and sends back what comes out, within the window.
+"""Runs a coordinator's requests on the engine and gives back what comes out, within the window.
 
 Lives on the event loop; the engine's events are handed over from its thread. A request out of
 credit sends nothing: its deltas are joined, one a choice, until a grant comes.
@@ -19,7 +19,7 @@ from tandem.provider.translate import delta, prompt_tokens, sampling_params
 
 log = structlog.get_logger(__name__)
 
-Send = Callable[[protocol.ToCoordinator], None]
+Send = Callable[[protocol.Answer], None]
 
 #: Requests that a provider holds at once, waiting ones included.
 MAX_REQUESTS = 1024
@@ -29,7 +29,7 @@ MAX_REQUESTS = 1024
 class _Stream:
     send: Send
     credit: int
-    number: int = 0
+    prompt_tokens: int = 0
     pending: dict[int, protocol.Delta] = field(default_factory=dict)
     usage: protocol.Usage | None = None
 
@@ -59,7 +59,7 @@ class RequestRunner:
     async def wait_idle(self) -> None:
         await self._idle.wait()
 
-    async def start(self, request: protocol.Generate, send: Send) -> None:
+    async def start(self, request: protocol.Request, asked: protocol.Generate, send: Send) -> None:
         """Begins a request; a refusal is sent as Failed."""
         try:
             if len(self._streams) >= MAX_REQUESTS:
@@ -71,17 +71,19 @@ class RequestRunner:
             if self._engine is None:
                 raise NoProviderAvailable("this provider has no model loaded just now")
         except TandemError as error:
-            send(protocol.Failed(request.request_id, protocol.ErrorInfo.of(error)))
+            send(protocol.Failed(protocol.ErrorInfo.of(error)))
             return
         self._streams[request.request_id] = _Stream(send, request.window)
         self._idle.clear()
         deadline = time.monotonic() + request.deadline_s
         try:
-            prompts = await asyncio.to_thread(self._encode, request)
-            if request.request_id in self._streams:  # not cancelled meanwhile
-                self._submit(request, prompts, deadline)
+            prompts = await asyncio.to_thread(self._encode, asked)
+            stream = self._streams.get(request.request_id)
+            if stream is not None:  # not cancelled meanwhile
+                stream.prompt_tokens = sum(map(len, prompts))
+                self._submit(request.request_id, asked, prompts, deadline)
         except TandemError as error:
-            if error.param == "prompt" and isinstance(request.prompts[0], protocol.ChatPrompt):
+            if error.param == "prompt" and isinstance(asked.prompts[0], protocol.ChatPrompt):
                 error.param = "messages"  # as the consumer knows it
             self._fail(request.request_id, error)
 
@@ -117,23 +119,28 @@ class RequestRunner:
                 )
             self._flush(request_id, stream)
 
-    def _encode(self, request: protocol.Generate) -> list[list[int]]:
-        return [prompt_tokens(self._tokenizer, prompt) for prompt in request.prompts]
+    def _encode(self, asked: protocol.Generate) -> list[list[int]]:
+        return [prompt_tokens(self._tokenizer, prompt) for prompt in asked.prompts]
 
     def _submit(
-        self, request: protocol.Generate, prompts: list[list[int]], deadline: float
+        self,
+        request_id: protocol.RequestId,
+        asked: protocol.Generate,
+        prompts: list[list[int]],
+        deadline: float,
     ) -> None:
         if self._engine is None:
             raise NoProviderAvailable("this provider has no model loaded just now")
         self._engine.submit(
             engine.GenerationRequest(
-                request_id=request.request_id,
+                request_id=request_id,
                 prompts=prompts,
-                samples=request.n,
-                params=sampling_params(request.sampling),
-                stop=request.sampling.stop,
-                ignore_eos=request.sampling.ignore_eos,
+                samples=asked.n,
+                params=sampling_params(asked.sampling),
+                stop=asked.sampling.stop,
+                ignore_eos=asked.sampling.ignore_eos,
                 deadline=deadline,
+                produced=asked.produced,
             )
         )
 
@@ -143,18 +150,18 @@ class RequestRunner:
                 return
             deltas = list(stream.pending.values())
             stream.pending.clear()
-            stream.send(protocol.Chunk(request_id, stream.number, deltas))
-            stream.number += 1
+            stream.send(protocol.Chunk(deltas, stream.prompt_tokens))
+            stream.prompt_tokens = 0  # said once
             stream.credit -= 1
         if stream.usage is not None:
-            stream.send(protocol.Finished(request_id, stream.usage))
+            stream.send(protocol.Finished(stream.usage))
             self._forget(request_id)
 
     def _fail(self, request_id: protocol.RequestId, error: TandemError) -> None:
         stream = self._streams.get(request_id)
         if stream is not None:
             log.info("request_failed", request_id=request_id, code=error.code)
-            stream.send(protocol.Failed(request_id, protocol.ErrorInfo.of(error)))
+            stream.send(protocol.Failed(protocol.ErrorInfo.of(error)))
             self._forget(request_id)
 
     def _forget(self, request_id: protocol.RequestId) -> bool:

@@ -27,6 +27,7 @@ from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner
 from tandem.provider.serving import Serving
 from tandem.runtime import Stop
+from tandem.security import Prover, load_node_key
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +75,11 @@ class _Provider:
             on_change=self._on_change,
         )
         self._connection = CoordinatorConnection(
-            config, _hello(config, self._info), self._runner, self._heartbeat
+            config,
+            self._registration,
+            Prover(load_node_key(config.identity.key_path), config.device_key),
+            self._runner,
+            self._heartbeat,
         )
         self._node: ClusterNode | None = None
 
@@ -149,8 +154,23 @@ class _Provider:
             waiting=load.waiting,
             free_blocks=load.free_blocks,
             total_blocks=load.total_blocks,
+            block_tokens=self._setup.options.block_size,
+            max_sequences=self._config.max_sequences,
+            steps=load.steps,
             cluster_role=None if self._node is None else self._node.role,
+            members=[] if self._node is None else list[str](self._node.members),
             plaintext_collectives=self._adds_up_in_plaintext(),
+        )
+
+    def _registration(self, sealing_key: bytes) -> protocol.Registration:
+        return protocol.Registration(
+            name=self._config.name,
+            software=f"tandem/{__version__}",
+            hardware=_hardware(self._config),
+            models=[self._info],
+            sealing_key=sealing_key,
+            certificate=self._config.identity.certificate_der,
+            link_addresses=[] if self._node is None else self._node.addresses,
         )
 
     def _adds_up_in_plaintext(self) -> bool:
@@ -206,18 +226,11 @@ def _model_info(config: ProviderConfig, setup: engine.ModelSetup) -> protocol.Mo
     )
 
 
-def _hello(config: ProviderConfig, info: protocol.ModelInfo) -> protocol.Hello:
-    return protocol.Hello(
-        versions=list(protocol.SUPPORTED_VERSIONS),
-        join_token=config.join_token,
-        name=config.name,
-        software=f"tandem/{__version__}",
-        hardware=protocol.Hardware(
-            hostname=platform.node(),
-            platform=platform.platform(terse=True),
-            device="cpu",
-            threads=config.threads or psutil.cpu_count() or 1,
-            memory_bytes=psutil.virtual_memory().total,
-        ),
-        models=[info],
+def _hardware(config: ProviderConfig) -> protocol.Hardware:
+    return protocol.Hardware(
+        hostname=platform.node(),
+        platform=platform.platform(terse=True),
+        device="cpu",
+        threads=config.threads or psutil.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
     )

@@ -16,7 +16,7 @@ from tandem.provider.runner import RequestRunner
 
 log = structlog.get_logger(__name__)
 
-_NO_LOAD = engine.EngineLoad(0, 0, 0, 0)
+_NO_LOAD = engine.EngineLoad(0, 0, 0, 0, 0)
 
 
 class Serving:

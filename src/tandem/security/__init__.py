@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from tandem.security.attestation import (
+    AttestationVerifier,
+    ChainVerifier,
+    DeviceKey,
+    Prover,
+    SoftwareKeyVerifier,
+    load_roots,
+)
 from tandem.security.identity import (
     Identity,
     NodeId,
     issue_certificate,
+    load_node_key,
     load_or_create_identity,
     node_id_of,
 )
@@ -16,21 +25,40 @@ from tandem.security.pairing import (
     commitment,
     pairing_code,
 )
+from tandem.security.sealing import (
+    RecipientKey,
+    ReplyChannel,
+    SealingKey,
+    new_reply_key,
+    request_context,
+)
 from tandem.security.tokens import hash_secret, new_api_key, new_join_token, same_secret
 
 __all__ = [
     "NONCE_BYTES",
+    "AttestationVerifier",
+    "ChainVerifier",
+    "DeviceKey",
     "Identity",
     "NodeId",
     "PairedNode",
     "PairedNodes",
+    "Prover",
+    "RecipientKey",
+    "ReplyChannel",
+    "SealingKey",
+    "SoftwareKeyVerifier",
     "commitment",
     "hash_secret",
     "issue_certificate",
+    "load_node_key",
     "load_or_create_identity",
+    "load_roots",
     "new_api_key",
     "new_join_token",
+    "new_reply_key",
     "node_id_of",
     "pairing_code",
+    "request_context",
     "same_secret",
 ]

@@ -42,6 +42,10 @@ class Identity(msgspec.Struct, frozen=True):
     key_path: Path
     certificate_path: Path
 
+    @property
+    def certificate_der(self) -> bytes:
+        return x509.load_pem_x509_certificate(self.certificate.encode()).public_bytes(Encoding.DER)
+
 
 def load_or_create_identity(directory: Path) -> Identity:
     """The folder's identity, made on first use; the key is readable by its owner only.
@@ -52,7 +56,7 @@ def load_or_create_identity(directory: Path) -> Identity:
     if not key_path.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_private(key_path, _new_key())
-    key = _load_key(key_path)
+    key = load_node_key(key_path)
     if not certificate_path.exists():
         certificate_path.write_text(issue_certificate(key))
     certificate = certificate_path.read_text()
@@ -112,7 +116,8 @@ def _new_key() -> bytes:
     )
 
 
-def _load_key(path: Path) -> Ed25519PrivateKey:
+def load_node_key(path: Path) -> Ed25519PrivateKey:
+    """The private key of an identity. Raises ConfigurationError."""
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError) as error:

@@ -45,6 +45,7 @@ def test_the_official_client_streams_an_answer(up: Up) -> None:
             model=up.model,
             messages=[{"role": "user", "content": "Once upon a time"}],
             max_tokens=12,
+            temperature=0,
             stream=True,
         )
         text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)

@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
 from websockets.asyncio.client import ClientConnection, connect
 
 from tandem import protocol
 from tandem.coordinator import CoordinatorConfig, KeyStore, serve
 from tandem.runtime import Stop
+from tandem.security import Prover, ReplyChannel, SealingKey, issue_certificate, request_context
 
 TIMEOUT_S = 30.0
 JOIN_TOKEN = "join-test"
@@ -24,13 +29,20 @@ MODEL = protocol.ModelName("played")
 class Running:
     """Where the coordinator listens, a key for it, and its event loop's thread."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, **settings: object) -> None:
         store = KeyStore(data_dir)
         self.key = store.create("test").key
         store.close()
-        self._config = CoordinatorConfig(
-            host="127.0.0.1", port=0, data_dir=data_dir, join_token=JOIN_TOKEN, stale_after_s=60.0
+        self.data_dir = data_dir
+        config = CoordinatorConfig(
+            host="127.0.0.1",
+            port=0,
+            data_dir=data_dir,
+            join_token=JOIN_TOKEN,
+            stale_after_s=60.0,
+            patience_s=0.0,
         )
+        self._config: CoordinatorConfig = msgspec.structs.replace(config, **settings)
         self._listening = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
         self._thread.start()
@@ -60,8 +72,8 @@ class Running:
 
 
 @contextmanager
-def running(data_dir: Path) -> Iterator[Running]:
-    coordinator = Running(data_dir)
+def running(data_dir: Path, **settings: object) -> Iterator[Running]:
+    coordinator = Running(data_dir, **settings)
     try:
         yield coordinator
     finally:
@@ -82,38 +94,79 @@ def http(coordinator: Running) -> Iterator[httpx2.Client]:
         yield client
 
 
-class PlayedProvider:
-    """The provider's end of a connection."""
+class Asked(msgspec.Struct, frozen=True):
+    """A request that was opened."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    request_id: protocol.RequestId
+    window: int
+    deadline_s: float
+    content: protocol.Generate
+
+
+class PlayedProvider:
+    """The provider's end of a connection: it proves who it is, and opens what is sealed to it."""
+
+    def __init__(
+        self, socket: ClientConnection, name: str = "played", prover: Prover | None = None
+    ) -> None:
         self.socket = socket
+        self.name = name
+        self.key = Ed25519PrivateKey.generate()
+        self.prover = prover or Prover(self.key)
+        self.sealing = SealingKey()
+        self.nonce = b""
+        self.replies: dict[protocol.RequestId, ReplyChannel] = {}
 
     async def send(self, message: protocol.ToCoordinator) -> None:
         await self.socket.send(protocol.encode(message))
+
+    async def reply(self, request_id: protocol.RequestId, answer: protocol.Answer) -> None:
+        sealed = self.replies[request_id].seal(protocol.encode(answer))
+        await self.send(protocol.Reply(request_id, sealed))
 
     async def receive(self) -> protocol.ToProvider:
         async with asyncio.timeout(TIMEOUT_S):
             return protocol.decode_to_provider(await self.socket.recv(decode=False))
 
-    async def join(self, token: str = JOIN_TOKEN, versions: list[int] | None = None) -> None:
+    def registration(self) -> protocol.Registration:
         hardware = protocol.Hardware("host", "os", "cpu", 1, 1)
         model = protocol.ModelInfo(MODEL, "llama", 1, 2048, "float32")
-        hello = protocol.Hello(versions or [1], token, "played", "test", hardware, [model])
-        await self.send(hello)
+        pem = issue_certificate(self.key).encode()
+        der = load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+        return protocol.Registration(self.name, "test", hardware, [model], self.sealing.public, der)
+
+    async def hello(self, token: str = JOIN_TOKEN, versions: list[int] | None = None) -> bytes:
+        """The encoded registration that was sent."""
+        registration = protocol.encode(self.registration())
+        await self.send(protocol.Hello(versions or [2], token, registration))
+        return registration
+
+    async def join(self, token: str = JOIN_TOKEN) -> protocol.ToProvider:
+        """Hello and proof; what the coordinator says to them."""
+        registration = await self.hello(token)
+        challenge = await self.receive()
+        assert isinstance(challenge, protocol.Challenge)
+        self.nonce = challenge.nonce
+        statement = protocol.statement(challenge.nonce, registration)
+        await self.send(protocol.Proof(self.prover.prove(statement)))
+        return await self.receive()
 
     async def welcome(self) -> None:
-        await self.join()
-        assert isinstance(await self.receive(), protocol.Welcome)
+        assert isinstance(await self.join(), protocol.Welcome)
         await self.beat()
 
-    async def beat(self, *, ready: bool = True, role: object = None) -> None:
-        await self.send(protocol.Heartbeat(ready, 0, 0, 8, 8, role))
+    async def beat(self, *, ready: bool = True, **more: object) -> None:
+        beat = protocol.Heartbeat(ready, 0, 0, 64, 64)
+        await self.send(msgspec.structs.replace(beat, **more))
 
-    async def generate(self) -> protocol.Generate:
-        """The next request."""
+    async def generate(self) -> Asked:
+        """The next request, opened."""
         message = await self.receive()
-        assert isinstance(message, protocol.Generate)
-        return message
+        assert isinstance(message, protocol.Request)
+        context = request_context(self.nonce, message.number, message.request_id)
+        content = protocol.decode_generate(self.sealing.open(message.sealed, context))
+        self.replies[message.request_id] = ReplyChannel(content.reply_key, message.request_id)
+        return Asked(message.request_id, message.window, message.deadline_s, content)
 
 
 def provider_socket(coordinator: Running) -> connect:
@@ -126,3 +179,12 @@ async def until_models(http: httpx2.AsyncClient, models: list[str]) -> None:
     async with asyncio.timeout(TIMEOUT_S):
         while [m["id"] for m in (await http.get("/v1/models")).json()["data"]] != models:
             pass
+
+
+async def until_providers(http: httpx2.AsyncClient, count: int) -> None:
+    """Waits until so many providers can be sent requests."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            models = (await http.get("/v1/models")).json()["data"]
+            if sum(model["routable_providers"] for model in models) == count:
+                return

@@ -15,6 +15,7 @@ from tests.integration.coordinator.conftest import (
     Running,
     provider_socket,
     until_models,
+    until_providers,
 )
 from websockets.exceptions import ConnectionClosed
 
@@ -53,12 +54,12 @@ def test_an_answer_is_passed_on(coordinator: Running) -> None:
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         asked = asyncio.ensure_future(ask(http, temperature=0.5, max_tokens=7, stop="x"))
         request = await provider.generate()
-        assert request.sampling.temperature == 0.5
-        assert request.sampling.max_tokens == 7
-        assert request.sampling.stop == ["x"]
-        await provider.send(Chunk(request.request_id, 0, [text(0, "Hel")]))
-        await provider.send(Chunk(request.request_id, 1, [text(0, "lo", FinishReason.STOP)]))
-        await provider.send(Finished(request.request_id, Usage(3, 2, 1)))
+        assert request.content.sampling.temperature == 0.5
+        assert request.content.sampling.max_tokens == 7
+        assert request.content.sampling.stop == ["x"]
+        await provider.reply(request.request_id, Chunk([text(0, "Hel")]))
+        await provider.reply(request.request_id, Chunk([text(0, "lo", FinishReason.STOP)]))
+        await provider.reply(request.request_id, Finished(Usage(3, 2, 1)))
         body = (await asked).json()
         assert body["choices"][0]["message"]["content"] == "Hello"
         assert body["usage"]["prompt_tokens_details"]["cached_tokens"] == 1
@@ -71,7 +72,7 @@ def test_a_providers_error_keeps_its_status_and_field(coordinator: Running) -> N
         asked = asyncio.ensure_future(ask(http))
         request = await provider.generate()
         error = protocol.ErrorInfo("context_length_exceeded", "too long", "messages")
-        await provider.send(Failed(request.request_id, error))
+        await provider.reply(request.request_id, Failed(error))
         response = await asked
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "messages"
@@ -88,7 +89,7 @@ def test_a_consumer_who_leaves_is_cancelled_at_the_provider(
         asked = asyncio.ensure_future(ask(http, stream=streaming))
         request = await provider.generate()
         if begun:
-            await provider.send(Chunk(request.request_id, 0, [text(0, "a")]))
+            await provider.reply(request.request_id, Chunk([text(0, "a")]))
         asked.cancel()
         assert await provider.receive() == protocol.Cancel(request.request_id)
 
@@ -107,7 +108,7 @@ def test_a_consumer_who_reads_nothing_is_granted_nothing(coordinator: Running) -
         with suppress(TimeoutError):
             while True:  # until every buffer on the way is full, and no grant comes any more
                 while sent < generate.window + granted:
-                    await provider.send(Chunk(generate.request_id, sent, [text(0, piece)]))
+                    await provider.reply(generate.request_id, Chunk([text(0, piece)]))
                     sent += 1
                 async with asyncio.timeout(1.0):
                     grant = await provider.receive()
@@ -127,22 +128,21 @@ def test_a_consumer_who_reads_nothing_is_granted_nothing(coordinator: Running) -
 @pytest.mark.parametrize(
     "broken",
     [
-        lambda rid: Chunk(rid, 1, [text(0, "a")]),
-        lambda rid: Chunk(rid, 0, [text(5, "a")]),
-        lambda rid: Finished(rid, Usage(1, 1, 0)),
+        Chunk([text(5, "a")]),
+        Finished(Usage(1, 1, 0)),
     ],
-    ids=["out of order", "no such choice", "finished too early"],
+    ids=["no such choice", "finished too early"],
 )
 def test_a_provider_that_breaks_the_rules_is_cut_off(
-    coordinator: Running, broken: Callable[[protocol.RequestId], protocol.ToCoordinator]
+    coordinator: Running, broken: protocol.Answer
 ) -> None:
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         asked = asyncio.ensure_future(ask(http))
         request = await provider.generate()
-        await provider.send(broken(request.request_id))
+        await provider.reply(request.request_id, broken)
         response = await asked
         assert response.status_code == 503
-        assert response.json()["error"]["code"] == "provider_lost"
+        assert response.json()["error"]["code"] == "no_provider_available"
         with pytest.raises(ConnectionClosed):
             await provider.receive()
         await until_models(http, [])
@@ -155,13 +155,13 @@ def test_only_rank_0_is_routable(coordinator: Running, role: object) -> None:
     """C1, C2: a rank above 0 and a role that is none are sent nothing, from the next beat on."""
 
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
-        await provider.beat(role=role)
+        await provider.beat(cluster_role=role)
         await until_models(http, [])
         response = await ask(http)
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "no_provider_available"
         assert int(response.headers["retry-after"]) > 0
-        await provider.beat(role=0)
+        await provider.beat(cluster_role=0)
         await until_models(http, [MODEL])
 
     play(coordinator, scenario)
@@ -176,8 +176,8 @@ def test_a_draining_provider_gets_nothing_new_and_finishes_what_it_has(
         await provider.send(protocol.Draining())
         await until_models(http, [])
         assert (await ask(http)).status_code == 503
-        await provider.send(Chunk(request.request_id, 0, [text(0, "a", FinishReason.STOP)]))
-        await provider.send(Finished(request.request_id, Usage(1, 1, 0)))
+        await provider.reply(request.request_id, Chunk([text(0, "a", FinishReason.STOP)]))
+        await provider.reply(request.request_id, Finished(Usage(1, 1, 0)))
         assert (await asked).status_code == 200
 
     play(coordinator, scenario)
@@ -187,7 +187,7 @@ def _refusal(coordinator: Running, token: str, versions: list[int]) -> protocol.
     async def main() -> protocol.ErrorInfo:
         async with provider_socket(coordinator) as socket:
             provider = PlayedProvider(socket)
-            await provider.join(token, versions)
+            await provider.hello(token, versions)
             answer = await provider.receive()
             assert isinstance(answer, protocol.Refused)
             with pytest.raises(ConnectionClosed):
@@ -198,14 +198,14 @@ def _refusal(coordinator: Running, token: str, versions: list[int]) -> protocol.
 
 
 def test_a_wrong_join_token_is_refused(coordinator: Running) -> None:
-    assert _refusal(coordinator, "wrong", [1]).code == "invalid_api_key"
+    assert _refusal(coordinator, "wrong", [2]).code == "invalid_api_key"
 
 
 def test_another_version_is_refused_naming_both(coordinator: Running) -> None:
     error = _refusal(coordinator, "join-test", [7, 8])
     assert error.code == "protocol_error"
     assert "7, 8" in error.message
-    assert "1" in error.message
+    assert "2" in error.message
 
 
 def test_requests_are_shared_out(coordinator: Running) -> None:
@@ -213,19 +213,13 @@ def test_requests_are_shared_out(coordinator: Running) -> None:
         async with provider_socket(coordinator) as socket:
             second = PlayedProvider(socket)
             await second.welcome()
-            await _until_providers(http, 2)
+            await until_providers(http, 2)
             asked = [asyncio.ensure_future(ask(http)) for _ in range(4)]
             for provider in (first, second, first, second):
                 request = await provider.generate()
                 done = text(0, "a", FinishReason.STOP)
-                await provider.send(Chunk(request.request_id, 0, [done]))
-                await provider.send(Finished(request.request_id, Usage(1, 1, 0)))
+                await provider.reply(request.request_id, Chunk([done]))
+                await provider.reply(request.request_id, Finished(Usage(1, 1, 0)))
             assert [(await response).status_code for response in asked] == [200] * 4
 
     play(coordinator, scenario)
-
-
-async def _until_providers(http: httpx2.AsyncClient, count: int) -> None:
-    async with asyncio.timeout(TIMEOUT_S):
-        while (await http.get("/v1/models")).json()["data"][0]["provider_count"] != count:
-            pass

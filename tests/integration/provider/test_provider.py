@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 
@@ -12,16 +14,27 @@ from tandem import protocol
 from tandem.protocol import RequestId
 from tandem.provider import ProviderConfig, serve
 from tandem.runtime import Stop
+from tandem.security import (
+    RecipientKey,
+    ReplyChannel,
+    SoftwareKeyVerifier,
+    load_or_create_identity,
+    new_reply_key,
+    request_context,
+)
 
 Script = Callable[["Peer"], Awaitable[None]]
 MODEL = protocol.ModelName("tandem-demo")
 
 
 class Peer:
-    """The coordinator's end of one connection."""
+    """The coordinator's end of one connection: it opens what is sealed."""
 
     def __init__(self, socket: ServerConnection) -> None:
         self._socket = socket
+        self._nonce = b"n" * protocol.NONCE_BYTES
+        self._requests = 0
+        self._replies: dict[RequestId, ReplyChannel] = {}
 
     async def receive(self) -> protocol.ToCoordinator:
         """The next message that is not a heartbeat."""
@@ -32,36 +45,70 @@ class Peer:
                 if not isinstance(message, protocol.Heartbeat):
                     return message
 
+    async def answer(self) -> tuple[RequestId, protocol.Answer]:
+        """The next answer to any request."""
+        message = await self.receive()
+        assert isinstance(message, protocol.Reply)
+        opened = self._replies[message.request_id].open(message.sealed)
+        return message.request_id, protocol.decode_answer(opened)
+
     async def send(self, message: protocol.ToProvider) -> None:
         await self._socket.send(protocol.encode(message))
 
-    async def welcome(self) -> protocol.Hello:
+    async def greet(self) -> protocol.Registration:
+        """Up to the welcome; checks the provider's proof."""
         hello = await self.receive()
         assert isinstance(hello, protocol.Hello)
-        await self.send(protocol.Welcome(1, protocol.ProviderId("provider-1"), 0.5))
+        registration = protocol.decode_registration(hello.registration)
+        self._key = RecipientKey(registration.sealing_key)
+        await self.send(protocol.Challenge(self._nonce))
+        proof = await self.receive()
+        assert isinstance(proof, protocol.Proof)
+        signed = protocol.statement(self._nonce, hello.registration)
+        SoftwareKeyVerifier().verify(signed, registration.certificate, proof.evidence)
+        await self.send(protocol.Welcome(2, protocol.ProviderId("provider-1"), 0.5))
+        return registration
+
+    async def welcome(self) -> protocol.Registration:
+        registration = await self.greet()
         async with asyncio.timeout(60.0):
             while True:  # it joins first, and loads its model meanwhile
                 message = protocol.decode_to_coordinator(await self._socket.recv(decode=False))
                 if isinstance(message, protocol.Heartbeat) and message.ready:
-                    return hello
+                    return registration
+
+    def sealed(
+        self,
+        question: str,
+        *,
+        window: int = 64,
+        model: str = MODEL,
+        produced: list[int] | None = None,
+    ) -> protocol.Request:
+        request_id = RequestId(f"request-{question}")
+        key = new_reply_key()
+        content = protocol.Generate(
+            reply_key=key,
+            prompts=[protocol.ChatPrompt([protocol.ChatMessage("user", question)])],
+            n=1,
+            sampling=protocol.Sampling(temperature=0.0),
+            produced=[produced] if produced is not None else [],
+        )
+        context = request_context(self._nonce, self._requests, request_id)
+        sealed = self._key.seal(protocol.encode(content), context)
+        self._replies[request_id] = ReplyChannel(key, request_id)
+        self._requests += 1
+        return protocol.Request(
+            request_id, self._requests - 1, protocol.ModelName(model), 60.0, window, sealed
+        )
 
     async def ask(self, question: str, *, window: int = 64, model: str = MODEL) -> RequestId:
-        request_id = RequestId(f"request-{question}")
-        await self.send(
-            protocol.Generate(
-                request_id=request_id,
-                model=protocol.ModelName(model),
-                prompts=[protocol.ChatPrompt([protocol.ChatMessage("user", question)])],
-                n=1,
-                sampling=protocol.Sampling(temperature=0.0),
-                deadline_s=60.0,
-                window=window,
-            )
-        )
-        return request_id
+        request = self.sealed(question, window=window, model=model)
+        await self.send(request)
+        return request.request_id
 
 
-def run(script: Script) -> None:
+def run(directory: Path, script: Script) -> None:
     """Runs the provider until the script has ended; both must end well."""
 
     async def main() -> None:
@@ -82,6 +129,7 @@ def run(script: Script) -> None:
                 join_token="join-test",
                 model="tandem-demo",
                 name="test",
+                identity=load_or_create_identity(directory),
                 threads=1,
                 kv_tokens=2048,
                 drain_timeout_s=10.0,
@@ -94,59 +142,116 @@ def run(script: Script) -> None:
     asyncio.run(main())
 
 
-def test_a_request_is_answered_in_numbered_chunks() -> None:
+def test_a_request_is_answered_in_chunks(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
-        hello = await peer.welcome()
-        assert [model.name for model in hello.models] == [MODEL]
+        registration = await peer.welcome()
+        assert [model.name for model in registration.models] == [MODEL]
         await peer.ask("What is 3 + 4?")
-        text, number = "", 0
-        while isinstance(message := await peer.receive(), protocol.Chunk):
-            assert message.number == number
-            number += 1
+        text, prompt_tokens = "", []
+        while isinstance(message := (await peer.answer())[1], protocol.Chunk):
+            prompt_tokens.append(message.prompt_tokens)
             text += "".join(delta.text for delta in message.deltas)
         assert isinstance(message, protocol.Finished)
         assert text == "3 + 4 = 7."
         assert message.usage.completion_tokens > 0
+        assert [n for n in prompt_tokens if n] == [message.usage.prompt_tokens]
 
-    run(script)
+    run(tmp_path, script)
 
 
-def test_no_more_chunks_are_sent_than_the_window_allows() -> None:
+def test_a_request_goes_on_where_another_provider_has_left_it(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.ask("Count to 25.")
+        tokens: list[int] = []
+        texts: list[str] = []
+        while isinstance(message := (await peer.answer())[1], protocol.Chunk):
+            for delta in message.deltas:
+                tokens += delta.token_ids
+                texts.append(delta.text)
+        cut = len(tokens) // 2
+        await peer.send(peer.sealed("Count to 25.", produced=tokens[:cut]))
+        rest = ""
+        while isinstance(message := (await peer.answer())[1], protocol.Chunk):
+            rest += "".join(delta.text for delta in message.deltas)
+        assert isinstance(message, protocol.Finished)
+        assert message.usage.completion_tokens == len(tokens)
+        assert rest
+        assert "".join(texts).endswith(rest)
+
+    run(tmp_path, script)
+
+
+def test_no_more_chunks_are_sent_than_the_window_allows(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         slow = await peer.ask("Count to 25.", window=2)
-        first, second = await peer.receive(), await peer.receive()
+        chunks = [await peer.answer(), await peer.answer()]
         # A whole other request passes meanwhile: the slow one is stuck, and alone in that.
         await peer.ask("Hello!")
-        while not isinstance(message := await peer.receive(), protocol.Finished):
-            assert isinstance(message, protocol.Chunk)
-            assert message.request_id != slow
+        while not isinstance((found := await peer.answer())[1], protocol.Finished):
+            assert found[0] != slow
         await peer.send(protocol.Grant(slow, 100))
-        chunks = [first, second]
-        while not isinstance(message := await peer.receive(), protocol.Finished):
-            chunks.append(message)
+        while not isinstance((found := await peer.answer())[1], protocol.Finished):
+            chunks.append(found)
         text = ""
-        for number, chunk in enumerate(chunks):
+        for request_id, chunk in chunks:
             assert isinstance(chunk, protocol.Chunk)
-            assert (chunk.request_id, chunk.number) == (slow, number)
+            assert request_id == slow
             text += chunk.deltas[0].text
         assert text == ", ".join(map(str, range(1, 26))) + "."
 
-    run(script)
+    run(tmp_path, script)
 
 
-def test_another_model_is_refused() -> None:
+def test_another_model_is_refused(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         await peer.ask("Hello!", model="another")
-        message = await peer.receive()
+        _, message = await peer.answer()
         assert isinstance(message, protocol.Failed)
         assert message.error.code == "model_not_found"
 
-    run(script)
+    run(tmp_path, script)
 
 
-def test_it_comes_back_after_the_connection_is_lost() -> None:
+def test_a_request_that_is_altered_repeated_or_out_of_turn_is_not_run(tmp_path: Path) -> None:
+    """The sealed hop: what is bound to a request cannot be changed around it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        good = peer.sealed("Hello!")
+        flipped = bytearray(good.sealed)
+        flipped[-1] ^= 1
+        for bad in (
+            msgspec.structs.replace(good, number=good.number + 1),
+            msgspec.structs.replace(good, sealed=bytes(flipped)),
+        ):
+            await peer.send(bad)
+            assert await peer.receive() == protocol.Unreadable(good.request_id)
+        # The altered one has taken the place of the good one, which is too late now.
+        await peer.send(good)
+        assert await peer.receive() == protocol.Unreadable(good.request_id)
+        await peer.ask("What is 3 + 4?")
+        while not isinstance((await peer.answer())[1], protocol.Finished):
+            pass
+        crossed = peer.sealed("Hello!")
+        await peer.send(msgspec.structs.replace(crossed, request_id=RequestId("another")))
+        assert await peer.receive() == protocol.Unreadable(RequestId("another"))
+
+    run(tmp_path, script)
+
+
+def test_a_later_challenge_is_answered(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.send(protocol.Challenge(b"m" * protocol.NONCE_BYTES))
+        assert isinstance(await peer.receive(), protocol.Proof)
+
+    run(tmp_path, script)
+
+
+def test_it_comes_back_after_the_connection_is_lost(tmp_path: Path) -> None:
     connections = 0
 
     async def script(peer: Peer) -> None:
@@ -169,6 +274,7 @@ def test_it_comes_back_after_the_connection_is_lost() -> None:
                 join_token="join-test",
                 model="tandem-demo",
                 name="test",
+                identity=load_or_create_identity(tmp_path),
                 kv_tokens=256,
             )
             async with asyncio.timeout(60.0), asyncio.TaskGroup() as tasks:

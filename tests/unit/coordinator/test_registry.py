@@ -1,177 +1,324 @@
-"""Reservations and listings agree, whatever providers do: there is one eligibility function."""
+"""Every path that chooses, counts or lists providers agrees: there is one eligibility function."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.unit.coordinator.fleet import beat, join, make_registry, registration
 
 from tandem import protocol
-from tandem.coordinator.provider import Provider
-from tandem.coordinator.registry import Registry, Reservation
+from tandem.coordinator.provider import Demand, Provider, Role
+from tandem.coordinator.registry import Registry
+from tandem.coordinator.reservation import Reservation
 from tandem.coordinator.routing import Eligible, Ineligible, Limits, Reason, eligibility
-from tandem.errors import ModelNotFound, NoProviderAvailable, Overloaded, ProtocolError
+from tandem.errors import (
+    ContextLengthExceeded,
+    ModelNotFound,
+    NoProviderAvailable,
+    Overloaded,
+    ProtocolError,
+    TandemError,
+)
+from tandem.protocol import ModelName, Trust
 
-MODELS = [protocol.ModelName(name) for name in ("a", "b", "c")]
-LIMITS = Limits(stale_after_s=4.0, max_requests_per_provider=2)
-HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
-
-
-def hello(models: list[protocol.ModelName], name: str = "box") -> protocol.Hello:
-    infos = [protocol.ModelInfo(model, "llama", 1, 2048, "float32") for model in models]
-    return protocol.Hello([1], "join", name, "test", HARDWARE, infos)
-
-
-def beat(ready: bool = True, role: object = None) -> protocol.Heartbeat:
-    return protocol.Heartbeat(ready, 0, 0, 1, 1, role)
+MODELS = [ModelName(name) for name in ("a", "b", "c")]
+LIMITS = Limits(stale_after_s=4.0)
+A = Demand(MODELS[0])
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Joins, beats, drains, silences, reservations in any order."""
+    """Joins, beats, drains, silences, failures, reservations in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.registry = Registry(LIMITS, max_providers=5, clock=lambda: self.now)
-        self.held: list[Reservation] = []
+        self.registry = make_registry(lambda: self.now, max_providers=5)
+        self.held: list[tuple[Reservation, Demand]] = []
 
     @rule(models=st.lists(st.sampled_from(MODELS), min_size=1, unique=True))
-    def join(self, models: list[protocol.ModelName]) -> None:
+    def join(self, models: list[ModelName]) -> None:
         if len(self.registry.providers) >= 5:
             with pytest.raises(Overloaded):
-                self.registry.add(hello(models))
+                join(self.registry, models)
         else:
-            self.registry.add(hello(models))
+            join(self.registry, models)
 
     @precondition(lambda self: self.registry.providers)
     @rule(
         data=st.data(), ready=st.booleans(), role=st.sampled_from([None, None, 0, 1, "x", -1, True])
     )
     def beats(self, data: st.DataObject, ready: bool, role: object) -> None:
-        provider = data.draw(st.sampled_from(self.registry.providers))
+        provider = self._draw(data)
         self.registry.heard(provider)
-        self.registry.heartbeat(provider, beat(ready, role))
+        self.registry.heartbeat(provider, beat(ready, cluster_role=role))
 
     @precondition(lambda self: self.registry.providers)
-    @rule(data=st.data())
-    def drains(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.registry.providers)).draining = True
+    @rule(data=st.data(), drained=st.booleans())
+    def drains(self, data: st.DataObject, drained: bool) -> None:
+        self.registry.drain(self._draw(data), drained=drained)
 
     @precondition(lambda self: self.registry.providers)
     @rule(data=st.data())
     def leaves(self, data: st.DataObject) -> None:
-        self.registry.remove(data.draw(st.sampled_from(self.registry.providers)))
+        self.registry.remove(self._draw(data))
 
     @rule(seconds=st.floats(0.0, 5.0))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(model=st.sampled_from(MODELS))
-    def reserve(self, model: protocol.ModelName) -> None:
-        listed = self.registry.models()
-        loads = {p.id: p.in_flight for p in self.registry.providers}
+    @rule(
+        model=st.sampled_from(MODELS),
+        sequences=st.integers(1, 3),
+        tokens=st.sampled_from([1, 600, 1500]),
+        trust=st.sampled_from([Trust.NONE, Trust.HARDWARE]),
+    )
+    def reserve(self, model: ModelName, sequences: int, tokens: int, trust: Trust) -> None:
+        demand = Demand(model, sequences, tokens, tokens, 10, 1, trust)
+        eligible = [p for p in self.registry.providers if self._eligible(p, demand)]
+        aside = [p for p in self.registry.providers if self._reason(p, demand) is Reason.SET_ASIDE]
         try:
-            reservation = self.registry.reserve_provider(model)
+            reservation = self.registry.reserve_provider(demand)
         except (ModelNotFound, Overloaded, NoProviderAvailable):
-            assert model not in listed
+            assert not eligible
+            assert not aside
             return
         chosen = reservation.provider
-        self.held.append(reservation)
-        assert model in listed
+        assert chosen in (eligible or aside)
         assert chosen.role.rank in (None, 0)
-        assert not chosen.draining
-        candidates = [
-            p for p in self.registry.providers if p is not chosen and self._eligible(p, model)
-        ]
-        assert all(loads[chosen.id] <= loads[p.id] for p in candidates)
+        self.held.append((reservation, demand))
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), twice=st.booleans())
-    def release(self, data: st.DataObject, twice: bool) -> None:
-        reservation = data.draw(st.sampled_from(self.held))
-        self.held.remove(reservation)
-        reservation.release()
-        if twice:
-            reservation.release()
+    @rule(data=st.data(), how=st.sampled_from(["finished", "failed", "cancelled"]))
+    def release(self, data: st.DataObject, how: str) -> None:
+        entry = data.draw(st.sampled_from(self.held))
+        self.held.remove(entry)
+        if how == "failed":
+            entry[0].failed()
+        elif how == "finished":
+            entry[0].saw_first_token(10)
+            entry[0].finished(5)
+        entry[0].release()
+        entry[0].release()
 
-    def _eligible(self, provider: Provider, model: protocol.ModelName) -> bool:
-        answer = eligibility(provider, model, now=self.now, limits=LIMITS)
-        return isinstance(answer, Eligible)
+    def _draw(self, data: st.DataObject) -> Provider:
+        return data.draw(st.sampled_from(self.registry.providers))
+
+    def _eligible(self, provider: Provider, demand: Demand) -> bool:
+        return self._reason(provider, demand) is None
+
+    def _reason(self, provider: Provider, demand: Demand) -> Reason | None:
+        answer = eligibility(provider, demand, now=self.now, limits=LIMITS)
+        return None if isinstance(answer, Eligible) else answer.reason
 
     @invariant()
-    def requests_in_flight_are_the_reservations_held(self) -> None:
+    def what_is_in_flight_is_what_is_held(self) -> None:
         for provider in self.registry.providers:
-            held = sum(reservation.provider is provider for reservation in self.held)
-            assert provider.in_flight == held <= LIMITS.max_requests_per_provider
+            held = [demand for place, demand in self.held if place.provider is provider]
+            assert provider.in_flight == len(held)
+            assert provider.sequences == sum(demand.sequences for demand in held)
+            assert provider.tokens == sum(demand.tokens for demand in held)
+            assert provider.prefilling >= 0
+            assert len(held) <= 1 or provider.sequences <= 2
+            assert len(held) <= 1 or provider.tokens <= 2048
 
     @invariant()
-    def listings_count_the_eligible(self) -> None:
+    def the_snapshot_is_what_a_reservation_would_find(self) -> None:
+        snapshot = self.registry.model_capacity_snapshot()
         for model in MODELS:
-            count = sum(self._eligible(p, model) for p in self.registry.providers)
-            assert self.registry.models().get(model, (None, 0))[1] == count
+            demand = Demand(model)
+            try:
+                self.registry.quick_capacity_check(demand)
+                accepted = True
+            except TandemError:
+                accepted = False
+            assert (model in snapshot and snapshot[model].free > 0) == accepted
+            reasons = [self._reason(p, demand) for p in self.registry.providers]
+            routable = sum(r in (None, Reason.FULL, Reason.SET_ASIDE) for r in reasons)
+            assert (snapshot[model].routable if model in snapshot else 0) == routable
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRegistry.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
-def _provider(**changes: Any) -> Provider:  # noqa: ANN401 - any field
-    registry = Registry(LIMITS, max_providers=1, clock=lambda: 0.0)
-    provider = registry.add(hello([MODELS[0]]))
+def full(provider: Provider) -> None:
+    provider.in_flight, provider.sequences = 2, 2
+
+
+def spoil(**changes: Any) -> Callable[[Provider], None]:  # noqa: ANN401 - any field
+    def apply(provider: Provider) -> None:
+        for field, value in changes.items():
+            setattr(provider, field, value)
+
+    return apply
+
+
+#: What is wrong with a provider, the demand, and the reason that it must be.
+REASONS: dict[Reason, tuple[Callable[[Provider], None], Demand]] = {
+    Reason.OTHER_MODELS: (lambda _: None, Demand(MODELS[1])),
+    Reason.NOT_READY: (spoil(load=beat(ready=False)), A),
+    Reason.DRAINING: (spoil(drained=True), A),
+    Reason.NOT_RANK_ZERO: (spoil(role=Role(rank=1)), A),
+    Reason.MALFORMED_ROLE: (spoil(role=Role(malformed=True)), A),
+    Reason.STALE: (spoil(last_heard=-5.0), A),
+    Reason.UNTRUSTED: (lambda _: None, Demand(MODELS[0], min_trust=Trust.HARDWARE)),
+    Reason.TOO_SMALL: (lambda _: None, Demand(MODELS[0], least_tokens=2049)),
+    Reason.FULL: (full, A),
+    Reason.SET_ASIDE: (lambda provider: provider.breaker.trip(0.0), A),
+}
+
+
+def spoiled(reason: Reason) -> tuple[Registry, Provider, Demand]:
+    registry = make_registry()
+    provider = join(registry, [MODELS[0]], node_id="n1")
     registry.heartbeat(provider, beat())
-    for field, value in changes.items():
-        setattr(provider, field, value)
-    return provider
+    wrong, demand = REASONS[reason]
+    wrong(provider)
+    return registry, provider, demand
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_named(reason: Reason) -> None:
+    _, provider, demand = spoiled(reason)
+    assert eligibility(provider, demand, now=0.0, limits=LIMITS) == Ineligible(reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_path_asks_for_eligibility(reason: Reason) -> None:
+    """C3 to C7: choosing, reserving, checking, counting and listing agree for every reason."""
+    registry, provider, demand = spoiled(reason)
+    if reason is Reason.SET_ASIDE:
+        # It is asked all the same when there is no other; when there is, it is not.
+        assert registry.find_provider_with_trust(demand) is provider
+        other = join(registry, [MODELS[0]])
+        registry.heartbeat(other, beat())
+        assert registry.find_provider_with_trust(demand) is other
+        assert registry.reserve_provider(demand).provider is other
+        capacity = registry.model_capacity_snapshot()[MODELS[0]]
+        assert (capacity.routable, capacity.free) == (2, 1)
+        return
+    for path in (
+        registry.find_provider_with_trust,
+        registry.reserve_provider,
+        registry.quick_capacity_check,
+    ):
+        with pytest.raises(TandemError):
+            path(demand)
+    assert provider.in_flight == (2 if reason is Reason.FULL else 0)
+    capacity = registry.model_capacity_snapshot()[MODELS[0]]
+    general = reason not in {Reason.OTHER_MODELS, Reason.UNTRUSTED, Reason.TOO_SMALL}
+    if general:  # the listings are of small requests that trust anybody
+        assert capacity.free == 0
+        assert capacity.routable == (1 if reason is Reason.FULL else 0)
+        assert capacity.first_s is None
 
 
 @pytest.mark.parametrize(
-    ("changes", "now", "model", "reason"),
-    [
-        ({}, 0.0, "b", Reason.OTHER_MODELS),
-        ({"load": None}, 0.0, "a", Reason.NOT_READY),
-        ({"load": beat(ready=False)}, 0.0, "a", Reason.NOT_READY),
-        ({"draining": True}, 0.0, "a", Reason.DRAINING),
-        ({}, 4.1, "a", Reason.STALE),
-        ({"in_flight": 2}, 0.0, "a", Reason.FULL),
-    ],
+    ("role", "members", "listed"),
+    [(None, [], True), (0, ["n1", "n2"], False), (1, ["n1", "n2"], False), ("?", [], False)],
 )
-def test_every_refusal_has_its_reason(
-    changes: dict[str, Any], now: float, model: str, reason: Reason
+def test_a_machine_in_a_cluster_is_not_offered_to_another(
+    role: object, members: list[str], listed: bool
 ) -> None:
-    provider = _provider(**changes)
-    answer = eligibility(provider, protocol.ModelName(model), now=now, limits=LIMITS)
-    assert answer == Ineligible(reason)
+    """C8."""
+    registry = make_registry()
+    first, second = (join(registry, ["a"], node_id=n) for n in ("n1", "n2"))
+    other = join(registry, ["a"], node_id="n3", account="another")
+    for provider in (second, other):
+        registry.heartbeat(provider, beat())
+    registry.heartbeat(first, beat(cluster_role=role, members=members))
+    peers = registry.cluster_peers("default")
+    assert (first in peers) == listed
+    # The other member is in the cluster too, even before it says so itself.
+    assert (second in peers) == (not members)
+    assert other not in peers
 
 
 def test_unknown_busy_and_absent_models_are_different_errors() -> None:
-    registry = Registry(LIMITS, max_providers=5, clock=lambda: 0.0)
+    registry = make_registry()
     with pytest.raises(ModelNotFound):
-        registry.reserve_provider(MODELS[0])
-    provider = registry.add(hello([MODELS[0]]))
+        registry.reserve_provider(A)
+    provider = join(registry, ["a"])
     with pytest.raises(NoProviderAvailable):
-        registry.reserve_provider(MODELS[0])
+        registry.reserve_provider(A)
     registry.heartbeat(provider, beat())
+    with pytest.raises(ContextLengthExceeded):
+        registry.reserve_provider(Demand(MODELS[0], least_tokens=5000))
     for _ in range(2):
-        registry.reserve_provider(MODELS[0])
+        registry.reserve_provider(A)
     with pytest.raises(Overloaded):
-        registry.reserve_provider(MODELS[0])
+        registry.reserve_provider(A)
     registry.remove(provider)
     with pytest.raises(NoProviderAvailable):
-        registry.reserve_provider(MODELS[0])
+        registry.reserve_provider(A)
+
+
+def test_a_machine_that_comes_back_has_its_failures_with_it() -> None:
+    registry = make_registry()
+    provider = join(registry, ["a"], node_id="n1")
+    registry.set_aside(provider)
+    registry.remove(provider)
+    assert join(registry, ["a"], node_id="n1").breaker.is_open
+    assert not join(registry, ["a"], node_id="n2").breaker.is_open
+
+
+def test_a_conversation_goes_back_to_where_it_was() -> None:
+    registry = make_registry()
+    for provider in (join(registry, ["a"]), join(registry, ["a"])):
+        registry.heartbeat(provider, beat(max_sequences=8))
+    messages = [protocol.ChatMessage("user", "hello " * 50)]
+    first = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages))
+    place = registry.reserve_provider(Demand(MODELS[0], prompt_tokens=100, prefixes=first))
+    messages += [protocol.ChatMessage("assistant", "hi"), protocol.ChatMessage("user", "more")]
+    second = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages))
+    place.saw_first_token(100)
+    place.release()
+    again = registry.find_provider_with_trust(Demand(MODELS[0], prompt_tokens=110, prefixes=second))
+    assert again is place.provider
+    assert registry.find_provider_with_trust(A) is not place.provider
+
+
+def test_the_faster_provider_is_preferred_until_it_is_busy() -> None:
+    now = 0.0
+    registry = make_registry(lambda: now)
+    slow, fast = (join(registry, ["a"]) for _ in range(2))
+    for provider, rate in ((slow, 10.0), (fast, 40.0)):
+        registry.heartbeat(provider, beat(max_sequences=64, total_blocks=10_000))
+        provider.speed(MODELS[0]).saw_decode(rate, 1.0, 1)
+    demand = Demand(MODELS[0], output_tokens=100)
+    places = [registry.reserve_provider(demand) for _ in range(40)]
+    chosen = [place.provider for place in places]
+    assert chosen[0] is fast
+    assert chosen.count(fast) > chosen.count(slow) > 0
+
+
+def test_among_many_providers_one_with_room_is_always_found() -> None:
+    registry = make_registry(max_providers=500)
+    providers = [join(registry, ["a"]) for _ in range(400)]
+    for provider in providers:
+        registry.heartbeat(provider, beat())
+        full(provider)
+    with pytest.raises(Overloaded):
+        registry.reserve_provider(A)
+    providers[137].in_flight = providers[137].sequences = 0
+    assert registry.reserve_provider(A).provider is providers[137]
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        hello([]),
-        hello([MODELS[0], MODELS[0]]),
-        hello([MODELS[0]], name=""),
-        hello([MODELS[0]], "x" * 300),
+        registration([]),
+        registration(["a", "a"]),
+        registration(["a"], name=""),
+        registration(["a"], "x" * 300),
+        registration(["a"], link_addresses=["h:1"] * 17),
     ],
 )
-def test_a_hello_that_makes_no_sense_is_refused(bad: protocol.Hello) -> None:
+def test_a_registration_that_makes_no_sense_is_refused(bad: protocol.Registration) -> None:
     with pytest.raises(ProtocolError):
-        Registry(LIMITS, max_providers=1).add(bad)
+        make_registry().add(bad, account="default", node_id=None, trust=Trust.NONE)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tandem_error
 from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
 from tandem.coordinator.api.models import Inventory
+from tandem.coordinator.api.providers import ProviderRoutes
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.dispatch import Dispatcher
@@ -30,14 +31,21 @@ def build_app(
     provider_socket: ProviderSocket,
 ) -> ASGIApp:
     inventory = Inventory(registry, dispatcher, authenticator)
+    providers = ProviderRoutes(registry, authenticator)
     chat = chat_endpoint(config, dispatcher, authenticator)
     completion = completion_endpoint(config, dispatcher, authenticator)
     routes: list[BaseRoute] = [
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/v1/completions", completion, methods=["POST"]),
         Route("/v1/models", inventory.models),
+        Route("/v1/models/capacity", inventory.capacity),
         Route("/v1/models/{model:path}", inventory.model),
         Route("/v1/status", inventory.status),
+        Route("/v1/providers", providers.providers),
+        Route("/v1/providers/attestation", providers.attestation),
+        Route("/v1/providers/{provider}/drain", providers.drain, methods=["POST"]),
+        Route("/v1/providers/{provider}/resume", providers.resume, methods=["POST"]),
+        Route("/v1/cluster/peers", providers.peers),
         Route("/healthz", inventory.healthz),
         Route("/readyz", inventory.readyz),
         WebSocketRoute("/v1/providers/connect", provider_socket.serve),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
+import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
@@ -31,19 +32,30 @@ from tandem.coordinator.api.schemas import (
 from tandem.coordinator.api.translate import ask_of_chat, ask_of_completion
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.dispatch import Ask, Dispatcher
-from tandem.errors import TandemError
+from tandem.coordinator.demand import Ask
+from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.keys import KeyRecord
+from tandem.errors import InvalidRequest, TandemError
+from tandem.protocol import Trust
 
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R", bound=GenerationRequest)
 _LAST_WRITE_TIMEOUT_S = 10.0
+_MIN_TRUST = b"x-tandem-min-trust"
 _JSON = [(b"content-type", b"application/json")]
 _SSE = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold tokens back
 ]
+
+
+class _Caller(msgspec.Struct, frozen=True):
+    """Who asks, and the least trust that this one request wants of a provider."""
+
+    key: KeyRecord | None
+    min_trust: Trust
 
 
 class GenerateEndpoint(Generic[R]):
@@ -80,7 +92,8 @@ class GenerateEndpoint(Generic[R]):
             max_bytes=self._config.max_body_bytes,
             timeout_s=self._config.body_timeout_s,
         )
-        await self._authenticator.authenticate(_header(scope, b"authorization"))
+        key = await self._authenticator.authenticate(_header(scope, b"authorization"))
+        caller = _Caller(key, _min_trust(scope))
         request = self._decoder.decode(body)
         del body
         ask = self._translate(request)
@@ -92,11 +105,11 @@ class GenerateEndpoint(Generic[R]):
             with_usage=options is not None and bool(options.include_usage),
         )
         work = self._stream if request.stream else self._whole
-        await while_connected(receive, partial(work, ask, answer, request, send))
+        await while_connected(receive, partial(work, ask, caller, answer, request, send))
 
-    async def _whole(self, ask: Ask, answer: Format, _: R, send: Send) -> None:
-        choices = {index: Whole() for index in range(len(ask.prompts) * ask.n)}
-        async with self._dispatcher.dispatch(ask) as stream:
+    async def _whole(self, ask: Ask, caller: _Caller, answer: Format, _: R, send: Send) -> None:
+        choices = {index: Whole() for index in range(ask.choices)}
+        async with self._dispatcher.dispatch(ask, caller.key, caller.min_trust) as stream:
             async for deltas in stream:
                 for delta in deltas:
                     choices[delta.index].add(delta)
@@ -105,17 +118,19 @@ class GenerateEndpoint(Generic[R]):
         await send({"type": "http.response.start", "status": 200, "headers": _with_length(body)})
         await send({"type": "http.response.body", "body": body})
 
-    async def _stream(self, ask: Ask, answer: Format, request: R, send: Send) -> None:
+    async def _stream(
+        self, ask: Ask, caller: _Caller, answer: Format, request: R, send: Send
+    ) -> None:
         started = False
         try:
-            async with self._dispatcher.dispatch(ask) as stream:
+            async with self._dispatcher.dispatch(ask, caller.key, caller.min_trust) as stream:
                 async for deltas in stream:
                     events = b"".join(map(answer.event, deltas))
                     if not started:
                         # Only now: an error before the first token still has its HTTP status.
                         await send({"type": "http.response.start", "status": 200, "headers": _SSE})
                         started = True
-                        events = answer.opening(len(ask.prompts) * ask.n) + events
+                        events = answer.opening(ask.choices) + events
                     if events:
                         await send(_piece(events))
             assert stream.usage is not None
@@ -177,3 +192,14 @@ def _header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return bytes(value).decode("latin-1")
     return None
+
+
+def _min_trust(scope: Scope) -> Trust:
+    given = _header(scope, _MIN_TRUST)
+    if given is None:
+        return Trust.NONE
+    try:
+        return Trust(given.strip().lower())
+    except ValueError:
+        name, known = _MIN_TRUST.decode(), ", ".join(Trust)
+        raise InvalidRequest(f"{name}: {given!r} is not one of {known}", param=name) from None

@@ -1,4 +1,4 @@
-"""`/v1/models`, `/v1/status` and the health routes: what the service can do now."""
+"""`/v1/models`, their capacity, `/v1/status` and the health routes: what the service can do."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from starlette.responses import Response
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.dispatch import Dispatcher
 from tandem.coordinator.provider import Provider
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.registry import Capacity, Registry
 from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping
-from tandem.protocol import ModelInfo, ModelName
+from tandem.protocol import ModelName
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -27,12 +27,37 @@ class Model(msgspec.Struct, frozen=True):
     dtype: str
     quantization: str | None
     provider_count: int
+    routable_providers: int
+    warm_providers: int
+    can_accept: bool
     object: str = "model"
     owned_by: str = "tandem"
 
 
 class ModelList(msgspec.Struct, frozen=True):
     data: list[Model]
+    object: str = "list"
+
+
+class ModelCapacity(msgspec.Struct, frozen=True):
+    """What a small request for the model would find now.
+
+    `routable_providers` could serve it if they had room, `free_providers` have room; with
+    `can_accept` false a request waits behind `queued` others. `expected_first_token_s` is null when
+    nobody has room.
+    """
+
+    id: str
+    routable_providers: int
+    warm_providers: int
+    free_providers: int
+    can_accept: bool
+    queued: int
+    expected_first_token_s: float | None
+
+
+class CapacityList(msgspec.Struct, frozen=True):
+    data: list[ModelCapacity]
     object: str = "list"
 
 
@@ -77,12 +102,17 @@ class Inventory:
         await self._authenticate(request)
         return _json(ModelList([self._model(*found) for found in self._served()]))
 
+    async def capacity(self, request: Request) -> Response:
+        await self._authenticate(request)
+        snapshot = sorted(self._registry.model_capacity_snapshot().items())
+        return _json(CapacityList([self._capacity(*found) for found in snapshot]))
+
     async def model(self, request: Request) -> Response:
         await self._authenticate(request)
         wanted = request.path_params["model"]
-        for name, info, count in self._served():
+        for name, capacity in self._served():
             if name == wanted:
-                return _json(self._model(name, info, count))
+                return _json(self._model(name, capacity))
         raise ModelNotFound(
             f"the model `{wanted}` does not exist, or nobody serves it now", param="model"
         )
@@ -99,17 +129,31 @@ class Inventory:
         """Requests can be answered: some model has a provider that can take one."""
         if self._dispatcher.stopping:
             raise ServiceStopping("the service is stopping")
-        if not self._registry.models():
+        if not self._served():
             raise NoProviderAvailable("no provider is ready")
         return _json(Health("ready"))
 
     async def _authenticate(self, request: Request) -> None:
         await self._authenticator.authenticate(request.headers.get("authorization"))
 
-    def _served(self) -> list[tuple[ModelName, ModelInfo, int]]:
-        return [(name, *found) for name, found in sorted(self._registry.models().items())]
+    def _served(self) -> list[tuple[ModelName, Capacity]]:
+        snapshot = sorted(self._registry.model_capacity_snapshot().items())
+        return [(name, capacity) for name, capacity in snapshot if capacity.routable]
 
-    def _model(self, name: ModelName, info: ModelInfo, count: int) -> Model:
+    def _capacity(self, name: ModelName, capacity: Capacity) -> ModelCapacity:
+        queued = self._dispatcher.waiting(name)
+        return ModelCapacity(
+            id=name,
+            routable_providers=capacity.routable,
+            warm_providers=capacity.warm,
+            free_providers=capacity.free,
+            can_accept=capacity.free > 0 and not queued,
+            queued=queued,
+            expected_first_token_s=capacity.first_s,
+        )
+
+    def _model(self, name: ModelName, capacity: Capacity) -> Model:
+        info = capacity.info
         return Model(
             id=name,
             created=self._started_at,
@@ -118,7 +162,10 @@ class Inventory:
             context_length=info.context_length,
             dtype=info.dtype,
             quantization=info.quantization,
-            provider_count=count,
+            provider_count=capacity.routable,
+            routable_providers=capacity.routable,
+            warm_providers=capacity.warm,
+            can_accept=capacity.free > 0 and not self._dispatcher.waiting(name),
         )
 
 
@@ -127,10 +174,10 @@ def _provider(provider: Provider) -> ProviderStatus:
     return ProviderStatus(
         id=provider.id,
         name=provider.name,
-        ready=load is not None and load.ready and not provider.draining,
-        draining=provider.draining,
+        ready=load is not None and load.ready and not (provider.draining or provider.drained),
+        draining=provider.draining or provider.drained,
         models=sorted(provider.models),
-        device=provider.hardware.device,
+        device=provider.registration.hardware.device,
         running=load.running if load else 0,
         waiting=load.waiting if load else 0,
         free_blocks=load.free_blocks if load else 0,

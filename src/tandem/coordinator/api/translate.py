@@ -12,7 +12,7 @@ from tandem.coordinator.api.schemas import (
     ContentPart,
     GenerationRequest,
 )
-from tandem.coordinator.dispatch import Ask
+from tandem.coordinator.demand import Ask
 from tandem.errors import InvalidRequest, UnsupportedParameter
 
 #: Roles as the chat templates of models know them.

@@ -1,0 +1,66 @@
+"""Which provider has seen the beginning of a prompt: the next turn of a conversation goes there.
+
+Only keyed digests are remembered, of every prefix that ends with a message or a block of text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+
+from tandem.protocol import ChatPrompt, ModelName, Prompt, ProviderId, TextPrompt
+
+_MAX_REMEMBERED = 65_536
+_MAX_PREFIXES = 64
+_BLOCK = 512
+_DIGEST_BYTES = 16
+
+Prefixes = list[tuple[bytes, float]]
+
+
+class Affinity:
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._seen: OrderedDict[bytes, ProviderId] = OrderedDict()
+
+    def prefixes(self, model: ModelName, prompt: Prompt) -> Prefixes:
+        """Digests of what the prompt begins with, and how much of it that is, shortest first."""
+        pieces = _pieces(prompt)
+        whole = sum(map(len, pieces))
+        digest = hashlib.blake2b(model.encode(), key=self._key, digest_size=_DIGEST_BYTES)
+        found: Prefixes = []
+        length = 0
+        for piece in pieces:
+            digest.update(len(piece).to_bytes(8, "big") + piece)
+            length += len(piece)
+            found.append((digest.digest(), length / whole if whole else 0.0))
+        return found[-_MAX_PREFIXES:]
+
+    def cached(self, prefixes: Prefixes) -> tuple[ProviderId, float] | None:
+        """Who has seen the longest of these prefixes, and how much of the prompt it is."""
+        for digest, share in reversed(prefixes):
+            provider = self._seen.get(digest)
+            if provider is not None:
+                return provider, share
+        return None
+
+    def remember(self, prefixes: Prefixes, provider: ProviderId) -> None:
+        for digest, _ in prefixes:
+            self._seen[digest] = provider
+            self._seen.move_to_end(digest)
+        while len(self._seen) > _MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+
+
+def _pieces(prompt: Prompt) -> list[bytes]:
+    if isinstance(prompt, ChatPrompt):
+        return [
+            f"{m.role}\0{m.name}\0{m.content}".encode("utf-8", "surrogatepass")
+            for m in prompt.messages
+        ]
+    if isinstance(prompt, TextPrompt):
+        data = prompt.text.encode("utf-8", "surrogatepass")
+    else:
+        data = b"".join(token.to_bytes(4, "big") for token in prompt.token_ids)
+    return [data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK)]

@@ -1,0 +1,176 @@
+"""`/v1/providers`, `/v1/cluster/peers` and the attestation: the machines behind the service."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.keys import DEFAULT_ACCOUNT
+from tandem.coordinator.provider import Provider
+from tandem.coordinator.registry import Registry
+from tandem.errors import InvalidRequest, NotFound
+from tandem.protocol import Hardware, Trust
+
+
+class ProviderBody(msgspec.Struct, frozen=True):
+    """One machine of the account. `in_flight` is the coordinator's count; the rest it has said."""
+
+    id: str
+    name: str
+    software: str
+    node_id: str | None
+    trust: Trust
+    models: list[str]
+    hardware: Hardware
+    ready: bool
+    draining: bool
+    set_aside: bool
+    in_flight: int
+    running: int
+    waiting: int
+    cluster_role: int | None
+    cluster_members: list[str]
+
+
+class Providers(msgspec.Struct, frozen=True):
+    data: list[ProviderBody]
+    object: str = "list"
+
+
+class PeerBody(msgspec.Struct, frozen=True):
+    """A machine to pair with. `certificate` is its node's (DER, base64)."""
+
+    node_id: str
+    name: str
+    certificate: str
+    link_addresses: list[str]
+
+
+class Peers(msgspec.Struct, frozen=True):
+    data: list[PeerBody]
+    object: str = "list"
+
+
+class AttestationBody(msgspec.Struct, frozen=True):
+    """Everything that it takes to check a provider's proof; bytes are base64.
+
+    The signatures are over "tandem registration", the nonce and the SHA-256 of the registration,
+    which is MessagePack and holds the certificate and the sealing key.
+    """
+
+    provider_id: str
+    trust: Trust
+    registration: str
+    nonce: str
+    signature: str
+    device_id: str | None
+    device_chain: list[str]
+    device_signature: str | None
+    refusal: str | None
+
+
+class Attestations(msgspec.Struct, frozen=True):
+    data: list[AttestationBody]
+    object: str = "list"
+
+
+class ProviderRoutes:
+    def __init__(self, registry: Registry, authenticator: Authenticator) -> None:
+        self._registry = registry
+        self._authenticator = authenticator
+
+    async def providers(self, request: Request) -> Response:
+        account = await self._account(request)
+        return _json(Providers([_body(p) for p in self._of(account)]))
+
+    async def peers(self, request: Request) -> Response:
+        """The account's machines that are in no cluster yet."""
+        account = await self._account(request)
+        return _json(Peers([_peer(p) for p in self._registry.cluster_peers(account)]))
+
+    async def attestation(self, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
+        """Needs no key: whoever sends prompts here may check who reads them."""
+        return _json(Attestations([_attestation(p) for p in self._registry.providers]))
+
+    async def drain(self, request: Request) -> Response:
+        """Sends a provider nothing new, until it restarts or is resumed."""
+        return await self._set_drained(request, drained=True)
+
+    async def resume(self, request: Request) -> Response:
+        return await self._set_drained(request, drained=False)
+
+    async def _set_drained(self, request: Request, *, drained: bool) -> Response:
+        account = await self._account(request)
+        provider = self._find(account, request.path_params["provider"])
+        self._registry.drain(provider, drained=drained)
+        return _json(_body(provider))
+
+    def _find(self, account: str, which: str) -> Provider:
+        """By id, or by a name that only one has."""
+        found = [p for p in self._of(account) if which in (p.id, p.name)]
+        if not found:
+            raise NotFound(f"no provider {which!r} is connected: GET /v1/providers lists them")
+        if len(found) > 1:
+            ids = ", ".join(p.id for p in found)
+            raise InvalidRequest(f"several providers are called {which!r}: name one of {ids}")
+        return found[0]
+
+    def _of(self, account: str) -> list[Provider]:
+        return [p for p in self._registry.providers if p.account == account]
+
+    async def _account(self, request: Request) -> str:
+        key = await self._authenticator.authenticate(request.headers.get("authorization"))
+        return DEFAULT_ACCOUNT if key is None else key.account
+
+
+def _body(provider: Provider) -> ProviderBody:
+    load = provider.load
+    return ProviderBody(
+        id=provider.id,
+        name=provider.name,
+        software=provider.registration.software,
+        node_id=provider.node_id,
+        trust=provider.trust,
+        models=sorted(provider.models),
+        hardware=provider.registration.hardware,
+        ready=load is not None and load.ready and not provider.draining,
+        draining=provider.draining or provider.drained,
+        set_aside=provider.breaker.is_open,
+        in_flight=provider.in_flight,
+        running=load.running if load else 0,
+        waiting=load.waiting if load else 0,
+        cluster_role=provider.role.rank,
+        cluster_members=load.members if load else [],
+    )
+
+
+def _peer(provider: Provider) -> PeerBody:
+    assert provider.node_id is not None, "a peer has shown its certificate"
+    certificate = b64encode(provider.registration.certificate).decode()
+    addresses = provider.registration.link_addresses
+    return PeerBody(provider.node_id, provider.name, certificate, addresses)
+
+
+def _attestation(provider: Provider) -> AttestationBody:
+    attested = provider.attested
+    assert attested is not None, "a provider is admitted after its proof"
+    hardware = attested.evidence.hardware
+    return AttestationBody(
+        provider_id=provider.id,
+        trust=attested.trust,
+        registration=b64encode(attested.registration).decode(),
+        nonce=b64encode(attested.nonce).decode(),
+        signature=b64encode(attested.evidence.signature).decode(),
+        device_id=None if hardware is None else hardware.device_id,
+        device_chain=[] if hardware is None else [b64encode(c).decode() for c in hardware.chain],
+        device_signature=None if hardware is None else b64encode(hardware.signature).decode(),
+        refusal=attested.refusal,
+    )
+
+
+def _json(body: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")

@@ -1,0 +1,39 @@
+"""What a request has brought forth so far: enough to go on with it at another provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tandem.protocol import Delta
+
+
+class Produced:
+    """The tokens of each choice that were handed on to the consumer."""
+
+    def __init__(self, choices: int) -> None:
+        self._tokens: list[list[int]] = [[] for _ in range(choices)]
+        self._unfinished = set(range(choices))
+
+    @property
+    def tokens(self) -> int:
+        """Of all choices together: the usage's completion tokens."""
+        return sum(map(len, self._tokens))
+
+    @property
+    def complete(self) -> bool:
+        return not self._unfinished
+
+    def add(self, deltas: Iterable[Delta]) -> None:
+        for delta in deltas:
+            self._tokens[delta.index] += delta.token_ids
+            if delta.finish is not None:
+                self._unfinished.discard(delta.index)
+
+    def so_far(self) -> list[list[int] | None]:
+        """As `Generate.produced`: empty when nothing has come yet."""
+        if not self.tokens and len(self._unfinished) == len(self._tokens):
+            return []
+        return [
+            list(tokens) if index in self._unfinished else None
+            for index, tokens in enumerate(self._tokens)
+        ]

@@ -1,0 +1,69 @@
+"""The coordinator's database: one SQLite file in its data folder, with the newest schema.
+
+Synchronous, for the command line and for the coordinator's worker threads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase
+
+from tandem.errors import ConfigurationError
+
+_FILE = "tandem.db"
+#: How long a writer waits for another process's transaction.
+_BUSY_TIMEOUT_S = 10.0
+#: What turns a database of version n into one of n + 1; new ones are made whole.
+_UPGRADES = (
+    (
+        "ALTER TABLE api_keys ADD COLUMN account VARCHAR NOT NULL DEFAULT 'default'",
+        "ALTER TABLE api_keys ADD COLUMN requests_per_minute INTEGER",
+        "ALTER TABLE api_keys ADD COLUMN tokens_per_minute INTEGER",
+        "ALTER TABLE api_keys ADD COLUMN concurrent INTEGER",
+        "ALTER TABLE api_keys ADD COLUMN budget_tokens INTEGER",
+        "ALTER TABLE api_keys ADD COLUMN min_trust VARCHAR NOT NULL DEFAULT 'none'",
+    ),
+)
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+
+def database_path(data_dir: Path) -> Path:
+    return data_dir / _FILE
+
+
+def open_database(data_dir: Path) -> sa.Engine:
+    """An engine on the folder's database, made or upgraded. Raises ConfigurationError."""
+    path = database_path(data_dir)
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _set_up_connection)
+    with engine.begin() as connection:
+        # One process at a time from here on: two that start at once upgrade once.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _upgrade(connection, path)
+        Base.metadata.create_all(connection)
+        connection.exec_driver_sql(f"PRAGMA user_version = {len(_UPGRADES)}")
+    path.chmod(0o600)
+    return engine
+
+
+def _upgrade(connection: sa.Connection, path: Path) -> None:
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if version > len(_UPGRADES):
+        raise ConfigurationError(f"{path} is of a newer Tandem: update this one")
+    if sa.inspect(connection).has_table("api_keys"):
+        for statements in _UPGRADES[version:]:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+
+def _set_up_connection(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+    cursor = connection.cursor()
+    # Readers never wait for a writer, and a commit survives a crash of the process.
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()

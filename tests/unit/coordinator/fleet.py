@@ -1,0 +1,51 @@
+"""Registrations and heartbeats of machines that do not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from tandem import protocol
+from tandem.coordinator.provider import Provider
+from tandem.coordinator.registry import Registry
+from tandem.coordinator.routing import Limits
+from tandem.security import SealingKey
+
+HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
+SEALING = SealingKey()
+
+
+def registration(
+    models: Iterable[str],
+    name: str = "box",
+    **more: Any,  # noqa: ANN401 - any field
+) -> protocol.Registration:
+    infos = [
+        protocol.ModelInfo(protocol.ModelName(model), "llama", 1, 2048, "float32")
+        for model in models
+    ]
+    return protocol.Registration(name, "test", HARDWARE, infos, SEALING.public, **more)
+
+
+def beat(ready: bool = True, **more: Any) -> protocol.Heartbeat:  # noqa: ANN401 - any field
+    """Two sequences at once, in a cache of 2,048 tokens."""
+    beat = protocol.Heartbeat(ready, 0, 0, 128, 128, max_sequences=2)
+    return msgspec.structs.replace(beat, **more)
+
+
+def join(
+    registry: Registry,
+    models: Iterable[str],
+    *,
+    account: str = "default",
+    node_id: str | None = None,
+    trust: protocol.Trust = protocol.Trust.SELF_SIGNED,
+) -> Provider:
+    return registry.add(registration(models), account=account, node_id=node_id, trust=trust)
+
+
+def make_registry(clock: Callable[[], float] = lambda: 0.0, **more: Any) -> Registry:  # noqa: ANN401
+    settings: dict[str, Any] = {"max_providers": 8} | more
+    return Registry(Limits(stale_after_s=4.0), clock=clock, **settings)
