@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from tests.simulation.virtual_time import run
-from tests.simulation.world import Faults, World, key
+from tests.simulation.wire import Faults
+from tests.simulation.world import World, key
 
 from tandem.coordinator.keys import KeyRecord
 
