@@ -21,7 +21,7 @@ up: $(VENV)/.installed-runtime  ## serve the demo model as a two-rank cluster (A
 	@$(BIN)/tandem up --ranks 2 $(ARGS)
 
 test: lint  ## check everything: format, lint, types, layers, tests (ARGS="-k name")
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check format, lint, types and layers
 	$(BIN)/ruff format --check .

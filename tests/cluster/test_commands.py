@@ -59,6 +59,22 @@ def test_a_no_on_either_side_pairs_nobody(tmp_path: Path, answers: tuple[str, st
         assert PairedNodes(tmp_path / own).all() == []
 
 
+def test_machines_of_one_account_pair_through_the_coordinator(tmp_path: Path) -> None:
+    """Neither shows a code: each takes the other's certificate from the coordinator."""
+    with running_up(tmp_path, "--providers=2") as up:
+        service = (f"--base-url={up.base_url}", f"--api-key={up.api_key}")
+        folders = [tmp_path / "nodes" / f"provider-{number}" for number in (1, 2)]
+        for folder, other in zip(folders, reversed(folders), strict=True):
+            paired = tandem("pair", "--account", other.name, *service, data_dir=folder)
+            assert paired.returncode == 0, paired.stderr
+            (node,) = PairedNodes(folder).all()
+            assert node.certificate == load_or_create_identity(other).certificate
+            assert node.name == other.name
+        nobody = tandem("pair", "--account", "stranger", *service, data_dir=folders[0])
+        assert nobody.returncode == 2
+        assert "stranger" in nobody.stderr
+
+
 def test_status_shows_ranks_processes_links_and_why(tmp_path: Path) -> None:
     with running_up(tmp_path, "--ranks=2", "--parallelism=pp") as up:
         done = tandem("cluster", "status", "--json", data_dir=tmp_path)

@@ -116,8 +116,7 @@ def test_nobody_waits_for_more_than_a_share() -> None:
         await world.run(crowd)
         order = [name for _, _, name, _ in sorted(world.placed, key=lambda entry: entry[1])]
         last = max(position for position, name in enumerate(order) if name == "b")
-        # Each turn is worth a quantum of tokens: some dozens of these requests.
-        assert last < len(order) - 1
-        assert order.index("b") < 45
+        # A turn is worth a handful of these requests, and few has one turn in two.
+        assert last < 20
 
     run(main())

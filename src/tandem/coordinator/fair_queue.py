@@ -27,7 +27,7 @@ class _Line(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    def __init__(self, limit: int, quantum: int = 2048) -> None:
+    def __init__(self, limit: int, quantum: int = 256) -> None:
         self._limit = limit
         self._quantum = quantum
         self._lines: OrderedDict[str, _Line[T]] = OrderedDict()  # the first has its turn

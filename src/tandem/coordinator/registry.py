@@ -44,6 +44,8 @@ _MAX_BREAKERS = 16_384
 #: Among more providers than this, so many are drawn and the best of them is taken.
 _SCANNED, _DRAWN = 32, 12
 _NEVER = float("-inf")
+#: When these are all there are, no time will make the request fit.
+_NEVER_FITS = {Reason.TOO_SMALL, Reason.NOT_RANK_ZERO, Reason.MALFORMED_ROLE}
 #: Reasons that end by themselves: who is refused for one of them only may wait.
 _BUSY = {Reason.FULL, Reason.SET_ASIDE}
 
@@ -276,7 +278,7 @@ class Registry:
         serving = self._by_model.get(demand.model, {}).values()
         reasons = {reason for p in serving if (reason := self._reason(p, demand)) is not None}
         model = demand.model
-        if reasons == {Reason.TOO_SMALL}:
+        if Reason.TOO_SMALL in reasons and reasons <= _NEVER_FITS:
             return ContextLengthExceeded(
                 f"no provider of the model `{model}` can hold {demand.least_tokens} tokens: lower"
                 " max_tokens",

@@ -17,6 +17,7 @@ from tandem.security.identity import (
     load_node_key,
     load_or_create_identity,
     node_id_of,
+    pem_of,
 )
 from tandem.security.pairing import (
     NONCE_BYTES,
@@ -59,6 +60,7 @@ __all__ = [
     "new_reply_key",
     "node_id_of",
     "pairing_code",
+    "pem_of",
     "request_context",
     "same_secret",
 ]

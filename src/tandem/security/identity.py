@@ -105,6 +105,12 @@ def node_id_of(certificate: str | bytes) -> NodeId:
     return NodeId(hashlib.sha256(public).hexdigest())
 
 
+def pem_of(certificate: bytes) -> str:
+    """A DER certificate as PEM text. Raises ConfigurationError when it is none."""
+    node_id_of(certificate)
+    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM).decode()
+
+
 def _id_of_key(key: Ed25519PrivateKey) -> NodeId:
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return NodeId(hashlib.sha256(public).hexdigest())

@@ -1,4 +1,4 @@
-"""The official clients against the whole service: coordinator, provider, shipped model."""
+"""The official clients against the whole service: they see no difference between its shapes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from tests.integration.running import DEADLINE_S, Up
+from tests.integration.running import DEADLINE_S, Up, running_up
 
 QUESTION = "What is 3 + 4?"
 ANSWER = "3 + 4 = 7."
+
+
+@pytest.fixture(
+    scope="module",
+    params=["--providers=1", "--ranks=2", "--providers=3"],
+    ids=["one provider", "two ranks", "three providers"],
+)
+def up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with running_up(tmp_path_factory.mktemp("up"), request.param) as service:
+        yield service
 
 
 @pytest.fixture
@@ -224,7 +234,7 @@ def test_a_consumer_who_leaves_frees_the_provider(client: OpenAI, up: Up) -> Non
     headers = {"Authorization": f"Bearer {up.api_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
         while True:  # ends with the next heartbeat after the cancel, or by the test's timeout
-            (provider,) = http.get(f"{up.base_url}/status").json()["providers"]
-            if provider["in_flight"] == provider["running"] == 0:
+            providers = http.get(f"{up.base_url}/status").json()["providers"]
+            if all(p["in_flight"] == p["running"] == 0 for p in providers):
                 break
-    assert provider["free_blocks"] == provider["total_blocks"]
+    assert all(p["free_blocks"] == p["total_blocks"] for p in providers)

@@ -249,6 +249,10 @@ def test_unknown_busy_and_absent_models_are_different_errors() -> None:
     registry.heartbeat(provider, beat())
     with pytest.raises(ContextLengthExceeded):
         registry.reserve_provider(Demand(MODELS[0], least_tokens=5000))
+    # The other rank of a cluster is no reason to wait.
+    registry.heartbeat(join(registry, ["a"]), beat(cluster_role=1))
+    with pytest.raises(ContextLengthExceeded):
+        registry.reserve_provider(Demand(MODELS[0], least_tokens=5000))
     for _ in range(2):
         registry.reserve_provider(A)
     with pytest.raises(Overloaded):
