@@ -10,7 +10,6 @@ from tandem import protocol
 from tandem.coordinator import registry as module
 from tandem.coordinator.provider import Demand
 from tandem.coordinator.registry import Registry
-from tandem.coordinator.routing import Limits
 from tandem.security import SealingKey
 
 PROVIDERS, RESERVATIONS = 5_000, 2_000
@@ -28,7 +27,7 @@ def main() -> None:
 
 
 def _measure() -> list[float]:
-    registry = Registry(Limits(stale_after_s=3600.0), max_providers=PROVIDERS)
+    registry = Registry(stale_after_s=3600.0, max_providers=PROVIDERS)
     info = protocol.ModelInfo(MODEL, "llama", 1, 4096, "float32")
     hardware = protocol.Hardware("host", "os", "cpu", 1, 1)
     sealing = SealingKey().public

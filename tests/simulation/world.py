@@ -29,7 +29,6 @@ from tandem.coordinator.ledger import Entry
 from tandem.coordinator.limits import Limiter
 from tandem.coordinator.provider_socket import ProviderSocket
 from tandem.coordinator.registry import Registry
-from tandem.coordinator.routing import Limits
 from tandem.errors import TandemError
 from tandem.protocol import ModelName
 from tandem.runtime import raise_if_cancelled
@@ -239,7 +238,10 @@ class World:
             window=4,
         )
         self.registry = Registry(
-            Limits(config.stale_after_s), max_providers=50, clock=self.clock, draw=self.draw
+            stale_after_s=config.stale_after_s,
+            max_providers=50,
+            clock=self.clock,
+            draw=self.draw,
         )
         self.dispatcher = Dispatcher(
             config,
@@ -247,6 +249,7 @@ class World:
             limiter=Limiter({}, self.clock),
             open_entry=self.book.opened.append,
             close_entry=self.book.close,
+            clock=self.clock,
         )
         self.socket = ProviderSocket(
             config,

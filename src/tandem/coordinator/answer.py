@@ -62,11 +62,12 @@ class Answer:
         admission: Admission,
         estimator: Estimator,
         link_to: Callable[[Provider], ProviderLink | None],
+        clock: Callable[[], float],
     ) -> None:
         self.usage: Usage | None = None
         self.provider: Provider | None = None
         self.attempts = 0
-        #: Loop times of the first place and the first token.
+        #: The clock's times of the first place and the first token.
         self.placed_at: float | None = None
         self.first_at: float | None = None
         # Another provider must be able to go on with the same draws.
@@ -76,7 +77,8 @@ class Answer:
         self._admission = admission
         self._estimator = estimator
         self._link_to = link_to
-        self._deadline = asyncio.get_running_loop().time() + config.request_timeout_s
+        self._clock = clock
+        self._deadline = clock() + config.request_timeout_s
         self._produced = Produced(ask.choices)
         self._prompt_tokens = 0
         self._place: Reservation | None = None
@@ -135,9 +137,9 @@ class Answer:
         link = self._link_to(place.provider)
         if link is None:
             raise ProviderLost("the provider has just left")
-        loop_time = asyncio.get_running_loop().time()
-        self.placed_at = self.placed_at or loop_time
-        self._stream = link.open(self._outgoing(max(0.001, self._deadline - loop_time)))
+        now = self._clock()
+        self.placed_at = self.placed_at or now
+        self._stream = link.open(self._outgoing(max(0.001, self._deadline - now)))
         return self._stream
 
     def _outgoing(self, left_s: float) -> Outgoing:
@@ -154,7 +156,7 @@ class Answer:
 
     def _take(self, stream: RequestStream, deltas: list[Delta]) -> None:
         assert self._place is not None
-        self.first_at = self.first_at or asyncio.get_running_loop().time()
+        self.first_at = self.first_at or self._clock()
         self._place.saw_first_token(stream.prompt_tokens)
         self._prompt_tokens = self._prompt_tokens or stream.prompt_tokens
         self._produced.add(deltas)

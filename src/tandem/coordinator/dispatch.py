@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -44,11 +45,13 @@ class Dispatcher:
         limiter: Limiter,
         open_entry: Record,
         close_entry: Record,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._limiter = limiter
         self._open_entry = open_entry
         self._close_entry = close_entry
+        self._clock = clock
         self._admission = Admission(
             registry, max_waiting=config.max_waiting, patience_s=config.patience_s
         )
@@ -96,9 +99,10 @@ class Dispatcher:
             admission=self._admission,
             estimator=self._estimator,
             link_to=lambda provider: self._links.get(provider.id),
+            clock=self._clock,
         )
         entry = _entry(ask, key)
-        began = asyncio.get_running_loop().time()
+        began = self._clock()
         outcome = CANCELLED
         try:
             self._open_entry(entry)
@@ -128,7 +132,7 @@ class Dispatcher:
             used = answer.so_far
             if lease is not None:
                 self._limiter.settle(lease, used.prompt_tokens + used.completion_tokens)
-            self._close_entry(_closed(entry, answer, outcome, began))
+            self._close_entry(_closed(entry, answer, outcome, began, self._clock()))
 
     async def drain(self) -> None:
         """Admits nothing more; returns when what is under way has ended."""
@@ -165,7 +169,7 @@ def _entry(ask: Ask, key: KeyRecord | None) -> Entry:
     )
 
 
-def _closed(entry: Entry, answer: Answer, outcome: str, began: float) -> Entry:
+def _closed(entry: Entry, answer: Answer, outcome: str, began: float, ended: float) -> Entry:
     used = answer.so_far
     return msgspec.structs.replace(
         entry,
@@ -177,5 +181,5 @@ def _closed(entry: Entry, answer: Answer, outcome: str, began: float) -> Entry:
         cached_tokens=used.cached_tokens,
         queue_s=None if answer.placed_at is None else answer.placed_at - began,
         first_token_s=None if answer.first_at is None else answer.first_at - began,
-        total_s=asyncio.get_running_loop().time() - began,
+        total_s=ended - began,
     )

@@ -60,6 +60,8 @@ class Provider:
     id: ProviderId
     registration: Registration
     last_heard: float
+    #: Silence for longer than this is the end of it.
+    stale_after_s: float
     account: str
     node_id: str | None = None
     trust: Trust = Trust.NONE

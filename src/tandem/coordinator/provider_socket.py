@@ -121,7 +121,8 @@ class ProviderSocket:
         bound.info(
             "provider_joined", models=list(provider.models), protocol=version, trust=provider.trust
         )
-        welcome = protocol.Welcome(version, provider.id, self._config.heartbeat_interval_s)
+        interval_s = self._config.heartbeat_interval_s * self._registry.pace
+        welcome = protocol.Welcome(version, provider.id, interval_s)
         try:
             async with asyncio.TaskGroup() as tasks:
                 connection.link.send(welcome)
@@ -179,7 +180,7 @@ class ProviderSocket:
         provider = connection.provider
         while True:
             silent_s = self._registry.silent_for_s(provider)
-            if silent_s > self._config.stale_after_s:
+            if silent_s > provider.stale_after_s:
                 raise _Closed(f"silent for {silent_s:.1f} s")
             hangs_s = self._registry.hangs_for_s(provider)
             if hangs_s > self._config.hangs_after_s:
@@ -187,9 +188,7 @@ class ProviderSocket:
                 self._registry.set_aside(provider)
                 connection.link.abandon(ProviderLost("the provider's engine hangs"))
                 hangs_s = 0.0
-            left_s = min(
-                self._config.stale_after_s - silent_s, self._config.hangs_after_s - hangs_s
-            )
+            left_s = min(provider.stale_after_s - silent_s, self._config.hangs_after_s - hangs_s)
             await asyncio.sleep(left_s + 0.01)
 
     async def _challenge(self, connection: _Connection) -> None:

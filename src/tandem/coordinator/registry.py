@@ -19,7 +19,6 @@ from tandem.coordinator.provider import Demand, Provider, read_role
 from tandem.coordinator.reservation import Reservation
 from tandem.coordinator.routing import (
     Eligible,
-    Limits,
     Reason,
     eligibility,
     expected_s,
@@ -43,6 +42,7 @@ _MAX_ADDRESSES = 16
 _MAX_BREAKERS = 16_384
 #: Among more providers than this, so many are drawn and the best of them is taken.
 _SCANNED, _DRAWN = 32, 12
+_USUAL_FLEET = 1000
 _NEVER = float("-inf")
 #: When these are all there are, no time will make the request fit.
 _NEVER_FITS = {Reason.TOO_SMALL, Reason.NOT_RANK_ZERO, Reason.MALFORMED_ROLE}
@@ -67,15 +67,15 @@ class Capacity(msgspec.Struct, frozen=True):
 class Registry:
     def __init__(
         self,
-        limits: Limits,
         *,
+        stale_after_s: float,
         max_providers: int,
         clock: Callable[[], float] = time.monotonic,
         draw: random.Random | None = None,
     ) -> None:
         #: Called with a provider that may have got room, or come back.
         self.on_capacity: Callable[[Provider], None] = lambda _: None
-        self._limits = limits
+        self._stale_after_s = stale_after_s
         self._max_providers = max_providers
         self._clock = clock
         self._draw = draw or random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -95,6 +95,14 @@ class Registry:
     def affinity(self) -> Affinity:
         return self._affinity
 
+    @property
+    def pace(self) -> float:
+        """How many times slower than usual a provider that joins now is to send heartbeats.
+
+        So that those of a large fleet cost no more than those of a thousand.
+        """
+        return max(1.0, len(self._providers) / _USUAL_FLEET)
+
     def add(
         self, registration: Registration, *, account: str, node_id: str | None, trust: Trust
     ) -> Provider:
@@ -106,6 +114,7 @@ class Registry:
             id=ProviderId(f"prov-{secrets.token_hex(8)}"),
             registration=registration,
             last_heard=self._clock(),
+            stale_after_s=self._stale_after_s * self.pace,
             account=account,
             node_id=node_id,
             trust=trust,
@@ -213,7 +222,7 @@ class Registry:
             and provider.node_id not in taken
             and provider.role.rank is None
             and not provider.role.malformed
-            and now - provider.last_heard <= self._limits.stale_after_s
+            and now - provider.last_heard <= provider.stale_after_s
         ]
 
     def _breaker_of(self, node_id: str | None) -> Breaker:
@@ -271,7 +280,7 @@ class Registry:
         )
 
     def _reason(self, provider: Provider, demand: Demand) -> Reason | None:
-        answer = eligibility(provider, demand, now=self._clock(), limits=self._limits)
+        answer = eligibility(provider, demand, now=self._clock())
         return None if isinstance(answer, Eligible) else answer.reason
 
     def _refusal(self, demand: Demand) -> TandemError:

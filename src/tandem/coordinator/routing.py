@@ -36,30 +36,24 @@ class Ineligible(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-class Limits(msgspec.Struct, frozen=True):
-    stale_after_s: float
-
-
 _ELIGIBLE = Eligible()
 _INELIGIBLE = {reason: Ineligible(reason) for reason in Reason}
 
 
-def eligibility(
-    provider: Provider, demand: Demand, *, now: float, limits: Limits
-) -> Eligible | Ineligible:
+def eligibility(provider: Provider, demand: Demand, *, now: float) -> Eligible | Ineligible:
     """Whether a request may go to this provider at `now` (monotonic seconds).
 
     FULL and SET_ASIDE come last: they are said only of a provider that could serve otherwise.
     """
-    reason = _reason(provider, demand, now, limits)
+    reason = _reason(provider, demand, now)
     return _ELIGIBLE if reason is None else _INELIGIBLE[reason]
 
 
-def _reason(provider: Provider, demand: Demand, now: float, limits: Limits) -> Reason | None:
+def _reason(provider: Provider, demand: Demand, now: float) -> Reason | None:
     info = provider.models.get(demand.model)
     if info is None:
         return Reason.OTHER_MODELS
-    reason = _absence(provider, now, limits)
+    reason = _absence(provider, now)
     if reason is not None:
         return reason
     if not provider.trust.reaches(demand.min_trust):
@@ -73,7 +67,7 @@ def _reason(provider: Provider, demand: Demand, now: float, limits: Limits) -> R
     return None
 
 
-def _absence(provider: Provider, now: float, limits: Limits) -> Reason | None:
+def _absence(provider: Provider, now: float) -> Reason | None:
     """Why nobody's request may go there, whatever it asks for."""
     if provider.role.malformed:
         return Reason.MALFORMED_ROLE
@@ -83,7 +77,7 @@ def _absence(provider: Provider, now: float, limits: Limits) -> Reason | None:
         return Reason.DRAINING
     if provider.load is None or not provider.load.ready:
         return Reason.NOT_READY
-    if now - provider.last_heard > limits.stale_after_s:
+    if now - provider.last_heard > provider.stale_after_s:
         return Reason.STALE
     return None
 

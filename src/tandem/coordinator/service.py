@@ -27,7 +27,6 @@ from tandem.coordinator.ledger import Ledger
 from tandem.coordinator.limits import Limiter
 from tandem.coordinator.provider_socket import ProviderSocket
 from tandem.coordinator.registry import Registry
-from tandem.coordinator.routing import Limits
 from tandem.runtime import Stop
 from tandem.security import ChainVerifier, load_roots
 
@@ -76,7 +75,7 @@ async def _serve(
     listener: socket.socket,
     on_listening: Callable[[int], None] | None,
 ) -> None:
-    registry = Registry(Limits(config.stale_after_s), max_providers=config.max_providers)
+    registry = Registry(stale_after_s=config.stale_after_s, max_providers=config.max_providers)
     dispatcher = Dispatcher(
         config,
         registry,

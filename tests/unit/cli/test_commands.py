@@ -22,6 +22,7 @@ _COMMANDS = [
     ["smoke"],
     ["cluster", "status"],
     ["bench", "cluster"],
+    ["bench", "coordinator"],
     ["chat"],
     ["run"],
     ["status"],

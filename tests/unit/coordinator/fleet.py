@@ -10,7 +10,6 @@ import msgspec
 from tandem import protocol
 from tandem.coordinator.provider import Provider
 from tandem.coordinator.registry import Registry
-from tandem.coordinator.routing import Limits
 from tandem.security import SealingKey
 
 HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
@@ -48,4 +47,4 @@ def join(
 
 def make_registry(clock: Callable[[], float] = lambda: 0.0, **more: Any) -> Registry:  # noqa: ANN401
     settings: dict[str, Any] = {"max_providers": 8} | more
-    return Registry(Limits(stale_after_s=4.0), clock=clock, **settings)
+    return Registry(stale_after_s=4.0, clock=clock, **settings)

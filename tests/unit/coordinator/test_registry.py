@@ -15,7 +15,7 @@ from tandem import protocol
 from tandem.coordinator.provider import Demand, Provider, Role
 from tandem.coordinator.registry import Registry
 from tandem.coordinator.reservation import Reservation
-from tandem.coordinator.routing import Eligible, Ineligible, Limits, Reason, eligibility
+from tandem.coordinator.routing import Eligible, Ineligible, Reason, eligibility
 from tandem.errors import (
     ContextLengthExceeded,
     ModelNotFound,
@@ -27,7 +27,6 @@ from tandem.errors import (
 from tandem.protocol import ModelName, Trust
 
 MODELS = [ModelName(name) for name in ("a", "b", "c")]
-LIMITS = Limits(stale_after_s=4.0)
 A = Demand(MODELS[0])
 
 
@@ -112,7 +111,7 @@ class RegistryMachine(RuleBasedStateMachine):
         return self._reason(provider, demand) is None
 
     def _reason(self, provider: Provider, demand: Demand) -> Reason | None:
-        answer = eligibility(provider, demand, now=self.now, limits=LIMITS)
+        answer = eligibility(provider, demand, now=self.now)
         return None if isinstance(answer, Eligible) else answer.reason
 
     @invariant()
@@ -185,7 +184,7 @@ def spoiled(reason: Reason) -> tuple[Registry, Provider, Demand]:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_is_named(reason: Reason) -> None:
     _, provider, demand = spoiled(reason)
-    assert eligibility(provider, demand, now=0.0, limits=LIMITS) == Ineligible(reason)
+    assert eligibility(provider, demand, now=0.0) == Ineligible(reason)
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -1,0 +1,178 @@
+"""One coordinator process under many simulated providers and many streams: is all there, how fast?
+
+Coordinator and load run in two processes of this machine, so they share its cores; figures are
+honest as ratios and bounds, not as records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from tandem.bench.fleet import MODEL, Pace, SimulatedProvider
+from tandem.bench.streams import Timings, stream_chat
+from tandem.coordinator import CoordinatorConfig, KeyStore, entries, serve
+from tandem.errors import TandemError
+from tandem.runtime import Stop, configure_logging, run_service
+from tandem.security import SealingKey
+
+_HOST, _JOIN_TOKEN = "127.0.0.1", "join-bench"
+_TIMEOUT_S = 300.0
+#: Providers that join at a time: a reconnecting fleet spreads itself like this.
+_JOINING = 64
+_MIB = 1024 * 1024
+
+
+class Load(msgspec.Struct, frozen=True):
+    """`streams` at a time, `requests` in all, of `tokens` tokens each, one every `token_s`."""
+
+    providers: int
+    streams: int
+    requests: int
+    tokens: int
+    token_s: float | None
+
+
+class LoadReport(msgspec.Struct, frozen=True):
+    """`wrong` answers had a token too many, too few, or out of order. Milliseconds unless named."""
+
+    load: Load
+    wrong: int
+    failed: int
+    join_s: float
+    chunks_per_s: float
+    reserve_p50: float
+    reserve_p99: float
+    first_token_p50: float
+    first_token_p99: float
+    idle_mib: float
+    joined_mib: float
+    peak_mib: float
+
+
+async def measure_load(
+    data_dir: Path, load: Load, on_progress: Callable[[str], None]
+) -> LoadReport:
+    """Raises ProtocolError when a provider is refused or cut off."""
+    _raise_file_limit()
+    store = KeyStore(data_dir)
+    key = store.create("bench").key
+    store.close()
+    with _coordinator(data_dir) as (port, process):
+        idle = process.memory_info().rss
+        async with asyncio.TaskGroup() as tasks:
+            on_progress(f"{load.providers} providers join")
+            began = time.perf_counter()
+            fleet = await _join(tasks, load, port)
+            join_s = time.perf_counter() - began
+            joined = process.memory_info().rss
+            on_progress(f"{load.requests} requests, {load.streams} at a time")
+            began = time.perf_counter()
+            answers = await _ask(load, port, key)
+            taken_s = time.perf_counter() - began
+            peak = process.memory_info().rss
+            for member in fleet:
+                member.cancel()
+    good = [answer for answer in answers if isinstance(answer, Timings)]
+    expected = "".join(f"{number} " for number in range(load.tokens))
+    reserved = [row.queue_s for row in entries(data_dir, limit=load.requests) if row.queue_s]
+    first = [answer.first_s for answer in good]
+    return LoadReport(
+        load=load,
+        wrong=sum(answer.text != expected for answer in good),
+        failed=len(answers) - len(good),
+        join_s=join_s,
+        chunks_per_s=load.tokens * len(good) / taken_s,
+        reserve_p50=1e3 * statistics.median(reserved),
+        reserve_p99=1e3 * _p99(reserved),
+        first_token_p50=1e3 * statistics.median(first),
+        first_token_p99=1e3 * _p99(first),
+        idle_mib=idle / _MIB,
+        joined_mib=joined / _MIB,
+        peak_mib=peak / _MIB,
+    )
+
+
+async def _join(tasks: asyncio.TaskGroup, load: Load, port: int) -> list[asyncio.Task[None]]:
+    sealing, pace = SealingKey(), Pace(load.token_s)
+    places = asyncio.Semaphore(_JOINING)
+    url = f"ws://{_HOST}:{port}"
+    running: list[asyncio.Task[None]] = []
+
+    async def one(number: int) -> None:
+        async with places:
+            provider = SimulatedProvider(url, _JOIN_TOKEN, f"sim-{number}", sealing, pace)
+            running.append(tasks.create_task(provider.run()))
+            await provider.joined.wait()
+
+    async with asyncio.timeout(_TIMEOUT_S), asyncio.TaskGroup() as joining:
+        for number in range(load.providers):
+            joining.create_task(one(number))
+    return running
+
+
+async def _ask(load: Load, port: int, key: str) -> list[Timings | TandemError]:
+    places = asyncio.Semaphore(load.streams)
+
+    async def one(number: int) -> Timings | TandemError:
+        request: dict[str, Any] = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": f"request {number}"}],
+            "max_tokens": load.tokens,
+        }
+        async with places:
+            try:
+                return await stream_chat(_HOST, port, key, request)
+            except TandemError as error:
+                return error
+
+    async with asyncio.timeout(_TIMEOUT_S):
+        return await asyncio.gather(*(one(number) for number in range(load.requests)))
+
+
+@contextmanager
+def _coordinator(data_dir: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """A coordinator process of its own; its port."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_serve, args=(data_dir, theirs))
+    child.start()
+    try:
+        if not ours.poll(_TIMEOUT_S):
+            raise TimeoutError("the coordinator did not start")
+        yield ours.recv(), psutil.Process(child.pid)
+    finally:
+        child.terminate()
+        child.join(_TIMEOUT_S)
+
+
+def _serve(data_dir: Path, pipe: Any) -> None:  # noqa: ANN401 - multiprocessing has no name for it
+    _raise_file_limit()
+    configure_logging("error")
+    config = CoordinatorConfig(
+        host=_HOST, port=0, data_dir=data_dir, join_token=_JOIN_TOKEN, drain_timeout_s=0.5
+    )
+
+    async def main(stop: Stop) -> None:
+        await serve(config, stop, on_listening=pipe.send)
+
+    run_service(main)
+
+
+def _raise_file_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[len(values) * 99 // 100]

@@ -1,0 +1,20 @@
+"""Five thousand providers and five hundred streams at one coordinator process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.integration.running import tandem
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_no_chunk_is_lost_or_repeated_and_memory_is_bounded(tmp_path: Path) -> None:
+    arguments = ("--providers=5000", "--streams=500", "--requests=1000", "--tokens=16", "--json")
+    done = tandem("bench", "coordinator", *arguments, data_dir=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["wrong"], report["failed"]) == (0, 0)
+    assert report["peak_mib"] < 600
