@@ -91,7 +91,7 @@ def coordinator(
 ) -> None:
     """Loads a coordinator with simulated providers and streams, and checks every token.
 
-    Coordinator and load share this machine's cores. Exits with 1 when an answer is wrong or missing.
+    Coordinator and load share the cores. Exits with 1 when an answer is wrong or missing.
 
     \b
     Examples:
