@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -40,6 +41,7 @@ from tandem.protocol.between_nodes import (
     Invitation,
     Leaving,
     Loaded,
+    Parallelism,
     PeerHello,
     PeerRefusal,
     Pong,
@@ -80,6 +82,8 @@ class ClusterNode:
         self._peers = Peers(
             self._credentials, self._hello, self._health, config.listen, config.peers
         )
+        #: Sessions that became active, that were lost, and plans that fell back from TP to PP.
+        self.counters = Counter[str]()
         #: Why the last session ended, or did not come about.
         self.last_end: str | None = None
         self.listening = asyncio.Event()
@@ -224,6 +228,8 @@ class ClusterNode:
         )
         self._move(Event.AGREED)
         self._proposal = proposal
+        chosen = (self._config.parallelism, proposal.strategy)
+        self.counters["pipeline_fallbacks"] += chosen == (Parallelism.AUTO, Parallelism.PIPELINE)
         log.info("plan_agreed", rank=rank, strategy=proposal.strategy, why=proposal.why)
         await self._host.release()
         await _in_thread(lambda: session.load(self._setup, proposal))
@@ -298,6 +304,7 @@ class ClusterNode:
 
     async def _serve(self, session: Session) -> None:
         """Until the session ends; always by raising."""
+        self.counters["cluster_sessions"] += 1
         log.info("session_active", rank=session.rank, blocks=session.blocks)
         ended = None if session.executor is not None else session.serve()
         await self._host.activate(session.executor, session.blocks)
@@ -310,6 +317,7 @@ class ClusterNode:
     async def _clear(self, reason: str) -> None:
         """The one place that leaves a session: afterwards nothing of it is left."""
         self.last_end = reason
+        self.counters["cluster_sessions_degraded"] += self._state is State.ACTIVE
         self._move(Event.FAILED, reason=reason)
         session, self._session = self._session, None
         if session is not None:

@@ -7,7 +7,7 @@ challenges and watches for silence; whatever ends it, what was under way there m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -62,12 +62,16 @@ class ProviderSocket:
         dispatcher: Dispatcher,
         join_tokens: JoinTokens,
         hardware: Sequence[AttestationVerifier] = (),
+        *,
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`count` is told the name of what happens to a provider."""
         self._config = config
         self._registry = registry
         self._dispatcher = dispatcher
         self._join_tokens = join_tokens
         self._hardware = hardware
+        self._count = count
 
     async def serve(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -76,6 +80,7 @@ class ProviderSocket:
                 connection, version = await self._admit(websocket)
         except TandemError as error:
             log.warning("provider_refused", code=error.code, reason=error.message)
+            self._count("refused")
             await _refuse(websocket, error)
             return
         except (_Closed, TimeoutError) as error:
@@ -122,6 +127,7 @@ class ProviderSocket:
             "provider_joined", models=list(provider.models), protocol=version, trust=provider.trust
         )
         interval_s = self._config.heartbeat_interval_s * self._registry.pace
+        self._count("joined")
         welcome = protocol.Welcome(version, provider.id, interval_s)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -132,8 +138,10 @@ class ProviderSocket:
                 await self._read(connection)
         except* (_Closed, ProviderLost) as group:
             bound.info("provider_left", reason=str(group.exceptions[0]))
+            self._count("left")
         except* (ProtocolError, AttestationRefused) as group:
             bound.warning("provider_cut_off", reason=str(group.exceptions[0]))
+            self._count("cut_off")
         finally:
             self._registry.remove(provider)
             self._dispatcher.disconnect(provider)
@@ -149,7 +157,7 @@ class ProviderSocket:
             elif isinstance(message, protocol.Heartbeat):
                 self._heartbeat(provider, message)
             elif isinstance(message, protocol.Proof):
-                _check(connection, message)
+                self._check(connection, message)
             elif isinstance(message, protocol.Draining):
                 provider.draining = True
             else:
@@ -160,6 +168,7 @@ class ProviderSocket:
         self._registry.heartbeat(provider, beat)
         if provider.role.malformed and not was_malformed:
             log.warning("malformed_cluster_role", provider_id=provider.id)
+            self._count("malformed_role")
 
     async def _write(self, connection: _Connection) -> None:
         while True:
@@ -185,11 +194,22 @@ class ProviderSocket:
             hangs_s = self._registry.hangs_for_s(provider)
             if hangs_s > self._config.hangs_after_s:
                 log.warning("provider_hangs", provider_id=provider.id, seconds=round(hangs_s, 1))
+                self._count("hung")
                 self._registry.set_aside(provider)
                 connection.link.abandon(ProviderLost("the provider's engine hangs"))
                 hangs_s = 0.0
             left_s = min(provider.stale_after_s - silent_s, self._config.hangs_after_s - hangs_s)
             await asyncio.sleep(left_s + 0.01)
+
+    def _check(self, connection: _Connection, proof: protocol.Proof) -> None:
+        try:
+            attested = connection.challenges.check(proof.evidence)
+        except AttestationRefused as error:
+            self._count("challenge_failed")
+            connection.challenges.strike(error.message)
+            return
+        connection.provider.trust = attested.trust
+        connection.provider.attested = attested
 
     async def _challenge(self, connection: _Connection) -> None:
         """Proofs from time to time; after a strike the next is asked for at once."""
@@ -200,17 +220,8 @@ class ProviderSocket:
             connection.link.send(protocol.Challenge(nonce))
             await asyncio.sleep(self._config.challenge_timeout_s)
             if connection.challenges.pending:
+                self._count("challenge_failed")
                 connection.challenges.strike("a challenge was not answered in time")
-
-
-def _check(connection: _Connection, proof: protocol.Proof) -> None:
-    try:
-        attested = connection.challenges.check(proof.evidence)
-    except AttestationRefused as error:
-        connection.challenges.strike(error.message)
-        return
-    connection.provider.trust = attested.trust
-    connection.provider.attested = attested
 
 
 def _node_id(registration: protocol.Registration) -> str | None:

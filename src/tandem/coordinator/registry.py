@@ -168,6 +168,10 @@ class Registry:
             provider.moved_at = self._clock()
         return self._clock() - provider.moved_at
 
+    def knows(self, model: str) -> bool:
+        """Whether any provider has ever named this model."""
+        return model in self._known
+
     def served_within_s(self, model: ModelName) -> float:
         """How long ago a provider last said that it is ready for the model."""
         return self._clock() - self._known.get(model, _NEVER)

@@ -23,8 +23,9 @@ from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.dispatch import Dispatcher
 from tandem.coordinator.join_token import JoinTokens
 from tandem.coordinator.keys import KeyStore
-from tandem.coordinator.ledger import Ledger
+from tandem.coordinator.ledger import Entry, Ledger
 from tandem.coordinator.limits import Limiter
+from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.provider_socket import ProviderSocket
 from tandem.coordinator.registry import Registry
 from tandem.runtime import Stop
@@ -76,19 +77,34 @@ async def _serve(
     on_listening: Callable[[int], None] | None,
 ) -> None:
     registry = Registry(stale_after_s=config.stale_after_s, max_providers=config.max_providers)
+    metrics = Metrics(registry)
+
+    def close_entry(entry: Entry) -> None:
+        stores.ledger.record(entry)
+        metrics.request_ended(entry)
+
     dispatcher = Dispatcher(
         config,
         registry,
         limiter=Limiter(stores.ledger.spent, time.monotonic),
         open_entry=stores.ledger.open,
-        close_entry=stores.ledger.record,
+        close_entry=close_entry,
+    )
+    providers = ProviderSocket(
+        config,
+        registry,
+        dispatcher,
+        stores.join_tokens,
+        stores.verifiers,
+        count=metrics.provider_event,
     )
     app = build_app(
         config,
         registry,
         dispatcher,
         Authenticator(stores.keys, required=config.require_keys),
-        ProviderSocket(config, registry, dispatcher, stores.join_tokens, stores.verifiers),
+        providers,
+        metrics,
     )
     server = _Server(_uvicorn_config(app, config))
     port = listener.getsockname()[1]

@@ -60,6 +60,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True
     cluster_role: Any = None
     members: list[str] = []
     plaintext_collectives: bool = False
+    #: What the provider has counted since its start, by name.
+    counters: dict[str, int] = {}
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):

@@ -44,6 +44,9 @@ class RequestRunner:
         self._streams: dict[protocol.RequestId, _Stream] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        #: Requests since the start, and those of them that ended in an error.
+        self.started = 0
+        self.failed = 0
 
     @property
     def in_flight(self) -> int:
@@ -61,6 +64,7 @@ class RequestRunner:
 
     async def start(self, request: protocol.Request, asked: protocol.Generate, send: Send) -> None:
         """Begins a request; a refusal is sent as Failed."""
+        self.started += 1
         try:
             if len(self._streams) >= MAX_REQUESTS:
                 raise Overloaded(f"this provider holds {MAX_REQUESTS} requests; retry later")
@@ -71,6 +75,7 @@ class RequestRunner:
             if self._engine is None:
                 raise NoProviderAvailable("this provider has no model loaded just now")
         except TandemError as error:
+            self.failed += 1
             send(protocol.Failed(protocol.ErrorInfo.of(error)))
             return
         self._streams[request.request_id] = _Stream(send, request.window)
@@ -161,6 +166,7 @@ class RequestRunner:
         stream = self._streams.get(request_id)
         if stream is not None:
             log.info("request_failed", request_id=request_id, code=error.code)
+            self.failed += 1
             stream.send(protocol.Failed(protocol.ErrorInfo.of(error)))
             self._forget(request_id)
 

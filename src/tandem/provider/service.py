@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import time
 from collections.abc import Callable, Coroutine
 
 import msgspec
@@ -82,6 +83,7 @@ class _Provider:
             self._heartbeat,
         )
         self._node: ClusterNode | None = None
+        self._started_at = time.monotonic()
 
     async def join_cluster(self, cluster: ClusterConfig) -> None:
         facts = await asyncio.to_thread(measure_node, self._setup, self._info.name)
@@ -158,9 +160,18 @@ class _Provider:
             max_sequences=self._config.max_sequences,
             steps=load.steps,
             cluster_role=None if self._node is None else self._node.role,
+            counters=self._counters(),
             members=[] if self._node is None else list[str](self._node.members),
             plaintext_collectives=self._adds_up_in_plaintext(),
         )
+
+    def _counters(self) -> dict[str, int]:
+        own = {
+            "uptime_seconds": int(time.monotonic() - self._started_at),
+            "requests": self._runner.started,
+            "requests_failed": self._runner.failed,
+        }
+        return own | dict({} if self._node is None else self._node.counters)
 
     def _registration(self, sealing_key: bytes) -> protocol.Registration:
         return protocol.Registration(

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.coordinator.conftest import (
     MODEL,
     TIMEOUT_S,
@@ -322,3 +323,31 @@ def test_a_false_proof_lets_nobody_in(coordinator: Running) -> None:
             assert refused.error.code == "attestation_refused"
 
     asyncio.run(main())
+
+
+def test_metrics_count_what_happened_and_invent_no_names(coordinator: Running) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = ask(http)
+        await answer(provider, await provider.generate())
+        await asked
+        await ask(http, model="made up by a consumer")
+        await provider.beat(cluster_role="?", counters={"cluster_sessions": 3, "bad name!": 1})
+        await until_providers(http, 0)
+        text = (await http.get("/metrics")).text
+        families = {f.name: f for f in text_string_to_metric_families(text)}
+        ended = {
+            (s.labels["model"], s.labels["outcome"]) for s in families["tandem_requests"].samples
+        }
+        assert (MODEL, "completed") in ended
+        assert ("unknown", "model_not_found") in ended
+        events = {s.labels["event"] for s in families["tandem_provider_events"].samples}
+        assert {"joined", "malformed_role"} <= events
+        reported = {
+            s.labels["counter"]: s.value for s in families["tandem_provider_reported"].samples
+        }
+        assert reported == {"cluster_sessions": 3.0}
+        phases = {s.labels.get("phase") for s in families["tandem_request_seconds"].samples}
+        assert {"queue", "first_token", "total"} <= phases
+        assert (await http.get("/metrics", headers={"Authorization": ""})).status_code == 401
+
+    play(coordinator, scenario)

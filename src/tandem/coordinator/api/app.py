@@ -16,6 +16,7 @@ from tandem.coordinator.api.providers import ProviderRoutes
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.provider_socket import ProviderSocket
 from tandem.coordinator.registry import Registry
 from tandem.errors import TandemError
@@ -29,8 +30,9 @@ def build_app(
     dispatcher: Dispatcher,
     authenticator: Authenticator,
     provider_socket: ProviderSocket,
+    metrics: Metrics,
 ) -> ASGIApp:
-    inventory = Inventory(registry, dispatcher, authenticator)
+    inventory = Inventory(registry, dispatcher, authenticator, metrics)
     providers = ProviderRoutes(registry, authenticator)
     chat = chat_endpoint(config, dispatcher, authenticator)
     completion = completion_endpoint(config, dispatcher, authenticator)
@@ -46,6 +48,7 @@ def build_app(
         Route("/v1/providers/{provider}/drain", providers.drain, methods=["POST"]),
         Route("/v1/providers/{provider}/resume", providers.resume, methods=["POST"]),
         Route("/v1/cluster/peers", providers.peers),
+        Route("/metrics", inventory.metrics),
         Route("/healthz", inventory.healthz),
         Route("/readyz", inventory.readyz),
         WebSocketRoute("/v1/providers/connect", provider_socket.serve),

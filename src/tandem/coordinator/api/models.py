@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.provider import Provider
 from tandem.coordinator.registry import Capacity, Registry
 from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping
@@ -91,11 +93,16 @@ class Inventory:
     """The routes that only read."""
 
     def __init__(
-        self, registry: Registry, dispatcher: Dispatcher, authenticator: Authenticator
+        self,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        authenticator: Authenticator,
+        metrics: Metrics,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
         self._authenticator = authenticator
+        self._metrics = metrics
         self._started_at = int(time.time())
 
     async def models(self, request: Request) -> Response:
@@ -120,6 +127,11 @@ class Inventory:
     async def status(self, request: Request) -> Response:
         await self._authenticate(request)
         return _json(Status([_provider(provider) for provider in self._registry.providers]))
+
+    async def metrics(self, request: Request) -> Response:
+        """In Prometheus's text format. Needs a key: it tells who serves what, and how much."""
+        await self._authenticate(request)
+        return Response(self._metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(self, _: Request) -> Response:
         """The process lives and its event loop turns."""

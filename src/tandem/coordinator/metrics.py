@@ -1,0 +1,121 @@
+"""`/metrics`: counters and latencies for Prometheus. Labels are names that operators chose.
+
+A model that a consumer made up is counted as `unknown`, so the number of series stays bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tandem.coordinator.ledger import Entry
+from tandem.coordinator.provider import Provider
+from tandem.coordinator.registry import Registry
+
+_SECONDS = (0.005, 0.02, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
+_COUNTER_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_MAX_COUNTERS = 32
+
+
+class Metrics:
+    def __init__(self, registry: Registry) -> None:
+        self._providers = registry
+        self._collected = CollectorRegistry()
+        self._collected.register(_Fleet(registry))
+        self._requests = Counter(
+            "tandem_requests",
+            "Requests that have ended.",
+            ["model", "outcome"],
+            registry=self._collected,
+        )
+        self._tokens = Counter(
+            "tandem_tokens", "Tokens delivered.", ["model", "kind"], registry=self._collected
+        )
+        self._moves = Counter(
+            "tandem_request_moves",
+            "How often a request went on at another provider, or was tried there.",
+            registry=self._collected,
+        )
+        self._phases = Histogram(
+            "tandem_request_seconds",
+            "From admission to a place, to the first token, to the end.",
+            ["phase"],
+            buckets=_SECONDS,
+            registry=self._collected,
+        )
+        self._events = Counter(
+            "tandem_provider_events",
+            "What has happened to providers.",
+            ["event"],
+            registry=self._collected,
+        )
+
+    def request_ended(self, entry: Entry) -> None:
+        model = entry.model if self._providers.knows(entry.model) else "unknown"
+        self._requests.labels(model, entry.outcome).inc()
+        self._tokens.labels(model, "prompt").inc(entry.prompt_tokens)
+        self._tokens.labels(model, "completion").inc(entry.completion_tokens)
+        self._tokens.labels(model, "cached").inc(entry.cached_tokens)
+        self._moves.inc(max(0, entry.attempts - 1))
+        phases = {
+            "queue": entry.queue_s,
+            "first_token": entry.first_token_s,
+            "total": entry.total_s,
+        }
+        for phase, seconds in phases.items():
+            if seconds is not None:
+                self._phases.labels(phase).observe(seconds)
+
+    def provider_event(self, event: str) -> None:
+        """One of the coordinator's own names: `joined`, `left`, `hung`, `malformed_role`, ..."""
+        self._events.labels(event).inc()
+
+    def render(self) -> bytes:
+        return generate_latest(self._collected)
+
+
+class _Fleet(Collector):
+    """What providers are doing at the moment of asking, and what they have counted themselves."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        gauges = {
+            "tandem_provider_requests": "Requests under way at a provider.",
+            "tandem_provider_ready": "1 while a provider has a model loaded.",
+            "tandem_provider_set_aside": "1 while its circuit breaker is open.",
+            "tandem_provider_cluster_rank": "Its rank in a cluster; absent outside of one.",
+        }
+        families = {
+            name: GaugeMetricFamily(name, text, labels=["provider"])
+            for name, text in gauges.items()
+        }
+        counted = CounterMetricFamily(
+            "tandem_provider_reported", "What providers count.", labels=["provider", "counter"]
+        )
+        for provider in self._registry.providers:
+            _describe(provider, families, counted)
+        yield from families.values()
+        yield counted
+
+
+def _describe(
+    provider: Provider, gauges: dict[str, GaugeMetricFamily], counted: CounterMetricFamily
+) -> None:
+    label = [provider.name]
+    load = provider.load
+    gauges["tandem_provider_requests"].add_metric(label, provider.in_flight)
+    gauges["tandem_provider_ready"].add_metric(label, float(load is not None and load.ready))
+    gauges["tandem_provider_set_aside"].add_metric(label, float(provider.breaker.is_open))
+    if provider.role.rank is not None:
+        gauges["tandem_provider_cluster_rank"].add_metric(label, provider.role.rank)
+    if load is None:
+        return
+    for name, value in list(load.counters.items())[:_MAX_COUNTERS]:
+        if _COUNTER_NAME.fullmatch(name):
+            counted.add_metric([provider.name, name], value)
