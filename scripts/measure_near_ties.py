@@ -1,8 +1,9 @@
-"""How often a token differs between a request alone and the same request in a batch, by dtype.
+"""How often a token differs between a request alone and the same one in a batch, or resumed.
 
     .venv/bin/python scripts/measure_near_ties.py
 
-Sums of floating-point numbers depend on their order, and the order on the batch. Where two tokens
+Sums of floating-point numbers depend on their order, and the order on the batch, and on whether a
+token was decoded or is prefilled again where the request goes on elsewhere. Where two tokens
 are almost equally likely the last bit decides. Counted is the first differing token of each
 request: what follows it is another text. Weights are random, so near-ties are more common than in
 a trained model.
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+import msgspec
 import torch
 
 from tandem.engine import (
@@ -56,7 +58,20 @@ def requests() -> list[GenerationRequest]:
     return made
 
 
-def generate(directory: Path, dtype: str, *, together: bool) -> Outputs:
+def resumed(outputs: Outputs) -> list[GenerationRequest]:
+    """The same requests, each cut somewhere: the first tokens are given."""
+    random = Random(4)  # noqa: S311 - chooses cuts
+    return [
+        msgspec.structs.replace(
+            request, produced=[outputs[request.request_id][: random.randrange(1, TOKENS)]]
+        )
+        for request in requests()
+    ]
+
+
+def generate(
+    directory: Path, dtype: str, asked: list[GenerationRequest], *, together: bool
+) -> Outputs:
     events: queue.Queue[EngineEvent] = queue.Queue()
 
     def deliver(batch: Sequence[EngineEvent]) -> None:
@@ -66,10 +81,10 @@ def generate(directory: Path, dtype: str, *, together: bool) -> Outputs:
     options = EngineOptions(directory=directory, dtype=dtype, kv_tokens=16_384)
     running = load_engine(options, deliver).engine
     outputs: Outputs = {}
-    groups = [requests()] if together else [[request] for request in requests()]
+    groups = [asked] if together else [[request] for request in asked]
     for group in groups:
         for request in group:
-            outputs[request.request_id] = []
+            outputs[request.request_id] = list((request.produced or [[]])[0] or [])
             running.submit(request)
         left = len(group)
         while left:
@@ -89,22 +104,25 @@ def main() -> None:
         directory = Path(folder) / "model"
         create_checkpoint(directory, family="llama", size="small", dtype="float32")
         for dtype in ("float32", "bfloat16"):
-            alone = generate(directory, dtype, together=False)
-            batch = generate(directory, dtype, together=True)
-            firsts = [
-                next(
-                    (
-                        i
-                        for i, (a, b) in enumerate(zip(alone[name], batch[name], strict=True))
-                        if a != b
-                    ),
-                    None,
-                )
-                for name in alone
-            ]
-            compared = sum(TOKENS if first is None else first + 1 for first in firsts)
-            flips = sum(first is not None for first in firsts)
-            print(f"{dtype}: {flips} first differences in {compared} tokens of {REQUESTS} requests")
+            alone = generate(directory, dtype, requests(), together=False)
+            batch = generate(directory, dtype, requests(), together=True)
+            report(f"{dtype}, in a batch", alone, batch, {})
+            cut = resumed(alone)
+            given = {request.request_id: len(request.produced[0] or []) for request in cut}
+            report(
+                f"{dtype}, resumed", alone, generate(directory, dtype, cut, together=False), given
+            )
+
+
+def report(what: str, alone: Outputs, other: Outputs, given: dict[str, int]) -> None:
+    """Counts up to each request's first difference, without the tokens that were given."""
+    flips, compared = 0, 0
+    for name, tokens in alone.items():
+        pairs = enumerate(zip(tokens, other[name], strict=True))
+        first = next((i for i, (a, b) in pairs if a != b), None)
+        flips += first is not None
+        compared += (TOKENS if first is None else first + 1) - given.get(name, 0)
+    print(f"{what}: {flips} first differences in {compared} tokens of {REQUESTS} requests")
 
 
 if __name__ == "__main__":

@@ -163,6 +163,9 @@ class PlayedProvider:
         """The next request, opened."""
         message = await self.receive()
         assert isinstance(message, protocol.Request)
+        return self.open(message)
+
+    def open(self, message: protocol.Request) -> Asked:
         context = request_context(self.nonce, message.number, message.request_id)
         content = protocol.decode_generate(self.sealing.open(message.sealed, context))
         self.replies[message.request_id] = ReplyChannel(content.reply_key, message.request_id)

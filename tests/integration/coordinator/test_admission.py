@@ -325,6 +325,42 @@ def test_a_false_proof_lets_nobody_in(coordinator: Running) -> None:
     asyncio.run(main())
 
 
+def test_a_request_that_takes_too_long_is_ended_and_harms_nobody(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """A3: wherever it is, in the queue or at a provider, before a token or after one."""
+    with running(tmp_path_factory.mktemp("slow"), request_timeout_s=1.0) as coordinator:
+
+        async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+            asked = [ask(http)]
+            request = await provider.generate()
+            asked.append(ask(http))  # waits behind it
+            await provider.reply(request.request_id, Chunk([Delta(0, "a", [1])], 3))
+            for response in [await task for task in asked]:
+                assert response.status_code == 503
+                assert response.json()["error"]["code"] == "request_timed_out"
+            assert await provider.receive() == protocol.Cancel(request.request_id)
+            (listed,) = (await http.get("/v1/providers")).json()["data"]
+            assert listed["in_flight"] == 0
+            last = ask(http, max_tokens=5)
+            # The one that had waited may have got the place for its last millisecond.
+            while not isinstance(message := await provider.receive(), protocol.Request) or (
+                (request := provider.open(message)).content.sampling.max_tokens != 5
+            ):
+                pass
+            await answer(provider, request)
+            assert (await last).status_code == 200
+
+        play(coordinator, scenario)
+    # Every row tells what was delivered, also of those that failed.
+    rows = entries(coordinator.data_dir, limit=3)
+    assert sorted((r.outcome, r.completion_tokens) for r in rows) == [
+        ("completed", 1),
+        ("request_timed_out", 0),
+        ("request_timed_out", 1),
+    ]
+
+
 def test_metrics_count_what_happened_and_invent_no_names(coordinator: Running) -> None:
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         asked = ask(http)
