@@ -92,11 +92,13 @@ class _Fleet(Collector):
             "tandem_provider_cluster_rank": "Its rank in a cluster; absent outside of one.",
         }
         families = {
-            name: GaugeMetricFamily(name, text, labels=["provider"])
+            name: GaugeMetricFamily(name, text, labels=["provider", "id"])
             for name, text in gauges.items()
         }
         counted = CounterMetricFamily(
-            "tandem_provider_reported", "What providers count.", labels=["provider", "counter"]
+            "tandem_provider_reported",
+            "What providers count.",
+            labels=["provider", "id", "counter"],
         )
         for provider in self._registry.providers:
             _describe(provider, families, counted)
@@ -107,7 +109,8 @@ class _Fleet(Collector):
 def _describe(
     provider: Provider, gauges: dict[str, GaugeMetricFamily], counted: CounterMetricFamily
 ) -> None:
-    label = [provider.name]
+    # A name is the operator's to choose, and two machines may have the same.
+    label = [provider.name, provider.id]
     load = provider.load
     gauges["tandem_provider_requests"].add_metric(label, provider.in_flight)
     gauges["tandem_provider_ready"].add_metric(label, float(load is not None and load.ready))
@@ -118,4 +121,4 @@ def _describe(
         return
     for name, value in list(load.counters.items())[:_MAX_COUNTERS]:
         if _COUNTER_NAME.fullmatch(name):
-            counted.add_metric([provider.name, name], value)
+            counted.add_metric([*label, name], value)

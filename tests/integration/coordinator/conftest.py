@@ -115,10 +115,13 @@ class PlayedProvider:
         self.prover = prover or Prover(self.key)
         self.sealing = SealingKey()
         self.nonce = b""
+        self.sent: list[bytes] = []
         self.replies: dict[protocol.RequestId, ReplyChannel] = {}
 
     async def send(self, message: protocol.ToCoordinator) -> None:
-        await self.socket.send(protocol.encode(message))
+        frame = protocol.encode(message)
+        self.sent.append(frame)
+        await self.socket.send(frame)
 
     async def reply(self, request_id: protocol.RequestId, answer: protocol.Answer) -> None:
         sealed = self.replies[request_id].seal(protocol.encode(answer))

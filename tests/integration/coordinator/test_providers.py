@@ -183,6 +183,54 @@ def test_a_draining_provider_gets_nothing_new_and_finishes_what_it_has(
     play(coordinator, scenario)
 
 
+@pytest.mark.parametrize("how", ["altered", "repeated", "left out", "of another request"])
+def test_an_answer_that_is_out_of_place_ends_the_connection(coordinator: Running, how: str) -> None:
+    """The sealed hop, from the provider: what does not open is no token."""
+
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = [asyncio.ensure_future(ask(http)) for _ in range(2)]
+        request, other = [await provider.generate() for _ in range(2)]
+        channel = provider.replies[request.request_id]
+        first, second, third = (
+            channel.seal(protocol.encode(Chunk([text(0, letter)]))) for letter in "abc"
+        )
+        bad = {
+            "altered": second[:-1] + bytes([second[-1] ^ 1]),
+            "repeated": first,
+            "left out": third,
+            "of another request": provider.replies[other.request_id].seal(b""),
+        }[how]
+        await provider.send(protocol.Reply(request.request_id, first))
+        await provider.send(protocol.Reply(request.request_id, bad))
+        assert [(await response).status_code for response in asked] == [503, 503]
+        with pytest.raises(ConnectionClosed):
+            await provider.receive()
+        await until_models(http, [])
+
+    play(coordinator, scenario)
+
+
+def test_neither_prompt_nor_answer_is_in_the_frames(coordinator: Running) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        messages = [{"role": "user", "content": "a very secret prompt"}]
+        asked = asyncio.ensure_future(ask(http, messages=messages))
+        frame = await provider.socket.recv(decode=False)
+        assert b"secret" not in frame
+        message = protocol.decode_to_provider(bytes(frame))
+        assert isinstance(message, protocol.Request)
+        request = provider.open(message)
+        assert request.content.prompts == [
+            protocol.ChatPrompt([protocol.ChatMessage("user", "a very secret prompt")])
+        ]
+        done = Chunk([text(0, "a discreet answer", FinishReason.STOP)])
+        await provider.reply(request.request_id, done)
+        assert b"discreet" not in provider.sent[-1]
+        await provider.reply(request.request_id, Finished(Usage(1, 1, 0)))
+        assert "discreet" in (await asked).text
+
+    play(coordinator, scenario)
+
+
 def _refusal(coordinator: Running, token: str, versions: list[int]) -> protocol.ErrorInfo:
     async def main() -> protocol.ErrorInfo:
         async with provider_socket(coordinator) as socket:

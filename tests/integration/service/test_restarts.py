@@ -73,6 +73,8 @@ def test_a_stopped_provider_hands_its_streams_over(tmp_path: Path) -> None:
             assert await process.wait() == 0
 
     asyncio.run(main())
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"Count to" not in path.read_bytes(), "a prompt was stored"
 
 
 def test_a_restarted_coordinator_gets_its_providers_back(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ class Model(msgspec.Struct, frozen=True):
     routable_providers: int
     warm_providers: int
     can_accept: bool
+    queued: int
+    expected_first_token_s: float | None
     object: str = "model"
     owned_by: str = "tandem"
 
@@ -165,7 +167,7 @@ class Inventory:
         )
 
     def _model(self, name: ModelName, capacity: Capacity) -> Model:
-        info = capacity.info
+        info, queued = capacity.info, self._dispatcher.waiting(name)
         return Model(
             id=name,
             created=self._started_at,
@@ -177,7 +179,9 @@ class Inventory:
             provider_count=capacity.routable,
             routable_providers=capacity.routable,
             warm_providers=capacity.warm,
-            can_accept=capacity.free > 0 and not self._dispatcher.waiting(name),
+            can_accept=capacity.free > 0 and not queued,
+            queued=queued,
+            expected_first_token_s=capacity.first_s,
         )
 
 
