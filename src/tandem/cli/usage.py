@@ -93,9 +93,10 @@ def _show_requests(rows: list[Entry]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("STARTED", "MODEL", "PROVIDER", "OUTCOME"):
-        table.add_column(column, no_wrap=True)
-    for column in ("PROMPT", "COMPLETION", "TRIES", "SECONDS"):
+    table.add_column("STARTED", no_wrap=True)
+    for column in ("MODEL", "PROVIDER", "OUTCOME"):
+        table.add_column(column, overflow="fold")
+    for column in ("IN", "OUT", "TRIES", "SECONDS"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
