@@ -28,6 +28,9 @@ _INDEX_TIMEOUT_S = 3.0
 _STAMPS = {"torch": ".installed-runtime", "dev": ".installed-dev"}
 
 
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
 class SetupError(Exception):
     """What went wrong and what to do about it, in one line."""
 
@@ -38,6 +41,8 @@ def main(arguments: list[str]) -> int:
         check_version(sys.version_info[:2])
         create_venv(venv)
         install(venv, extras)
+        if "dev" in extras:
+            install_browser(venv)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -91,6 +96,23 @@ def install(venv: Path, extras: list[str]) -> None:
     say(f"Installing Tandem with its dependencies ({', '.join(extras)}) ...")
     if not pip(venv, ["-c", str(LOCK), "-e", f"{ROOT}[{','.join(extras)}]"]):
         raise SetupError("pip failed, see above; mend that and run the same command again")
+
+
+def install_browser(venv: Path) -> None:
+    """The tests of the console drive a Chromium: the system's, or Playwright's own."""
+    if any(shutil.which(name) for name in _BROWSERS):
+        return
+    say("Installing Chromium, for the tests of the console (first time only) ...")
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for arguments in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            command = ["apt-get", "-qq", *arguments]
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+        if shutil.which("chromium"):
+            return
+    command = [str(_python(venv)), "-m", "playwright", "install", "chromium"]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise SetupError("no Chromium could be installed: install one, so that it is on the PATH")
 
 
 def torch_index() -> str | None:

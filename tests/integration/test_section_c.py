@@ -1,4 +1,4 @@
-"""The rows of the coordinator's requirements, C1 to C10: which test answers for which.
+"""The rows of the coordinator's requirements but C11, the benchmarks: which test answers for which.
 
 A row without a test, or a test that was renamed away, fails here.
 """
@@ -46,6 +46,11 @@ ROWS = {
     ),
     "C10 trust": (ADMISSION, "test_trust_is_asked_of_a_key_or_of_a_request"),
     "C10 challenges": (ADMISSION, "test_a_provider_that_fails_three_challenges_is_cut_off"),
+    "C12 console: chat": ("browser/test_console.py", "test_a_conversation_is_streamed"),
+    "C12 console: dashboard": (
+        "browser/test_console.py",
+        "test_the_operator_sees_the_cluster_and_drains_it",
+    ),
     "C10 attestation": (
         "unit/security/test_attestation.py",
         "test_what_is_no_proof_of_hardware_is_refused",
@@ -55,7 +60,7 @@ ROWS = {
 
 def test_no_row_is_missing() -> None:
     numbers = {int(found[1]) for row in ROWS if (found := re.match(r"C(\d+) ", row))}
-    assert numbers == set(range(1, 11))
+    assert numbers == {*range(1, 11), 12}
 
 
 @pytest.mark.parametrize("row", ROWS)

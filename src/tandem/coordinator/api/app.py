@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tandem.coordinator.api.console import Console
 from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tandem_error
 from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
 from tandem.coordinator.api.models import Inventory
@@ -34,6 +35,7 @@ def build_app(
 ) -> ASGIApp:
     inventory = Inventory(registry, dispatcher, authenticator, metrics)
     providers = ProviderRoutes(registry, authenticator)
+    console = Console()
     chat = chat_endpoint(config, dispatcher, authenticator)
     completion = completion_endpoint(config, dispatcher, authenticator)
     routes: list[BaseRoute] = [
@@ -49,6 +51,9 @@ def build_app(
         Route("/v1/providers/{provider}/resume", providers.resume, methods=["POST"]),
         Route("/v1/cluster/peers", providers.peers),
         Route("/metrics", inventory.metrics),
+        Route("/", console.enter),
+        Route("/console", console.enter),
+        Route("/console/{file:path}", console.file),
         Route("/healthz", inventory.healthz),
         Route("/readyz", inventory.readyz),
         WebSocketRoute("/v1/providers/connect", provider_socket.serve),

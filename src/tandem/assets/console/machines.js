@@ -1,0 +1,84 @@
+// The operator's page: which models can be served, by which machines, and draining them.
+
+import { get, request } from "./api.js";
+
+const $ = (id) => document.getElementById(id);
+
+export async function showMachines() {
+  try {
+    const [models, providers] = await Promise.all([get("/v1/models/capacity"), get("/v1/providers")]);
+    fill("models", models.map(modelCells));
+    fill("providers", providers.map(providerCells));
+    $("machines-problem").textContent = "";
+  } catch (error) {
+    $("machines-problem").textContent = error.message;
+    throw error;
+  }
+}
+
+function modelCells(model) {
+  const first = model.expected_first_token_s;
+  return [
+    cell(model.id, model.can_accept ? "good" : "bad"),
+    cell(model.routable_providers),
+    cell(model.free_providers),
+    cell(model.queued),
+    cell(first === null ? "-" : `${(first * 1000).toFixed(0)} ms`),
+  ];
+}
+
+function providerCells(provider) {
+  const [state, look] = stateOf(provider);
+  return [
+    cell(provider.name),
+    cell(state, look),
+    cell(provider.trust.replace("_", " ")),
+    cell(provider.models.join(", ")),
+    cell(`${provider.hardware.device}, ${provider.hardware.threads} threads`),
+    cell(provider.in_flight),
+    action(provider),
+  ];
+}
+
+function stateOf(provider) {
+  if (provider.cluster_role > 0) return [`rank ${provider.cluster_role}`, "idle"];
+  if (provider.draining) return ["draining", "idle"];
+  if (provider.set_aside) return ["set aside", "bad"];
+  if (!provider.ready) return ["not ready", "bad"];
+  const ranks = provider.cluster_members.length;
+  return [ranks > 1 ? `ready, rank 0 of ${ranks}` : "ready", "good"];
+}
+
+function action(provider) {
+  const button = document.createElement("button");
+  const [verb, text] = provider.draining ? ["resume", "Resume"] : ["drain", "Drain"];
+  button.type = "button";
+  button.textContent = text;
+  button.hidden = provider.cluster_role > 0;
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    await request(`/v1/providers/${provider.id}/${verb}`, { method: "POST" }).catch((error) => {
+      $("machines-problem").textContent = error.message;
+    });
+    await showMachines();
+  });
+  const data = document.createElement("td");
+  data.append(button);
+  return data;
+}
+
+function cell(text, look = "") {
+  const data = document.createElement("td");
+  data.textContent = text;
+  data.className = look;
+  return data;
+}
+
+function fill(table, rows) {
+  const made = rows.map((cells) => {
+    const row = document.createElement("tr");
+    row.append(...cells);
+    return row;
+  });
+  $(table).tBodies[0].replaceChildren(...made);
+}
