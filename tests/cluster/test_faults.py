@@ -97,6 +97,7 @@ def _session(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_fault_gives_a_wrong_token_a_hang_or_a_leak(
     tmp_path: Path, checkpoint: Path, chunk: int

@@ -165,8 +165,13 @@ class Fleet:
             env=environment,
         )
         assert process.stdout is not None
-        async with asyncio.timeout(DEADLINE_S):
-            line = await process.stdout.readline()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                line = await process.stdout.readline()
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
         return process, json.loads(line or "{}")
 
 
@@ -181,10 +186,12 @@ async def running_fleet(
 ) -> AsyncIterator[Fleet]:
     fleet = Fleet(directory, options, scheme, ca)
     await fleet.start_coordinator()
-    async with asyncio.TaskGroup() as tasks:
-        keepers = [tasks.create_task(fleet.keep(number)) for number in range(providers)]
-        await fleet.until_routable(providers)
-        yield fleet
-        for keeper in keepers:
-            keeper.cancel()
-    await fleet.stop_coordinator()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            keepers = [tasks.create_task(fleet.keep(number)) for number in range(providers)]
+            await fleet.until_routable(providers)
+            yield fleet
+            for keeper in keepers:
+                keeper.cancel()
+    finally:
+        await fleet.stop_coordinator()

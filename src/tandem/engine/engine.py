@@ -241,8 +241,9 @@ class Engine:
 
     def _fail_all(self, error: Exception) -> None:
         """A step was lost: the cache of every sequence is in doubt, so none goes on."""
-        log.error("step_failed", error=repr(error), exc_info=error)
         known = error if isinstance(error, TandemError) else None
+        # What we have a name for needs no traceback: a link broke.
+        log.error("step_failed", error=repr(error), exc_info=None if known else error)
         for request_id in tuple(self._generations):
             self._abort(request_id, known or ExecutorFailed("the model failed on a step; retry"))
         self._under_way.clear()
