@@ -60,6 +60,12 @@ class Book:
     opened: list[Entry] = field(default_factory=list)
     closed: dict[str, list[Entry]] = field(default_factory=dict)
 
+    def open(self, entry: Entry) -> None:
+        self.opened.append(entry)
+
+    def update(self, entry: Entry) -> None:
+        assert entry.request_id not in self.closed, "a row was updated after its end"
+
     def close(self, entry: Entry) -> None:
         self.closed.setdefault(entry.request_id, []).append(entry)
 
@@ -247,8 +253,7 @@ class World:
             config,
             self.registry,
             limiter=Limiter({}, self.clock),
-            open_entry=self.book.opened.append,
-            close_entry=self.book.close,
+            book=self.book,
             clock=self.clock,
         )
         self.socket = ProviderSocket(

@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 #: A provider's way of saying "not now": no fault of its own, nor of the request.
 _NOT_NOW = (Overloaded, ServiceStopping, NoProviderAvailable)
 _FIRST_PAUSE_S = 0.05
+_REPORT_EVERY_S = 2.0
 
 
 class Consumer(msgspec.Struct, frozen=True):
@@ -65,6 +66,8 @@ class Answer:
         clock: Callable[[], float],
     ) -> None:
         self.usage: Usage | None = None
+        #: Called every few seconds while tokens come.
+        self.on_progress: Callable[[], None] = lambda: None
         self.provider: Provider | None = None
         self.attempts = 0
         #: The clock's times of the first place and the first token.
@@ -80,6 +83,7 @@ class Answer:
         self._clock = clock
         self._deadline = clock() + config.request_timeout_s
         self._produced = Produced(ask.choices)
+        self._reported_at = clock()
         self._prompt_tokens = 0
         self._place: Reservation | None = None
         self._stream: RequestStream | None = None
@@ -162,6 +166,10 @@ class Answer:
         self._produced.add(deltas)
         self._failures = 0
         self._avoid.clear()
+        now = self._clock()
+        if now - self._reported_at >= _REPORT_EVERY_S:
+            self._reported_at = now
+            self.on_progress()
 
     def _survives(self, error: TandemError) -> bool:
         """Gives up the failed attempt; whether there is to be another."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -32,8 +33,16 @@ from tandem.errors import (
 from tandem.protocol import ModelName, ProviderId, Trust
 from tandem.security import RecipientKey
 
-#: Writes an entry of the usage ledger; the first of a request may be refused.
-Record = Callable[[Entry], None]
+
+class Book(Protocol):
+    """Where requests are accounted for: each is opened, updated while it runs, and closed once."""
+
+    def open(self, entry: Entry) -> None:
+        """Raises Overloaded when nothing can be accounted for now."""
+
+    def update(self, entry: Entry) -> None: ...
+
+    def close(self, entry: Entry) -> None: ...
 
 
 class Dispatcher:
@@ -43,14 +52,12 @@ class Dispatcher:
         registry: Registry,
         *,
         limiter: Limiter,
-        open_entry: Record,
-        close_entry: Record,
+        book: Book,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._limiter = limiter
-        self._open_entry = open_entry
-        self._close_entry = close_entry
+        self._book = book
         self._clock = clock
         self._admission = Admission(
             registry, max_waiting=config.max_waiting, patience_s=config.patience_s
@@ -103,9 +110,10 @@ class Dispatcher:
         )
         entry = _entry(ask, key)
         began = self._clock()
+        answer.on_progress = lambda: self._book.update(_filled(entry, answer))
         outcome = CANCELLED
         try:
-            self._open_entry(entry)
+            self._book.open(entry)
             self._under_way += 1
             self._idle.clear()
             try:
@@ -132,7 +140,7 @@ class Dispatcher:
             used = answer.so_far
             if lease is not None:
                 self._limiter.settle(lease, used.prompt_tokens + used.completion_tokens)
-            self._close_entry(_closed(entry, answer, outcome, began, self._clock()))
+            self._book.close(_closed(entry, answer, outcome, began, self._clock()))
 
     async def drain(self) -> None:
         """Admits nothing more; returns when what is under way has ended."""
@@ -169,16 +177,23 @@ def _entry(ask: Ask, key: KeyRecord | None) -> Entry:
     )
 
 
-def _closed(entry: Entry, answer: Answer, outcome: str, began: float, ended: float) -> Entry:
+def _filled(entry: Entry, answer: Answer) -> Entry:
+    """With what was delivered so far."""
     used = answer.so_far
     return msgspec.structs.replace(
         entry,
-        outcome=outcome,
         provider=None if answer.provider is None else answer.provider.name,
         attempts=answer.attempts,
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
         cached_tokens=used.cached_tokens,
+    )
+
+
+def _closed(entry: Entry, answer: Answer, outcome: str, began: float, ended: float) -> Entry:
+    return msgspec.structs.replace(
+        _filled(entry, answer),
+        outcome=outcome,
         queue_s=None if answer.placed_at is None else answer.placed_at - began,
         first_token_s=None if answer.first_at is None else answer.first_at - began,
         total_s=ended - began,

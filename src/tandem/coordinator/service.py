@@ -69,6 +69,20 @@ class _Stores:
         self.keys.close()
 
 
+class _Book:
+    """The ledger, and the metrics beside it."""
+
+    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
+        self.open = ledger.open
+        self.update = ledger.record
+        self._ledger = ledger
+        self._metrics = metrics
+
+    def close(self, entry: Entry) -> None:
+        self._ledger.record(entry)
+        self._metrics.request_ended(entry)
+
+
 async def _serve(
     config: CoordinatorConfig,
     stop: Stop,
@@ -78,17 +92,11 @@ async def _serve(
 ) -> None:
     registry = Registry(stale_after_s=config.stale_after_s, max_providers=config.max_providers)
     metrics = Metrics(registry)
-
-    def close_entry(entry: Entry) -> None:
-        stores.ledger.record(entry)
-        metrics.request_ended(entry)
-
     dispatcher = Dispatcher(
         config,
         registry,
         limiter=Limiter(stores.ledger.spent, time.monotonic),
-        open_entry=stores.ledger.open,
-        close_entry=close_entry,
+        book=_Book(stores.ledger, metrics),
     )
     providers = ProviderSocket(
         config,

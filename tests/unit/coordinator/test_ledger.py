@@ -74,6 +74,7 @@ from tests.unit.coordinator.test_ledger import closed, entry
 from tandem.coordinator.ledger import Ledger, entries
 ledger = Ledger(Path({str(tmp_path)!r}))
 ledger.open(entry("open"))
+ledger.record(entry("open", prompt_tokens=10, completion_tokens=4))
 ledger.record(closed(entry("done")))
 while len(entries(Path({str(tmp_path)!r}), limit=9)) < 2:
     pass
@@ -81,8 +82,12 @@ os._exit(9)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     Ledger(tmp_path).close()
-    found = {row.request_id: row.outcome for row in entries(tmp_path, limit=9)}
-    assert found == {"open": CRASHED, "done": COMPLETED}
+    found = {row.request_id: row for row in entries(tmp_path, limit=9)}
+    assert {name: row.outcome for name, row in found.items()} == {
+        "open": CRASHED,
+        "done": COMPLETED,
+    }
+    assert found["open"].completion_tokens == 4, "what was delivered by then is known"
 
 
 def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
