@@ -72,12 +72,11 @@ class Admission:
         Raises what `Registry.reserve_provider` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
-        try:
-            if resumes or _which(demand) not in self._queues:
+        if resumes or _which(demand) not in self._queues:
+            try:
                 return self._registry.reserve_provider(demand, avoid)
-            self._registry.quick_capacity_check(demand)  # refuses what no waiting would help
-        except (Overloaded, NoProviderAvailable) as error:
-            self._check_hope(demand, error)
+            except (Overloaded, NoProviderAvailable) as error:
+                self._check_hope(demand, error)
         waiter = _Waiter(demand, avoid, asyncio.get_running_loop().time() + self._patience_s)
         self._enqueue(waiter, key)
         try:
@@ -106,7 +105,6 @@ class Admission:
             raise self._full(waiter.demand.model, len(queue)) from None
         if evicted is not None:
             evicted.refuse(self._full(waiter.demand.model, len(queue)))
-        self._pump(which)
         self._schedule()
 
     def _full(self, model: ModelName, length: int) -> Overloaded:
@@ -126,17 +124,24 @@ class Admission:
             del self._queues[which]
 
     def _on_capacity(self, provider: Provider) -> None:
-        for which in tuple(self._queues):
-            if which[0] in provider.models:
-                self._pump(which)
+        """Hands out the places of this one provider: the others had none before.
+
+        Thousands of providers beat every second: none of that may cost a look at all of them.
+        """
+        for which, queue in tuple(self._queues.items()):
+            if which[0] not in provider.models:
+                continue
+            while (waiter := _next(queue)) is not None:
+                place = self._registry.reserve_at(provider, waiter.demand)
+                if place is None:
+                    break
+                queue.pop()
+                waiter.place.set_result(place)
 
     def _pump(self, which: tuple[ModelName, Trust]) -> None:
         """Gives places to those whose turn it is, until there is none for the next."""
-        queue = self._queues.get(which)
-        while queue is not None and (waiter := queue.peek()) is not None:
-            if waiter.place.done():
-                queue.pop()
-                continue
+        queue = self._queues[which]
+        while (waiter := _next(queue)) is not None:
             try:
                 place = self._registry.reserve_provider(waiter.demand, waiter.avoid)
             except Overloaded:
@@ -167,3 +172,10 @@ class Admission:
 
 def _which(demand: Demand) -> tuple[ModelName, Trust]:
     return demand.model, demand.min_trust
+
+
+def _next(queue: FairQueue[_Waiter]) -> _Waiter | None:
+    """Whose turn it is, of those that still wait."""
+    while (waiter := queue.peek()) is not None and waiter.place.done():
+        queue.pop()
+    return waiter

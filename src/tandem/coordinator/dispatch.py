@@ -119,7 +119,7 @@ class Dispatcher:
             try:
                 async with asyncio.timeout(self._config.request_timeout_s):
                     yield answer
-                outcome = COMPLETED
+                outcome = CANCELLED if answer.usage is None else COMPLETED
             except TimeoutError as error:
                 limit_s = self._config.request_timeout_s
                 raise RequestTimedOut(

@@ -200,7 +200,13 @@ class Registry:
 
     def reserve_provider(self, demand: Demand, avoid: Collection[ProviderId] = ()) -> Reservation:
         """A place at the best provider; raises what `find_provider_with_trust` raises."""
-        provider = self.find_provider_with_trust(demand, avoid)
+        return self._reserve(self.find_provider_with_trust(demand, avoid), demand)
+
+    def reserve_at(self, provider: Provider, demand: Demand) -> Reservation | None:
+        """A place at this very provider; None when it may not have the request."""
+        return self._reserve(provider, demand) if self._reason(provider, demand) is None else None
+
+    def _reserve(self, provider: Provider, demand: Demand) -> Reservation:
         self._choices += 1
         provider.last_chosen = self._choices
         self._affinity.remember(demand.prefixes, provider.id)

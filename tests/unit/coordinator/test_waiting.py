@@ -1,0 +1,71 @@
+"""Those who wait for a place: who gets it, and what it costs to find out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.unit.coordinator.fleet import beat, join, make_registry
+
+from tandem.coordinator import routing
+from tandem.coordinator.admission import Admission
+from tandem.coordinator.provider import Demand
+from tandem.coordinator.registry import Registry
+from tandem.coordinator.reservation import Reservation
+from tandem.protocol import ModelName
+
+A = Demand(ModelName("a"))
+
+
+def full_fleet(size: int) -> tuple[Registry, Admission, list[Reservation]]:
+    registry = make_registry(max_providers=size)
+    admission = Admission(registry, max_waiting=100, patience_s=0.0)
+    for _ in range(size):
+        registry.heartbeat(join(registry, ["a"]), beat())
+    return registry, admission, [registry.reserve_provider(A) for _ in range(2 * size)]
+
+
+def test_a_place_that_is_given_back_goes_to_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the price of one look at one provider, however many there are."""
+    looks = 0
+    original = routing._reason
+
+    def counted(*arguments: object) -> routing.Reason | None:
+        nonlocal looks
+        looks += 1
+        return original(*arguments)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        nonlocal looks
+        registry, admission, places = full_fleet(300)
+        waiting = [asyncio.create_task(admission.reserve(A, "k")) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert admission.waiting(A.model) == 3
+        monkeypatch.setattr(routing, "_reason", counted)
+        looks = 0
+        for place in places[7:10]:
+            place.release()
+        assert looks < 10
+        given = [(await task).provider for task in waiting]
+        assert given == [place.provider for place in places[7:10]]
+        for provider in registry.providers:
+            registry.heartbeat(provider, beat())
+        assert looks < 10, "nobody waits any more"
+
+    asyncio.run(main())
+
+
+def test_a_waiter_who_is_cancelled_with_a_place_in_hand_gives_it_back() -> None:
+    async def main() -> None:
+        registry, admission, places = full_fleet(1)
+        waiting = asyncio.create_task(admission.reserve(A, "k"))
+        await asyncio.sleep(0)
+        places[0].release()  # the place is the waiter's now, who has not woken up yet
+        assert registry.providers[0].in_flight == 2
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert registry.providers[0].in_flight == 1
+        assert admission.waiting(A.model) == 0
+
+    asyncio.run(main())
