@@ -72,7 +72,7 @@ class Admission:
         Raises what `Registry.reserve_provider` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
-        if resumes or _which(demand) not in self._queues:
+        if resumes or not self._queues.get(_which(demand)):
             try:
                 return self._registry.reserve_provider(demand, avoid)
             except (Overloaded, NoProviderAvailable) as error:

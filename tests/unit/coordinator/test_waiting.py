@@ -55,6 +55,22 @@ def test_a_place_that_is_given_back_goes_to_whoever_waits(monkeypatch: pytest.Mo
     asyncio.run(main())
 
 
+def test_whoever_comes_to_an_empty_queue_does_not_wait() -> None:
+    """Also before those who were just given places have woken up."""
+
+    async def main() -> None:
+        _, admission, places = full_fleet(2)
+        waiting = asyncio.create_task(admission.reserve(A, "k"))
+        await asyncio.sleep(0)
+        places[0].release()
+        places[1].release()
+        with pytest.raises(StopIteration):  # it returns at its first step
+            admission.reserve(A, "k").send(None)
+        await waiting
+
+    asyncio.run(main())
+
+
 def test_a_waiter_who_is_cancelled_with_a_place_in_hand_gives_it_back() -> None:
     async def main() -> None:
         registry, admission, places = full_fleet(1)
