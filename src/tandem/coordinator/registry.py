@@ -203,8 +203,10 @@ class Registry:
         return self._reserve(self.find_provider_with_trust(demand, avoid), demand)
 
     def reserve_at(self, provider: Provider, demand: Demand) -> Reservation | None:
-        """A place at this very provider; None when it may not have the request."""
-        return self._reserve(provider, demand) if self._reason(provider, demand) is None else None
+        """A place at this very provider; None when it may not have the request, or has gone."""
+        if self._providers.get(provider.id) is not provider or self._reason(provider, demand):
+            return None
+        return self._reserve(provider, demand)
 
     def _reserve(self, provider: Provider, demand: Demand) -> Reservation:
         self._choices += 1

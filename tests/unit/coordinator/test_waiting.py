@@ -71,6 +71,23 @@ def test_whoever_comes_to_an_empty_queue_does_not_wait() -> None:
     asyncio.run(main())
 
 
+def test_nobody_is_placed_at_a_provider_that_has_gone() -> None:
+    """Its requests give their places back when it is lost: those places are none."""
+
+    async def main() -> None:
+        registry, admission, places = full_fleet(2)
+        waiting = asyncio.create_task(admission.reserve(A, "k"))
+        await asyncio.sleep(0)
+        registry.remove(places[0].provider)
+        places[0].release()
+        assert admission.waiting(A.model) == 1
+        other = next(p for p in places if p.provider is not places[0].provider)
+        other.release()
+        assert (await waiting).provider is other.provider
+
+    asyncio.run(main())
+
+
 def test_a_waiter_who_is_cancelled_with_a_place_in_hand_gives_it_back() -> None:
     async def main() -> None:
         registry, admission, places = full_fleet(1)
