@@ -140,13 +140,15 @@ def outside_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
 
 
-def tandem(*arguments: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+def tandem(
+    *arguments: str, data_dir: Path, timeout_s: float = DEADLINE_S
+) -> subprocess.CompletedProcess[str]:
     """Runs another command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tandem", *arguments],
         capture_output=True,
         text=True,
-        timeout=DEADLINE_S,
+        timeout=timeout_s,
         check=False,
         stdin=subprocess.DEVNULL,
         env={**outside_settings(), "TANDEM_DATA_DIR": str(data_dir)},

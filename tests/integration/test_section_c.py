@@ -1,4 +1,4 @@
-"""The rows of the coordinator's requirements but C11, the benchmarks: which test answers for which.
+"""The rows of the coordinator's requirements: which test answers for which.
 
 A row without a test, or a test that was renamed away, fails here.
 """
@@ -46,6 +46,14 @@ ROWS = {
     ),
     "C10 trust": (ADMISSION, "test_trust_is_asked_of_a_key_or_of_a_request"),
     "C10 challenges": (ADMISSION, "test_a_provider_that_fails_three_challenges_is_cut_off"),
+    "C11 ten load scenarios": (
+        "integration/service/test_scenarios.py",
+        "test_every_request_of_every_scenario_succeeds_and_its_time_is_accounted_for",
+    ),
+    "C11 latency decomposition and assertion report": (
+        "unit/bench/test_latency.py",
+        "test_every_segment_is_what_passed_between_two_clock_readings",
+    ),
     "C12 console: chat": ("browser/test_console.py", "test_a_conversation_is_streamed"),
     "C12 console: dashboard": (
         "browser/test_console.py",
@@ -60,7 +68,7 @@ ROWS = {
 
 def test_no_row_is_missing() -> None:
     numbers = {int(found[1]) for row in ROWS if (found := re.match(r"C(\d+) ", row))}
-    assert numbers == {*range(1, 11), 12}
+    assert numbers == {*range(1, 13)}
 
 
 @pytest.mark.parametrize("row", ROWS)

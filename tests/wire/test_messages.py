@@ -48,7 +48,7 @@ INNER: dict[str, protocol.Registration | protocol.Generate | protocol.Answer] = 
         [[1, 2], None],
     ),
     "chunk": protocol.Chunk([protocol.Delta(0, "é", [7], None, protocol.FinishReason.STOP)], 12),
-    "finished": protocol.Finished(protocol.Usage(1, 2, 3)),
+    "finished": protocol.Finished(protocol.Usage(1, 2, 3), protocol.Stages(1.0, 2.0, 3.0, 4.0)),
     "failed": protocol.Failed(protocol.ErrorInfo("overloaded", "busy")),
 }
 GOLDEN = {

@@ -20,7 +20,7 @@ import msgspec
 import psutil
 
 from tandem.bench.fleet import MODEL, Pace, SimulatedProvider
-from tandem.bench.streams import Timings, stream_chat
+from tandem.bench.streams import Timings, complete_chat
 from tandem.coordinator import CoordinatorConfig, KeyStore, entries, serve
 from tandem.errors import TandemError
 from tandem.runtime import Stop, configure_logging, run_service
@@ -132,7 +132,7 @@ async def _ask(load: Load, port: int, key: str) -> list[Timings | TandemError]:
         }
         async with places:
             try:
-                return await stream_chat(_HOST, port, key, request)
+                return await complete_chat(_HOST, port, key, request)
             except TandemError as error:
                 return error
 

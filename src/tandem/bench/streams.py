@@ -1,4 +1,4 @@
-"""A consumer that costs little: streams of chat completions over plain sockets, timed."""
+"""A consumer that costs little: chat completions over plain sockets, timed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from typing import Any
 import httptools
 import msgspec
 
+from tandem.coordinator import Trace
 from tandem.errors import ProtocolError
 
 _DONE = b"[DONE]"
+_TRACE = b": tandem-trace "
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Seconds from sending the request; `text` is the whole answer."""
+    """Seconds from connecting; `started` in Unix time; `text` is the whole answer.
+
+    `first_s` is the first token's of a stream, and the answer's otherwise.
+    """
 
     text: str
-    events: int
+    started: float
     first_s: float
     total_s: float
+    trace: Trace | None
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    delta: dict[str, Any]
+    delta: dict[str, Any] = {}
+    message: dict[str, Any] = {}
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -33,68 +40,90 @@ class _Event(msgspec.Struct, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(_Event)
+_trace_decoder = msgspec.json.Decoder(Trace)
 
 
-class _Body:
-    """httptools' callbacks: collects the body's lines."""
+class _Received:
+    """httptools' callbacks: takes the body apart as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float, *, stream: bool) -> None:
         self.complete = False
+        self.done = False
+        self.texts: list[str] = []
+        self.first_s: float | None = None
+        self.trace: Trace | None = None
+        self._started = started
+        self._stream = stream
         self._rest = b""
-        self.data: list[bytes] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"x-tandem-trace":
+            self.trace = _trace_decoder.decode(value)
 
     def on_body(self, body: bytes) -> None:
+        if not self._stream:
+            self._rest += body
+            return
         *lines, self._rest = (self._rest + body).split(b"\n")
-        self.data += [line[6:] for line in lines if line.startswith(b"data: ")]
+        for line in lines:
+            if line.startswith(b"data: "):
+                self._take(line[6:])
+            elif line.startswith(_TRACE):
+                self.trace = _trace_decoder.decode(line[len(_TRACE) :])
 
     def on_message_complete(self) -> None:
         self.complete = True
+        if not self._stream:
+            self._take(self._rest)
+            self.done = True
+
+    def _take(self, data: bytes) -> None:
+        """Raises ProtocolError for an error."""
+        if data == _DONE:
+            self.done = True
+            return
+        event = _decoder.decode(data)
+        if event.error is not None:
+            raise ProtocolError(f"the request failed: {event.error}")
+        parts = (choice.delta or choice.message for choice in event.choices)
+        text = "".join(str(part.get("content") or "") for part in parts)
+        if text and self.first_s is None:
+            self.first_s = time.perf_counter() - self._started
+        self.texts.append(text)
 
 
-async def stream_chat(host: str, port: int, api_key: str, request: dict[str, Any]) -> Timings:
-    """One streamed chat completion. Raises ProtocolError unless it ends well."""
-    body = msgspec.json.encode(request | {"stream": True})
+async def complete_chat(
+    host: str, port: int, api_key: str, request: dict[str, Any], *, stream: bool = True
+) -> Timings:
+    """One chat completion. Raises ProtocolError unless it ends well, and OSError."""
+    body = msgspec.json.encode(request | {"stream": stream})
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n"
         f"Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"X-Tandem-Trace: 1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
+    started, clock = time.time(), time.perf_counter()
     reader, writer = await asyncio.open_connection(host, port)
+    received = _Received(clock, stream=stream)
     try:
-        started = time.perf_counter()
         writer.write(head.encode() + body)
-        return await _read(reader, started)
+        await _read(reader, received)
     finally:
         writer.close()
+    total_s = time.perf_counter() - clock
+    text = "".join(received.texts)
+    return Timings(text, started, received.first_s or total_s, total_s, received.trace)
 
 
-async def _read(reader: asyncio.StreamReader, started: float) -> Timings:
-    received = _Body()
+async def _read(reader: asyncio.StreamReader, received: _Received) -> None:
     parser = httptools.HttpResponseParser(received)
-    texts: list[str] = []
-    first_s = 0.0
-    taken = 0
     while not received.complete:
         piece = await reader.read(65536)
         if not piece:
             break
-        parser.feed_data(piece)
-        for data in received.data[taken:]:
-            text = _text(data)
-            if text and not first_s:
-                first_s = time.perf_counter() - started
-            texts.append(text)
-        taken = len(received.data)
-    if parser.get_status_code() != 200 or not received.data or received.data[-1] != _DONE:
-        raise ProtocolError(f"the stream ended with {received.data[-1:]}")
-    text = "".join(texts)
-    return Timings(text, len(received.data), first_s, time.perf_counter() - started)
-
-
-def _text(data: bytes) -> str:
-    if data == _DONE:
-        return ""
-    event = _decoder.decode(data)
-    if event.error is not None:
-        raise ProtocolError(f"the stream failed: {event.error}")
-    return "".join(str(choice.delta.get("content") or "") for choice in event.choices)
+        try:
+            parser.feed_data(piece)
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None
+    if parser.get_status_code() != 200 or not received.done:
+        raise ProtocolError(f"the answer ended early, with status {parser.get_status_code()}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tandem.cli.bench_scenarios import scenarios
 from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks, pair_config
 from tandem.cli.console import note, print_json, print_plain, stdout
 from tandem.cli.extras import require_torch_extra
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 bench = typer.Typer(
     help="Measures, side by side in one run.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+bench.command()(scenarios)
 
 
 @bench.callback()

@@ -10,6 +10,7 @@ from tandem.coordinator.join_token import JoinTokens, load_or_create_join_token
 from tandem.coordinator.keys import CreatedKey, KeyLimits, KeyRecord, KeyStore
 from tandem.coordinator.ledger import Entry, Total, entries, totals
 from tandem.coordinator.service import serve
+from tandem.coordinator.trace import Trace
 
 __all__ = [
     "CoordinatorConfig",
@@ -20,6 +21,7 @@ __all__ = [
     "KeyRecord",
     "KeyStore",
     "Total",
+    "Trace",
     "entries",
     "load_or_create_join_token",
     "serve",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from typing import Self
 
@@ -22,6 +23,7 @@ from tandem.coordinator.produced import Produced
 from tandem.coordinator.provider import Provider
 from tandem.coordinator.relay import Outgoing, ProviderLink, RequestStream
 from tandem.coordinator.reservation import Reservation
+from tandem.coordinator.trace import Trace
 from tandem.errors import (
     ModelNotFound,
     NoProviderAvailable,
@@ -81,6 +83,8 @@ class Answer:
         self._estimator = estimator
         self._link_to = link_to
         self._clock = clock
+        self._placed: list[float] = []  # Unix time, of every attempt
+        self._ended: RequestStream | None = None
         self._deadline = clock() + config.request_timeout_s
         self._produced = Produced(ask.choices)
         self._reported_at = clock()
@@ -94,6 +98,14 @@ class Answer:
     def so_far(self) -> Usage:
         """What was delivered until now."""
         return self.usage or Usage(self._prompt_tokens, self._produced.tokens, 0)
+
+    def trace(self, received: float) -> Trace | None:
+        """Where the time went of a request that has ended well, and was `received` (Unix time)."""
+        stream = self._ended
+        if stream is None or stream.stages is None:
+            return None
+        first, last = self._placed[0], self._placed[-1]
+        return Trace(received, first, last, stream.sealed, stream.stages, stream.answered)
 
     def __aiter__(self) -> Self:
         return self
@@ -137,6 +149,7 @@ class Answer:
         if place.provider.id in self._avoid:
             await asyncio.sleep(_FIRST_PAUSE_S * 2.0**self._failures)  # it has just refused
         self.attempts += 1
+        self._placed.append(time.time())
         self.provider = place.provider
         link = self._link_to(place.provider)
         if link is None:
@@ -199,6 +212,7 @@ class Answer:
         if stream is not None and stream.usage is not None:
             self._prompt_tokens = stream.usage.prompt_tokens
             cached = min(stream.usage.cached_tokens, self._prompt_tokens)
+            self._ended = stream
         self.usage = Usage(self._prompt_tokens, self._produced.tokens, cached)
         if place is not None:
             place.finished(self._produced.tokens)

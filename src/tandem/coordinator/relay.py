@@ -9,6 +9,7 @@ order, breaks the protocol.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Self
 
 import msgspec
@@ -27,6 +28,7 @@ from tandem.protocol import (
     Reply,
     Request,
     RequestId,
+    Stages,
     ToProvider,
     Unreadable,
     Usage,
@@ -57,6 +59,10 @@ class RequestStream:
 
     def __init__(self, link: ProviderLink, request: Outgoing, replies: ReplyChannel) -> None:
         self.usage: Usage | None = None
+        #: When it was sealed and when its end came, in Unix time; the provider's own times.
+        self.sealed = time.time()
+        self.answered = 0.0
+        self.stages: Stages | None = None
         #: Known from the first chunk on; 0 before.
         self.prompt_tokens = 0
         self._link = link
@@ -105,7 +111,7 @@ class RequestStream:
         if isinstance(answer, Chunk):
             self._add(answer)
         elif isinstance(answer, Finished):
-            self._finish(answer.usage)
+            self._finish(answer)
         else:
             assert isinstance(answer, Failed)
             self.fail(answer.error.to_error())
@@ -129,11 +135,13 @@ class RequestStream:
             old = self._pending.get(delta.index)
             self._pending[delta.index] = delta if old is None else join_deltas(old, delta)
 
-    def _finish(self, usage: Usage) -> None:
+    def _finish(self, answer: Finished) -> None:
         """Raises ProtocolError when a choice has not: an end too early is no success."""
         if self._unfinished:
             raise ProtocolError(f"the answer ended with {len(self._unfinished)} choices unfinished")
-        self.usage = usage
+        self.usage = answer.usage
+        self.stages = answer.stages
+        self.answered = time.time()
 
 
 class ProviderLink:

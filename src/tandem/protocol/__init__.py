@@ -57,6 +57,7 @@ from tandem.protocol.sealed import (
     Failed,
     Finished,
     Generate,
+    Stages,
     join_deltas,
 )
 from tandem.protocol.to_coordinator import (
@@ -114,6 +115,7 @@ __all__ = [
     "Request",
     "RequestId",
     "Sampling",
+    "Stages",
     "TextPrompt",
     "ToCoordinator",
     "ToProvider",

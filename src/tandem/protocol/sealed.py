@@ -64,10 +64,21 @@ class Chunk(msgspec.Struct, frozen=True, tag="chunk", omit_defaults=True):
     prompt_tokens: int = 0
 
 
-class Finished(msgspec.Struct, frozen=True, tag="finished"):
+class Stages(msgspec.Struct, frozen=True, array_like=True):
+    """When a provider did what for a request: Unix time in seconds, by its own clock."""
+
+    received: float
+    #: Read, opened and tokenised, it was handed to the engine.
+    submitted: float
+    first_token: float
+    last_token: float
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished", omit_defaults=True):
     """Every choice has finished. `usage` counts the prompt once, however many choices."""
 
     usage: Usage
+    stages: Stages | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

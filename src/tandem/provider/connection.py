@@ -7,6 +7,7 @@ nothing outlives it. What a lost connection had under way is cancelled on the en
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ class CoordinatorConnection:
         while True:
             message = await _receive(session.socket)
             if isinstance(message, protocol.Request):
-                self._begin(message, session, tasks)
+                self._begin(message, session, tasks, time.time())
             elif isinstance(message, protocol.Grant):
                 self._runner.grant(message)
             elif isinstance(message, protocol.Cancel):
@@ -171,7 +172,11 @@ class CoordinatorConnection:
                 raise ProtocolError(f"unexpected {type(message).__name__} after the welcome")
 
     def _begin(
-        self, request: protocol.Request, session: _Session, tasks: asyncio.TaskGroup
+        self,
+        request: protocol.Request,
+        session: _Session,
+        tasks: asyncio.TaskGroup,
+        received: float,
     ) -> None:
         """Opens a request and runs it; each is taken once, in its place on this connection."""
         request_id = request.request_id
@@ -191,7 +196,7 @@ class CoordinatorConnection:
             refusal = ServiceStopping("this provider is draining")
             send(protocol.Failed(protocol.ErrorInfo.of(refusal)))
             return
-        tasks.create_task(self._runner.start(request, asked, send))
+        tasks.create_task(self._runner.start(request, asked, send, received))
 
     def _open(self, request: protocol.Request, session: _Session) -> bytes:
         """Raises ProtocolError for a request that is repeated, out of turn or altered."""

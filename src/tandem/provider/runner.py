@@ -29,9 +29,12 @@ MAX_REQUESTS = 1024
 class _Stream:
     send: Send
     credit: int
+    received: float
+    submitted: float = 0.0
+    first_token: float = 0.0
     prompt_tokens: int = 0
     pending: dict[int, protocol.Delta] = field(default_factory=dict)
-    usage: protocol.Usage | None = None
+    finished: protocol.Finished | None = None
 
 
 class RequestRunner:
@@ -62,8 +65,10 @@ class RequestRunner:
     async def wait_idle(self) -> None:
         await self._idle.wait()
 
-    async def start(self, request: protocol.Request, asked: protocol.Generate, send: Send) -> None:
-        """Begins a request; a refusal is sent as Failed."""
+    async def start(
+        self, request: protocol.Request, asked: protocol.Generate, send: Send, received: float
+    ) -> None:
+        """Begins a request that was `received` (Unix time); a refusal is sent as Failed."""
         self.started += 1
         try:
             if len(self._streams) >= MAX_REQUESTS:
@@ -78,7 +83,7 @@ class RequestRunner:
             self.failed += 1
             send(protocol.Failed(protocol.ErrorInfo.of(error)))
             return
-        self._streams[request.request_id] = _Stream(send, request.window)
+        self._streams[request.request_id] = _Stream(send, request.window, received)
         self._idle.clear()
         deadline = time.monotonic() + request.deadline_s
         try:
@@ -86,6 +91,7 @@ class RequestRunner:
             stream = self._streams.get(request.request_id)
             if stream is not None:  # not cancelled meanwhile
                 stream.prompt_tokens = sum(map(len, prompts))
+                stream.submitted = time.time()
                 self._submit(request.request_id, asked, prompts, deadline)
         except TandemError as error:
             if error.param == "prompt" and isinstance(asked.prompts[0], protocol.ChatPrompt):
@@ -117,11 +123,10 @@ class RequestRunner:
                 self._fail(request_id, event.error)
                 continue
             if isinstance(event, engine.Progress):
+                stream.first_token = stream.first_token or time.time()
                 _queue(stream, event.deltas)
             else:
-                stream.usage = protocol.Usage(
-                    event.prompt_tokens, event.completion_tokens, event.cached_tokens
-                )
+                stream.finished = _finished(stream, event)
             self._flush(request_id, stream)
 
     def _encode(self, asked: protocol.Generate) -> list[list[int]]:
@@ -158,8 +163,8 @@ class RequestRunner:
             stream.send(protocol.Chunk(deltas, stream.prompt_tokens))
             stream.prompt_tokens = 0  # said once
             stream.credit -= 1
-        if stream.usage is not None:
-            stream.send(protocol.Finished(stream.usage))
+        if stream.finished is not None:
+            stream.send(stream.finished)
             self._forget(request_id)
 
     def _fail(self, request_id: protocol.RequestId, error: TandemError) -> None:
@@ -175,6 +180,12 @@ class RequestRunner:
         if not self._streams:
             self._idle.set()
         return known
+
+
+def _finished(stream: _Stream, event: engine.Completed) -> protocol.Finished:
+    stages = protocol.Stages(stream.received, stream.submitted, stream.first_token, time.time())
+    usage = protocol.Usage(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
+    return protocol.Finished(usage, stages)
 
 
 def _queue(stream: _Stream, deltas: Sequence[engine.ChoiceDelta]) -> None:

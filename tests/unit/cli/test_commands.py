@@ -23,6 +23,7 @@ _COMMANDS = [
     ["cluster", "status"],
     ["bench", "cluster"],
     ["bench", "coordinator"],
+    ["bench", "scenarios"],
     ["chat"],
     ["run"],
     ["status"],

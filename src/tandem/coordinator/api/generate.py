@@ -13,6 +13,8 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from tandem.coordinator import trace
+from tandem.coordinator.answer import Answer
 from tandem.coordinator.api.body import ConsumerGone, read_body, while_connected
 from tandem.coordinator.api.decode import RequestDecoder
 from tandem.coordinator.api.errors import error_json
@@ -35,6 +37,7 @@ from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.demand import Ask
 from tandem.coordinator.dispatch import Dispatcher
 from tandem.coordinator.keys import KeyRecord
+from tandem.coordinator.trace import Trace
 from tandem.errors import InvalidRequest, TandemError
 from tandem.protocol import Trust
 
@@ -52,10 +55,15 @@ _SSE = [
 
 
 class _Caller(msgspec.Struct, frozen=True):
-    """Who asks, and the least trust that this one request wants of a provider."""
+    """Who asked when (Unix time), and the least trust that this request wants of a provider."""
 
     key: KeyRecord | None
     min_trust: Trust
+    wants_trace: bool
+    received: float
+
+    def trace_of(self, answer: Answer) -> Trace | None:
+        return answer.trace(self.received) if self.wants_trace else None
 
 
 class GenerateEndpoint(Generic[R]):
@@ -86,6 +94,7 @@ class GenerateEndpoint(Generic[R]):
             log.info("consumer_gone", path=scope["path"])
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = time.time()
         # The body first, so that whoever is refused has been heard out and reads the reason.
         body = await read_body(
             receive,
@@ -93,7 +102,8 @@ class GenerateEndpoint(Generic[R]):
             timeout_s=self._config.body_timeout_s,
         )
         key = await self._authenticator.authenticate(_header(scope, b"authorization"))
-        caller = _Caller(key, _min_trust(scope))
+        wants_trace = _header(scope, trace.HEADER) is not None
+        caller = _Caller(key, _min_trust(scope), wants_trace, received)
         request = self._decoder.decode(body)
         del body
         ask = self._translate(request)
@@ -115,7 +125,10 @@ class GenerateEndpoint(Generic[R]):
                     choices[delta.index].add(delta)
         assert stream.usage is not None
         body = answer.whole(choices, stream.usage)
-        await send({"type": "http.response.start", "status": 200, "headers": _with_length(body)})
+        headers = _with_length(body)
+        if (times := caller.trace_of(stream)) is not None:
+            headers.append(trace.header(times))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(
@@ -135,7 +148,10 @@ class GenerateEndpoint(Generic[R]):
                         await send(_piece(events))
             assert stream.usage is not None
             wanted = request.stream_options is not None and request.stream_options.include_usage
-            end = (answer.usage_event(stream.usage) if wanted else b"") + DONE
+            end = answer.usage_event(stream.usage) if wanted else b""
+            if (times := caller.trace_of(stream)) is not None:
+                end += trace.comment(times)
+            end += DONE
         except TandemError as error:
             if not started:
                 raise

@@ -1,0 +1,147 @@
+"""A coordinator and providers as processes of their own, as an operator would start them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+
+from tandem.coordinator import KeyStore, load_or_create_join_token
+from tandem.errors import TandemError
+from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+
+#: -P: a folder called `tandem` in the current one must not shadow the package.
+_TANDEM = (sys.executable, "-P", "-m", "tandem")
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 15.0
+HOST = "127.0.0.1"
+
+
+class BenchmarkFailed(TandemError):
+    """What was to be measured did not run."""
+
+    code = "benchmark_failed"
+
+
+class Service:
+    """Made by `running_service`. Processes stay until the service ends, or `kill` ends them."""
+
+    def __init__(self, folder: Path, processes: AsyncExitStack) -> None:
+        self._folder = folder
+        self._processes = processes
+        self._join_token = load_or_create_join_token(folder)
+        self._running: dict[str, Process] = {}
+        self.port = 0
+
+    def create_keys(self, count: int) -> list[str]:
+        store = KeyStore(self._folder)
+        try:
+            return [store.create(f"user-{number}").key for number in range(count)]
+        finally:
+            store.close()
+
+    async def start_coordinator(self) -> None:
+        listening = await self._start(
+            "coordinator", ["coordinator", "--port=0", f"--data-dir={self._folder}"]
+        )
+        self.port = listening["port"]
+
+    async def start_provider(self, name: str, options: Sequence[str]) -> None:
+        """Returns once it is ready. Raises BenchmarkFailed when it ends before."""
+        arguments = [
+            "provider",
+            f"--coordinator=http://{HOST}:{self.port}",
+            f"--name={name}",
+            f"--data-dir={self._home(name)}",
+            *options,
+        ]
+        await self._start(name, arguments)
+
+    def pair(self, names: Sequence[str]) -> None:
+        """The ranks of one cluster know each other."""
+        nodes = [
+            PairedNode.of(load_or_create_identity(self._home(name)).certificate, name)
+            for name in names
+        ]
+        for name in names:
+            for node in nodes:
+                PairedNodes(self._home(name)).add(node)
+
+    async def kill(self, name: str) -> None:
+        """As a power cut would end it."""
+        process = self._running[name]
+        process.kill()
+        await process.wait()
+
+    async def until_routable(self, providers: int, key: str) -> None:
+        """Raises BenchmarkFailed when so many providers do not become ready in time."""
+        until = time.monotonic() + _START_TIMEOUT_S
+        url, headers = f"http://{HOST}:{self.port}", {"Authorization": f"Bearer {key}"}
+        async with httpx2.AsyncClient(base_url=url, headers=headers) as http:
+            while time.monotonic() < until:
+                models = (await http.get("/v1/models/capacity")).json()["data"]
+                if sum(model["routable_providers"] for model in models) == providers:
+                    return
+                await asyncio.sleep(0.05)  # so as not to take a core from those that start
+        raise BenchmarkFailed(f"not {providers} providers were ready in {_START_TIMEOUT_S:g} s")
+
+    def _home(self, name: str) -> Path:
+        return self._folder / "nodes" / name
+
+    async def _start(self, name: str, arguments: list[str]) -> dict[str, Any]:
+        """A process, and the line of JSON by which it says that it is up."""
+        log_path = self._folder / f"{name}.log"
+        environment = {**os.environ, "TANDEM_JOIN_TOKEN": self._join_token}
+        with log_path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *_TANDEM,
+                *arguments,
+                "--json",
+                "--stop-on-stdin-eof",  # it ends when this process does, however that ends
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C is ours to pass on
+            )
+        self._processes.push_async_callback(_end, process)
+        self._running[name] = process
+        assert process.stdout is not None
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            line = await process.stdout.readline()
+        if not line:
+            tail = log_path.read_text("utf-8", "replace").splitlines()[-5:]
+            raise BenchmarkFailed("\n".join([f"{name} ended while starting:", *tail]))
+        said: dict[str, Any] = msgspec.json.decode(line)
+        return said
+
+
+@asynccontextmanager
+async def running_service(folder: Path) -> AsyncIterator[Service]:
+    """A coordinator, and whatever providers are started; all have ended when the context has."""
+    async with AsyncExitStack() as processes:
+        service = Service(folder, processes)
+        await service.start_coordinator()
+        yield service
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
