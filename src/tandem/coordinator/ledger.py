@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from tandem.coordinator.store import Base, open_database
+from tandem.coordinator.store import UsageBase, open_database
 from tandem.errors import Overloaded
 
 log = structlog.get_logger(__name__)
@@ -26,6 +26,8 @@ COMPLETED, CANCELLED, CRASHED = "completed", "cancelled", "coordinator_crashed"
 _OPEN = "open"
 #: Rows that may wait for the disk before requests are refused.
 _MAX_BACKLOG = 65_536
+#: Rows of so long are written together: each transaction takes the interpreter from the event loop.
+_GATHER_S = 0.1
 _RETRY_S = 1.0
 _CLOSE_TIMEOUT_S = 10.0
 
@@ -64,7 +66,7 @@ class Total(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
-class _Row(Base):
+class _Row(UsageBase):
     __tablename__ = "usage"
 
     request_id: Mapped[str] = mapped_column(primary_key=True)
@@ -87,7 +89,7 @@ class Ledger:
     """The coordinator's: `record` from the event loop, written by a thread until `close`."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._engine = open_database(data_dir)
+        self._engine = open_database(data_dir, UsageBase)
         with self._engine.begin() as connection:
             crashed = sa.update(_Row).where(_Row.outcome == _OPEN).values(outcome=CRASHED)
             connection.execute(crashed)
@@ -110,8 +112,9 @@ class Ledger:
         with self._wake:
             known = self._backlog.get(entry.request_id)
             if known is None or known.outcome == _OPEN:
+                if not self._backlog:
+                    self._wake.notify()
                 self._backlog[entry.request_id] = entry
-                self._wake.notify()
 
     def close(self) -> None:
         """Writes what is left, and ends the thread."""
@@ -128,6 +131,8 @@ class Ledger:
             with self._wake:
                 while not (self._backlog or self._closing):
                     self._wake.wait()
+                if not self._closing:
+                    self._wake.wait_for(lambda: self._closing, _GATHER_S)
                 batch, self._backlog = self._backlog, {}
                 last = self._closing
             if batch and not self._write(batch):
@@ -159,7 +164,7 @@ class Ledger:
 
 def totals(data_dir: Path, *, since: datetime | None = None) -> list[Total]:
     """Sums by key and model over what is closed, since a time in UTC."""
-    engine = open_database(data_dir)
+    engine = open_database(data_dir, UsageBase)
     query = (
         sa.select(
             _Row.key_id,
@@ -185,7 +190,7 @@ def totals(data_dir: Path, *, since: datetime | None = None) -> list[Total]:
 
 def entries(data_dir: Path, *, limit: int) -> list[Entry]:
     """The newest rows, newest first, those under way too."""
-    engine = open_database(data_dir)
+    engine = open_database(data_dir, UsageBase)
     query = sa.select(_Row).order_by(_Row.started_at.desc()).limit(limit)
     try:
         with Session(engine) as session:

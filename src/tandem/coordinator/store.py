@@ -1,4 +1,7 @@
-"""The coordinator's database: one SQLite file in its data folder, with the newest schema.
+"""The coordinator's databases: SQLite files in its data folder, with the newest schema.
+
+Keys and usage have a file each: keys are looked up again whenever their file has changed, and usage
+changes all the time.
 
 Synchronous, for the command line and for the coordinator's worker threads.
 """
@@ -12,7 +15,6 @@ from sqlalchemy.orm import DeclarativeBase
 
 from tandem.errors import ConfigurationError
 
-_FILE = "tandem.db"
 #: How long a writer waits for another process's transaction.
 _BUSY_TIMEOUT_S = 10.0
 #: What turns a database of version n into one of n + 1; new ones are made whole.
@@ -29,23 +31,30 @@ _UPGRADES = (
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """The tables of keys and join tokens."""
 
 
-def database_path(data_dir: Path) -> Path:
-    return data_dir / _FILE
+class UsageBase(DeclarativeBase):
+    """The tables of the ledger."""
 
 
-def open_database(data_dir: Path) -> sa.Engine:
-    """An engine on the folder's database, made or upgraded. Raises ConfigurationError."""
-    path = database_path(data_dir)
+Tables = type[Base] | type[UsageBase]
+
+
+def database_path(data_dir: Path, tables: Tables = Base) -> Path:
+    return data_dir / ("tandem.db" if tables is Base else "usage.db")
+
+
+def open_database(data_dir: Path, tables: Tables = Base) -> sa.Engine:
+    """An engine on one of the folder's databases, made or upgraded. Raises ConfigurationError."""
+    path = database_path(data_dir, tables)
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _set_up_connection)
     with engine.begin() as connection:
         # One process at a time from here on: two that start at once upgrade once.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         _upgrade(connection, path)
-        Base.metadata.create_all(connection)
+        tables.metadata.create_all(connection)
         connection.exec_driver_sql(f"PRAGMA user_version = {len(_UPGRADES)}")
     path.chmod(0o600)
     return engine

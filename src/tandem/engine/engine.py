@@ -26,7 +26,9 @@ from tandem.engine.generation import (
     EngineEvent,
     Generation,
     GenerationRequest,
+    Progress,
 )
+from tandem.engine.priority import yield_to_others
 from tandem.engine.scheduler import BatchScheduler, Sampled, SchedulerLimits
 from tandem.engine.sequence import SamplingParams, Sequence
 from tandem.engine.step import StepPlan
@@ -42,6 +44,10 @@ from tandem.errors import (
 )
 
 log = structlog.get_logger(__name__)
+
+
+#: A request of the engine's own, before those of consumers.
+_WARM_UP, _WARM_UP_TOKENS, _WARM_UP_TIMEOUT_S = "warm-up", 32, 60.0
 
 
 class Clock(Protocol):
@@ -97,6 +103,7 @@ class Engine:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._warm = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine")
         self._thread.start()
 
@@ -110,6 +117,27 @@ class Engine:
                 raise Overloaded("too many requests are waiting; retry later")
             self._inbox.append(lambda: self._start(checked))
             self._wake.notify()
+
+    def warm_up(self) -> None:
+        """Runs a short request to its end: what a first time costs, no consumer's request pays.
+
+        A failure is logged, as that of any step, and shows again with the first request.
+        """
+        room = self._room([]) - 1
+        if room < 1:
+            return
+        self.submit(
+            GenerationRequest(
+                request_id=_WARM_UP,
+                prompts=[[0] * min(_WARM_UP_TOKENS, room)],
+                samples=1,
+                params=SamplingParams(max_tokens=1),
+                stop=[],
+                ignore_eos=True,
+                deadline=self._clock() + _WARM_UP_TIMEOUT_S,
+            )
+        )
+        self._warm.wait(_WARM_UP_TIMEOUT_S)
 
     def cancel(self, request_id: str) -> None:
         """Drops a request before the next step; no further event of it is delivered after that."""
@@ -139,6 +167,7 @@ class Engine:
     # From here on: the engine's thread only.
 
     def _run(self) -> None:
+        yield_to_others()
         while self._await_work():
             self._expire()
             try:
@@ -188,7 +217,7 @@ class Engine:
         try:
             self._scheduler.add(generation.sequences())
         except Overloaded as error:
-            self._on_events([Aborted(request.request_id, error)])
+            self._emit([Aborted(request.request_id, error)])
             return
         self._generations[request.request_id] = generation
         self._by_sequence |= dict.fromkeys(generation.choices, generation)
@@ -229,6 +258,14 @@ class Engine:
             if not isinstance(produced[-1], Aborted) and not generation.done:
                 continue
             self._drop(request_id)
+        self._emit(events)
+
+    def _emit(self, events: list[EngineEvent]) -> None:
+        if not self._warm.is_set():
+            mine = [event for event in events if event.request_id == _WARM_UP]
+            events = [event for event in events if event.request_id != _WARM_UP]
+            if any(not isinstance(event, Progress) for event in mine):
+                self._warm.set()
         if events:
             self._on_events(events)
 
@@ -251,7 +288,7 @@ class Engine:
 
     def _abort(self, request_id: str, error: TandemError) -> None:
         self._drop(request_id)
-        self._on_events([Aborted(request_id, error)])
+        self._emit([Aborted(request_id, error)])
 
     def _drop(self, request_id: str) -> None:
         generation = self._generations.pop(request_id, None)

@@ -58,7 +58,7 @@ class Serving:
             if self._loaded is not None or self._follows:
                 return
             loaded = await asyncio.to_thread(engine.load_engine, self._setup.options, self._deliver)
-            self._attach(loaded)
+            await self._attach(loaded)
             log.info("serving_alone", kv_tokens=loaded.kv_tokens)
 
     async def release(self) -> None:
@@ -80,7 +80,7 @@ class Serving:
                 self._changed()
                 return
             loaded = engine.start_engine(self._setup, executor, blocks, self._deliver)
-            self._attach(loaded)
+            await self._attach(loaded)
 
     async def deactivate(self, reason: str) -> None:
         async with self._changing:
@@ -95,7 +95,12 @@ class Serving:
             self._runner.detach()
             await self._close()
 
-    def _attach(self, loaded: engine.LoadedModel) -> None:
+    async def _attach(self, loaded: engine.LoadedModel) -> None:
+        try:
+            await asyncio.to_thread(loaded.engine.warm_up)
+        except BaseException:
+            loaded.engine.close()
+            raise
         self._loaded = loaded
         self._runner.attach(loaded.engine)
         self.settled.set()
