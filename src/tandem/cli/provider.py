@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,8 @@ from tandem.protocol import ModelInfo
 if TYPE_CHECKING:
     from tandem.security import DeviceKey
 
+#: Computing yields to what else the machine does: its owner, and a coordinator beside it.
+_NICENESS = 5
 DEFAULT_MAX_SEQUENCES = 32
 DEFAULT_DRAIN_TIMEOUT_S = 30.0
 
@@ -125,6 +128,7 @@ def provider(
     from tandem.security import load_or_create_identity
 
     configure_logging(log_level.value)
+    os.nice(_NICENESS)
     folder = data_dir_or_default(data_dir)
     create_data_dir(folder)
     label = name or platform.node() or "provider"

@@ -9,7 +9,7 @@ import structlog
 import torch
 
 from tandem.cluster.communicator import LinkCommunicator
-from tandem.engine import Stage, StepPlan, yield_to_others
+from tandem.engine import Stage, StepPlan
 from tandem.errors import LinkLost, ProtocolError, TandemError
 from tandem.link import Channel
 from tandem.protocol.between_nodes import FailureHeader, PlanHeader, ResultHeader, ToRank
@@ -75,7 +75,6 @@ class ShardServer:
     @torch.inference_mode()
     def run(self) -> TandemError:
         """Why it ended: a lost link, a broken protocol, or the model's failure on a step."""
-        yield_to_others()
         try:
             while True:
                 # Between requests there may be nothing to do for days; pings watch the peer.

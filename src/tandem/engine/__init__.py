@@ -30,7 +30,6 @@ from tandem.engine.load import (
 from tandem.engine.model.config import ModelConfig
 from tandem.engine.model.layout import layer_prefix, parameter_count, tensor_shapes
 from tandem.engine.model.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
-from tandem.engine.priority import yield_to_others
 from tandem.engine.scheduler import SchedulerLimits
 from tandem.engine.sequence import SamplingParams
 from tandem.engine.step import StepPlan, StepResult
@@ -80,5 +79,4 @@ __all__ = [
     "tensor_parallel",
     "tensor_shapes",
     "whole",
-    "yield_to_others",
 ]

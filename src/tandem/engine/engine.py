@@ -28,7 +28,6 @@ from tandem.engine.generation import (
     GenerationRequest,
     Progress,
 )
-from tandem.engine.priority import yield_to_others
 from tandem.engine.scheduler import BatchScheduler, Sampled, SchedulerLimits
 from tandem.engine.sequence import SamplingParams, Sequence
 from tandem.engine.step import StepPlan
@@ -167,7 +166,6 @@ class Engine:
     # From here on: the engine's thread only.
 
     def _run(self) -> None:
-        yield_to_others()
         while self._await_work():
             self._expire()
             try:

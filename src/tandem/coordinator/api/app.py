@@ -14,6 +14,7 @@ from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tande
 from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
 from tandem.coordinator.api.models import Inventory
 from tandem.coordinator.api.providers import ProviderRoutes
+from tandem.coordinator.api.turns import Turns
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.dispatch import Dispatcher
@@ -36,8 +37,9 @@ def build_app(
     inventory = Inventory(registry, dispatcher, authenticator, metrics)
     providers = ProviderRoutes(registry, authenticator)
     console = Console()
-    chat = chat_endpoint(config, dispatcher, authenticator)
-    completion = completion_endpoint(config, dispatcher, authenticator)
+    turns = Turns()
+    chat = chat_endpoint(config, dispatcher, authenticator, turns)
+    completion = completion_endpoint(config, dispatcher, authenticator, turns)
     routes: list[BaseRoute] = [
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/v1/completions", completion, methods=["POST"]),

@@ -32,6 +32,7 @@ from tandem.coordinator.api.schemas import (
     GenerationRequest,
 )
 from tandem.coordinator.api.translate import ask_of_chat, ask_of_completion
+from tandem.coordinator.api.turns import Turns
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.demand import Ask
@@ -78,7 +79,9 @@ class GenerateEndpoint(Generic[R]):
         config: CoordinatorConfig,
         dispatcher: Dispatcher,
         authenticator: Authenticator,
+        turns: Turns,
     ) -> None:
+        self._turns = turns
         self._decoder = RequestDecoder(kind)
         self._translate = translate
         self._format = answer
@@ -101,6 +104,7 @@ class GenerateEndpoint(Generic[R]):
             max_bytes=self._config.max_body_bytes,
             timeout_s=self._config.body_timeout_s,
         )
+        await self._turns.take()
         key = await self._authenticator.authenticate(_header(scope, b"authorization"))
         wants_trace = _header(scope, trace.HEADER) is not None
         caller = _Caller(key, _min_trust(scope), wants_trace, received)
@@ -161,7 +165,7 @@ class GenerateEndpoint(Generic[R]):
 
 
 def chat_endpoint(
-    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator
+    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator, turns: Turns
 ) -> GenerateEndpoint[ChatCompletionRequest]:
     return GenerateEndpoint(
         ChatCompletionRequest,
@@ -170,11 +174,12 @@ def chat_endpoint(
         config=config,
         dispatcher=dispatcher,
         authenticator=authenticator,
+        turns=turns,
     )
 
 
 def completion_endpoint(
-    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator
+    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator, turns: Turns
 ) -> GenerateEndpoint[CompletionRequest]:
     return GenerateEndpoint(
         CompletionRequest,
@@ -183,6 +188,7 @@ def completion_endpoint(
         config=config,
         dispatcher=dispatcher,
         authenticator=authenticator,
+        turns=turns,
     )
 
 
