@@ -33,9 +33,10 @@ format: $(VENV)/.installed-dev  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev  ## compare two ranks with one, then measure a service
+bench: $(VENV)/.installed-dev  ## compare two ranks with one, measure a service, run the load scenarios
 	$(BIN)/tandem bench cluster
 	$(BIN)/python scripts/bench_up.py $(ARGS)
+	$(BIN)/tandem bench scenarios
 
 lock:  ## pin the versions again (ARGS=--upgrade for the newest)
 	@python=$$(sh scripts/find-python) && "$$python" scripts/lock.py $(ARGS)
