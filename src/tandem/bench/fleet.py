@@ -20,7 +20,6 @@ from tandem.security import ReplyChannel, SealingKey, request_context
 
 MODEL = protocol.ModelName("simulated")
 PROMPT_TOKENS = 7
-_CONNECT_PATH = "/v1/providers/connect"
 _TIMEOUT_S = 120.0
 _HARDWARE = protocol.Hardware("simulated", "simulated", "none", 1, 1)
 _INFO = protocol.ModelInfo(MODEL, "llama", 1, 8192, "float32")
@@ -57,7 +56,10 @@ class SimulatedProvider:
     async def run(self) -> None:
         """Raises ProtocolError when it is refused or cut off."""
         async with connect(
-            self._url + _CONNECT_PATH, compression=None, ping_interval=None, open_timeout=_TIMEOUT_S
+            self._url + protocol.CONNECT_PATH,
+            compression=None,
+            ping_interval=None,
+            open_timeout=_TIMEOUT_S,
         ) as socket:
             welcome = await self._greet(socket)
             try:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tandem.cli.bench_engine import engine
+from tandem.cli.bench_link import link
 from tandem.cli.bench_scenarios import scenarios
 from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks, pair_config
 from tandem.cli.console import note, print_json, print_plain, stdout
@@ -27,6 +29,8 @@ bench = typer.Typer(
 )
 
 
+bench.command()(engine)
+bench.command()(link)
 bench.command()(scenarios)
 
 

@@ -50,10 +50,16 @@ class Asker:
             self._events.put(event)
 
     def ask(
-        self, prompts: Sequence[list[int]], tokens: int, *, streams: int | None = None
+        self,
+        prompts: Sequence[list[int]],
+        tokens: int,
+        *,
+        streams: int | None = None,
+        on_first: Callable[[], None] = lambda: None,
     ) -> Tokens:
         """`tokens` ids for each prompt, all at once or `streams` at a time.
 
+        `on_first` is called at the first token of each.
         Raises what a request fails with.
         """
         assert self.engine is not None, "the engine is started before it is asked"
@@ -67,7 +73,10 @@ class Asker:
             if isinstance(event, Aborted):
                 raise event.error
             if isinstance(event, Progress):
-                answers[int(event.request_id)] += event.deltas[0].token_ids
+                answer = answers[int(event.request_id)]
+                if not answer:
+                    on_first()
+                answer += event.deltas[0].token_ids
             left -= isinstance(event, Completed)
         return answers
 

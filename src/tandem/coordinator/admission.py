@@ -14,16 +14,12 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-import structlog
-
 from tandem.coordinator.fair_queue import FairQueue, QueueFull
 from tandem.coordinator.provider import Demand, Provider
 from tandem.coordinator.registry import Registry
 from tandem.coordinator.reservation import Reservation
 from tandem.errors import NoProviderAvailable, Overloaded, TandemError
 from tandem.protocol import ModelName, ProviderId, Trust
-
-log = structlog.get_logger(__name__)
 
 #: Some things change without an event: a pause of a breaker ends, a provider goes stale.
 _RECHECK_S = 0.25
@@ -146,13 +142,10 @@ class Admission:
                 place = self._registry.reserve_provider(waiter.demand, waiter.avoid)
             except Overloaded:
                 return
-            except NoProviderAvailable as error:
-                if asyncio.get_running_loop().time() < waiter.until:
-                    return
-                queue.pop()
-                waiter.refuse(error)
-                continue
             except TandemError as error:
+                hopes = asyncio.get_running_loop().time() < waiter.until
+                if isinstance(error, NoProviderAvailable) and hopes:
+                    return
                 queue.pop()
                 waiter.refuse(error)
                 continue

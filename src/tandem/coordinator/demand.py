@@ -50,10 +50,7 @@ class Estimator:
 
     def demand(self, ask: Ask, *, produced: int = 0, min_trust: Trust = Trust.NONE) -> Demand:
         """What the rest of a request needs that has `produced` so many tokens already."""
-        habits = self._of(ask.model)
-        prompt = sum(_tokens(p, habits) for p in ask.prompts)
-        usual = max(1, round(habits.answer_tokens / habits.answers))
-        each = min(ask.sampling.max_tokens or usual, 4 * usual)
+        prompt, each = self._expected(ask)
         exact = [
             len(p.token_ids) for p in ask.prompts if not isinstance(p, ChatPrompt | TextPrompt)
         ]
@@ -68,6 +65,18 @@ class Estimator:
             min_trust=min_trust,
             prefixes=self._affinity.prefixes(ask.model, ask.prompts[0]),
         )
+
+    def tokens(self, ask: Ask) -> int:
+        """How many a request is expected to use, in and out."""
+        prompt, each = self._expected(ask)
+        return prompt + each * ask.choices
+
+    def _expected(self, ask: Ask) -> tuple[int, int]:
+        """Tokens of its prompts together, and of each answer."""
+        habits = self._of(ask.model)
+        prompt = sum(_tokens(p, habits) for p in ask.prompts)
+        usual = max(1, round(habits.answer_tokens / habits.answers))
+        return prompt, min(ask.sampling.max_tokens or usual, 4 * usual)
 
     def learn(self, ask: Ask, *, prompt_tokens: int, completion_tokens: int) -> None:
         """A request has ended well."""

@@ -156,7 +156,7 @@ class Dispatcher:
     def _hold_tokens(self, ask: Ask, key: KeyRecord | None) -> Lease | None:
         if key is None:
             return None
-        return self._limiter.admit(key, self._estimator.demand(ask).tokens)
+        return self._limiter.admit(key, self._estimator.tokens(ask))
 
 
 def _consumer(key: KeyRecord | None, min_trust: Trust) -> Consumer:

@@ -13,11 +13,8 @@ class Produced:
     def __init__(self, choices: int) -> None:
         self._tokens: list[list[int]] = [[] for _ in range(choices)]
         self._unfinished = set(range(choices))
-
-    @property
-    def tokens(self) -> int:
-        """Of all choices together: the usage's completion tokens."""
-        return sum(map(len, self._tokens))
+        #: Of all choices together: the usage's completion tokens.
+        self.tokens = 0
 
     @property
     def complete(self) -> bool:
@@ -26,6 +23,7 @@ class Produced:
     def add(self, deltas: Iterable[Delta]) -> None:
         for delta in deltas:
             self._tokens[delta.index] += delta.token_ids
+            self.tokens += len(delta.token_ids)
             if delta.finish is not None:
                 self._unfinished.discard(delta.index)
 

@@ -18,6 +18,11 @@ class Role(msgspec.Struct, frozen=True):
     rank: int | None = None
     malformed: bool = False
 
+    @property
+    def answers(self) -> bool:
+        """Whether requests are for this machine: it is alone, or rank 0."""
+        return not self.malformed and not self.rank
+
 
 NOT_CLUSTERED = Role()
 
@@ -89,6 +94,14 @@ class Provider:
     @property
     def name(self) -> str:
         return self.registration.name
+
+    @property
+    def is_draining(self) -> bool:
+        return self.draining or self.drained
+
+    @property
+    def is_ready(self) -> bool:
+        return self.load is not None and self.load.ready and not self.is_draining
 
     @property
     def cache_tokens(self) -> int:

@@ -15,7 +15,7 @@ import msgspec
 
 from tandem.coordinator.affinity import Affinity
 from tandem.coordinator.breaker import Breaker
-from tandem.coordinator.provider import Demand, Provider, read_role
+from tandem.coordinator.provider import NOT_CLUSTERED, Demand, Provider, read_role
 from tandem.coordinator.reservation import Reservation
 from tandem.coordinator.routing import (
     Eligible,
@@ -144,7 +144,7 @@ class Registry:
             provider.moved_at = now
         provider.load = load
         provider.role = read_role(load.cluster_role)
-        serves = load.ready and not provider.role.malformed and not provider.role.rank
+        serves = load.ready and provider.role.answers
         for name in provider.models:
             if serves or len(self._known) < _MAX_KNOWN_MODELS:
                 self._known[name] = now if serves else self._known.get(name, _NEVER)
@@ -189,10 +189,8 @@ class Registry:
         serving = list(self._by_model.get(demand.model, {}).values())
         seen = self._affinity.cached(demand.prefixes)
         for pool in self._pools(serving, seen):
-            reasons = {p.id: self._reason(p, demand) for p in pool}
-            found = [p for p in pool if reasons[p.id] is None]
-            if not found and len(pool) == len(serving):
-                found = [p for p in pool if reasons[p.id] is Reason.SET_ASIDE]
+            reasons = [self._reason(provider, demand) for provider in pool]
+            found = _open(pool, reasons, desperate=len(pool) == len(serving))
             chosen = self._best(found, demand, avoid, seen)
             if chosen is not None:
                 return chosen
@@ -232,8 +230,7 @@ class Registry:
             if provider.account == account
             and provider.node_id is not None
             and provider.node_id not in taken
-            and provider.role.rank is None
-            and not provider.role.malformed
+            and provider.role == NOT_CLUSTERED
             and now - provider.last_heard <= provider.stale_after_s
         ]
 
@@ -279,10 +276,7 @@ class Registry:
         pool = list(serving)
         demand = Demand(name)
         reasons = [self._reason(provider, demand) for provider in pool]
-        free = [p for p, reason in zip(pool, reasons, strict=True) if reason is None]
-        if not free and Reason.SET_ASIDE in reasons:
-            aside = zip(pool, reasons, strict=True)
-            free = [p for p, reason in aside if reason is Reason.SET_ASIDE]
+        free = _open(pool, reasons, desperate=True)
         return Capacity(
             info=pool[0].models[name],
             routable=sum(reason is None or reason in _BUSY for reason in reasons),
@@ -314,6 +308,14 @@ class Registry:
             f"the model `{model}` does not exist: GET /v1/models lists those that do",
             param="model",
         )
+
+
+def _open(pool: list[Provider], reasons: list[Reason | None], *, desperate: bool) -> list[Provider]:
+    """Those that may have a request; if nobody may and it is `desperate`, those set aside."""
+    found = [p for p, reason in zip(pool, reasons, strict=True) if reason is None]
+    if found or not desperate:
+        return found
+    return [p for p, reason in zip(pool, reasons, strict=True) if reason is Reason.SET_ASIDE]
 
 
 def _check_registration(registration: Registration) -> None:

@@ -73,7 +73,7 @@ def _absence(provider: Provider, now: float) -> Reason | None:
         return Reason.MALFORMED_ROLE
     if provider.role.rank:
         return Reason.NOT_RANK_ZERO
-    if provider.draining or provider.drained:
+    if provider.is_draining:
         return Reason.DRAINING
     if provider.load is None or not provider.load.ready:
         return Reason.NOT_READY

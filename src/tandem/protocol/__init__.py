@@ -79,9 +79,10 @@ from tandem.protocol.to_provider import (
     ToProvider,
     Welcome,
 )
-from tandem.protocol.version import SUPPORTED_VERSIONS, choose_version
+from tandem.protocol.version import CONNECT_PATH, SUPPORTED_VERSIONS, choose_version
 
 __all__ = [
+    "CONNECT_PATH",
     "MAX_MESSAGE_BYTES",
     "NONCE_BYTES",
     "SUPPORTED_VERSIONS",

@@ -1,4 +1,4 @@
-"""The coordinator-provider protocol's version: offered as a list, the highest common is used."""
+"""Where a provider meets its coordinator, and in which version: the highest that both speak."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tandem.errors import ProtocolError
 
+CONNECT_PATH = "/v1/providers/connect"
 SUPPORTED_VERSIONS: tuple[int, ...] = (2,)
 
 

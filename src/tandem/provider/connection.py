@@ -26,8 +26,6 @@ from tandem.security import Prover, ReplyChannel, SealingKey, request_context
 
 log = structlog.get_logger(__name__)
 
-CONNECT_PATH = "/v1/providers/connect"
-
 
 class _Lost(Exception):
     """This connection has ended, for the reason that it carries; the next one may work."""
@@ -102,7 +100,7 @@ class CoordinatorConnection:
 
     def _connect(self) -> connect:
         return connect(
-            self._config.coordinator_url.rstrip("/") + CONNECT_PATH,
+            self._config.coordinator_url.rstrip("/") + protocol.CONNECT_PATH,
             compression=None,  # tokens are too short to gain by it
             max_size=protocol.MAX_MESSAGE_BYTES,
             open_timeout=self._config.answer_timeout_s,

@@ -23,6 +23,8 @@ _COMMANDS = [
     ["cluster", "status"],
     ["bench", "cluster"],
     ["bench", "coordinator"],
+    ["bench", "engine"],
+    ["bench", "link"],
     ["bench", "scenarios"],
     ["chat"],
     ["run"],

@@ -22,6 +22,7 @@ from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.provider_socket import ProviderSocket
 from tandem.coordinator.registry import Registry
 from tandem.errors import TandemError
+from tandem.protocol import CONNECT_PATH
 
 _MAX_REQUEST_ID_LENGTH = 128
 
@@ -58,7 +59,7 @@ def build_app(
         Route("/console/{file:path}", console.file),
         Route("/healthz", inventory.healthz),
         Route("/readyz", inventory.readyz),
-        WebSocketRoute("/v1/providers/connect", provider_socket.serve),
+        WebSocketRoute(CONNECT_PATH, provider_socket.serve),
     ]
     app = Starlette(
         routes=routes,

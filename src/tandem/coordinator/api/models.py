@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tandem.coordinator.api.responses import json_response
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.dispatch import Dispatcher
 from tandem.coordinator.metrics import Metrics
@@ -109,26 +110,26 @@ class Inventory:
 
     async def models(self, request: Request) -> Response:
         await self._authenticate(request)
-        return _json(ModelList([self._model(*found) for found in self._served()]))
+        return json_response(ModelList([self._model(*found) for found in self._served()]))
 
     async def capacity(self, request: Request) -> Response:
         await self._authenticate(request)
         snapshot = sorted(self._registry.model_capacity_snapshot().items())
-        return _json(CapacityList([self._capacity(*found) for found in snapshot]))
+        return json_response(CapacityList([self._capacity(*found) for found in snapshot]))
 
     async def model(self, request: Request) -> Response:
         await self._authenticate(request)
         wanted = request.path_params["model"]
         for name, capacity in self._served():
             if name == wanted:
-                return _json(self._model(name, capacity))
+                return json_response(self._model(name, capacity))
         raise ModelNotFound(
             f"the model `{wanted}` does not exist, or nobody serves it now", param="model"
         )
 
     async def status(self, request: Request) -> Response:
         await self._authenticate(request)
-        return _json(Status([_provider(provider) for provider in self._registry.providers]))
+        return json_response(Status([_provider(provider) for provider in self._registry.providers]))
 
     async def metrics(self, request: Request) -> Response:
         """In Prometheus's text format. Needs a key: it tells who serves what, and how much."""
@@ -137,7 +138,7 @@ class Inventory:
 
     async def healthz(self, _: Request) -> Response:
         """The process lives and its event loop turns."""
-        return _json(Health("ok"))
+        return json_response(Health("ok"))
 
     async def readyz(self, _: Request) -> Response:
         """Requests can be answered: some model has a provider that can take one."""
@@ -145,7 +146,7 @@ class Inventory:
             raise ServiceStopping("the service is stopping")
         if not self._served():
             raise NoProviderAvailable("no provider is ready")
-        return _json(Health("ready"))
+        return json_response(Health("ready"))
 
     async def _authenticate(self, request: Request) -> None:
         await self._authenticator.authenticate(request.headers.get("authorization"))
@@ -190,8 +191,8 @@ def _provider(provider: Provider) -> ProviderStatus:
     return ProviderStatus(
         id=provider.id,
         name=provider.name,
-        ready=load is not None and load.ready and not (provider.draining or provider.drained),
-        draining=provider.draining or provider.drained,
+        ready=provider.is_ready,
+        draining=provider.is_draining,
         models=sorted(provider.models),
         device=provider.registration.hardware.device,
         running=load.running if load else 0,
@@ -202,7 +203,3 @@ def _provider(provider: Provider) -> ProviderStatus:
         cluster_role=provider.role.rank,
         plaintext_collectives=load.plaintext_collectives if load else False,
     )
-
-
-def _json(body: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(body), media_type="application/json")

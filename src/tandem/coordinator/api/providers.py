@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tandem.coordinator.api.responses import json_response
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.keys import DEFAULT_ACCOUNT
 from tandem.coordinator.provider import Provider
@@ -85,16 +86,16 @@ class ProviderRoutes:
 
     async def providers(self, request: Request) -> Response:
         account = await self._account(request)
-        return _json(Providers([_body(p) for p in self._of(account)]))
+        return json_response(Providers([_body(p) for p in self._of(account)]))
 
     async def peers(self, request: Request) -> Response:
         """The account's machines that are in no cluster yet."""
         account = await self._account(request)
-        return _json(Peers([_peer(p) for p in self._registry.cluster_peers(account)]))
+        return json_response(Peers([_peer(p) for p in self._registry.cluster_peers(account)]))
 
     async def attestation(self, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
         """Needs no key: whoever sends prompts here may check who reads them."""
-        return _json(Attestations([_attestation(p) for p in self._registry.providers]))
+        return json_response(Attestations([_attestation(p) for p in self._registry.providers]))
 
     async def drain(self, request: Request) -> Response:
         """Sends a provider nothing new, until it restarts or is resumed."""
@@ -107,7 +108,7 @@ class ProviderRoutes:
         account = await self._account(request)
         provider = self._find(account, request.path_params["provider"])
         self._registry.drain(provider, drained=drained)
-        return _json(_body(provider))
+        return json_response(_body(provider))
 
     def _find(self, account: str, which: str) -> Provider:
         """By id, or by a name that only one has."""
@@ -137,8 +138,8 @@ def _body(provider: Provider) -> ProviderBody:
         trust=provider.trust,
         models=sorted(provider.models),
         hardware=provider.registration.hardware,
-        ready=load is not None and load.ready and not provider.draining,
-        draining=provider.draining or provider.drained,
+        ready=provider.is_ready,
+        draining=provider.is_draining,
         set_aside=provider.breaker.is_open,
         in_flight=provider.in_flight,
         running=load.running if load else 0,
@@ -170,7 +171,3 @@ def _attestation(provider: Provider) -> AttestationBody:
         device_signature=None if hardware is None else b64encode(hardware.signature).decode(),
         refusal=attested.refusal,
     )
-
-
-def _json(body: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(body), media_type="application/json")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+from starlette.responses import Response
 
 from tandem.protocol import Delta, FinishReason, TokenLogprob, Usage
 
@@ -217,6 +218,10 @@ class TextFormat:
 
     def _body(self, choices: list[TextChoice], usage: UsageBody | msgspec.UnsetType | None) -> Body:
         return Body(self._id, "text_completion", self._created, self._model, choices, usage)
+
+
+def json_response(body: msgspec.Struct) -> Response:
+    return Response(_encoder.encode(body), media_type="application/json")
 
 
 def sse(data: bytes) -> bytes:

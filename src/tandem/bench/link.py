@@ -1,0 +1,120 @@
+"""Sums over two ranks: through the sealed link, and through gloo in plaintext, in one run.
+
+Both ranks are processes of this machine. For each size the two kinds take turns, batch by batch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+
+from tandem.cluster.communicator import LinkCommunicator
+from tandem.cluster.torch_collectives import TorchCommunicator
+from tandem.link import Channel, DataListener, LinkCredentials, dial_data, free_port
+from tandem.protocol.between_nodes import Collectives, DataHello
+from tandem.security import Identity, PairedNode, load_or_create_identity
+
+SIZES = tuple(1024 << (2 * power) for power in range(8))  # 1 KiB to 16 MiB
+_HOST, _SESSION = "127.0.0.1", "bench"
+_TIMEOUT_S = 60.0
+_BATCHES, _BATCH_S = 9, 0.05
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Median seconds of one sum of `size` bytes."""
+
+    size: int
+    sealed_s: float
+    gloo_s: float
+
+    @property
+    def ratio(self) -> float:
+        return self.sealed_s / self.gloo_s
+
+
+class _Rank(msgspec.Struct, frozen=True):
+    """What one of the two processes needs to know."""
+
+    rank: int
+    folder: Path
+    port: int
+    store: tuple[str, int]
+
+
+def measure_link(folder: Path) -> list[Latency]:
+    """Raises LinkLost when the other process does not come."""
+    credentials = _credentials(folder, 0)
+    listener = DataListener(credentials, _HOST)
+    one = _Rank(1, folder, listener.port, (_HOST, free_port()))
+    child = multiprocessing.get_context("spawn").Process(target=_other_rank, args=(one,))
+    child.start()
+    try:
+        peer = _identity(folder, 1).node_id
+        deadline = time.monotonic() + _TIMEOUT_S
+        channels = listener.accept(_SESSION, {1: peer}, deadline=deadline, timeout_s=_TIMEOUT_S)
+        return _measure(0, channels, one.store)
+    finally:
+        listener.close()
+        child.join(_TIMEOUT_S)
+        child.kill()
+
+
+def _other_rank(one: _Rank) -> None:
+    credentials = _credentials(one.folder, one.rank)
+    zero = _identity(one.folder, 0).node_id
+    hello = DataHello(_SESSION, one.rank)
+    channel = dial_data(credentials, (_HOST, one.port), zero, hello, timeout_s=_TIMEOUT_S)
+    _measure(one.rank, {0: channel}, one.store)
+
+
+def _measure(rank: int, channels: dict[int, Channel], store: tuple[str, int]) -> list[Latency]:
+    torch.set_num_threads(1)
+    sealed = LinkCommunicator(rank, channels)
+    gloo = TorchCommunicator(
+        rank,
+        channels,
+        collectives=Collectives.GLOO,
+        store=store,
+        own_host=_HOST,
+        timeout_s=_TIMEOUT_S,
+    )
+    latencies = []
+    for size in SIZES:
+        tensor = torch.ones(1, size // 4)
+        count = _agreed_count(sealed, tensor)
+        taken: dict[LinkCommunicator, list[float]] = {sealed: [], gloo: []}
+        for _ in range(_BATCHES):
+            for group, seconds in taken.items():
+                group.all_reduce(tensor)  # both ranks are here now
+                started = time.perf_counter()
+                for _ in range(count):
+                    group.all_reduce(tensor)
+                seconds.append((time.perf_counter() - started) / count)
+        medians = [statistics.median(seconds) for seconds in taken.values()]
+        latencies.append(Latency(size, *medians))
+    for channel in channels.values():
+        channel.close()
+    return latencies
+
+
+def _agreed_count(group: LinkCommunicator, tensor: torch.Tensor) -> int:
+    """How many sums make a batch: rank 0's own figure, added to nothing by the other."""
+    started = time.perf_counter()
+    group.all_reduce(tensor)
+    own = max(3, min(500, int(_BATCH_S / (time.perf_counter() - started))))
+    told = torch.tensor([[float(own) if group.rank == 0 else 0.0]])
+    return int(group.all_reduce(told).item())
+
+
+def _identity(folder: Path, rank: int) -> Identity:
+    return load_or_create_identity(folder / f"rank-{rank}")
+
+
+def _credentials(folder: Path, rank: int) -> LinkCredentials:
+    nodes = [PairedNode.of(_identity(folder, n).certificate, f"rank-{n}") for n in range(2)]
+    return LinkCredentials(_identity(folder, rank), nodes)

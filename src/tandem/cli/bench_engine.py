@@ -1,0 +1,97 @@
+"""`tandem bench engine`: Tandem's engine beside its peers."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tandem.cli.console import note, print_json, stdout
+from tandem.cli.extras import require_torch_extra
+from tandem.cli.options import Json
+
+if TYPE_CHECKING:
+    from tandem.bench.engine import Report
+
+_INSTALL = {
+    "llama.cpp": "pip install llama-cpp-python gguf",
+    "transformers": "pip install transformers",
+}
+
+
+def engine(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A Llama checkpoint.", show_default="random weights of --size"
+        ),
+    ] = None,
+    size: Annotated[str, typer.Option(help="The size of the random checkpoint.")] = "1b",
+    threads: Annotated[int, typer.Option(min=1, help="Cores that each engine may use.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each engine takes.")] = 3,
+    prompt: Annotated[
+        int, typer.Option(min=1, max=768, help="Tokens of the prompt to prefill.")
+    ] = 512,
+    tokens: Annotated[
+        int, typer.Option(min=2, max=768, help="Tokens to decode in each sequence.")
+    ] = 32,
+    json: Json = False,
+) -> None:
+    """Compares prefill and decoding with llama.cpp and transformers, on the same weights.
+
+    Peers take part where they are installed.
+
+    \b
+    Examples:
+      tandem bench engine
+      tandem bench engine --size 300m --rounds 5 --json
+      tandem bench engine --model ./my-llama --threads 8
+    """
+    require_torch_extra()
+    from tandem import engine as own
+    from tandem.bench.engine import measure_engines
+    from tandem.engine.random_checkpoint import create_checkpoint
+
+    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
+        if model is None:
+            directory = Path(folder) / size
+            note(f"Writing random weights of size {size} ...")
+            create_checkpoint(directory, family="llama", size=size, dtype="bfloat16")
+        else:
+            directory = own.resolve_model(model)
+        report = measure_engines(
+            directory,
+            Path(folder),
+            threads=threads,
+            rounds=rounds,
+            prompt=prompt,
+            tokens=tokens,
+            on_progress=note,
+        )
+    if json:
+        print_json(report)
+    else:
+        _show(report)
+    for name in report.missing:
+        note(f"{name} is not installed here: {_INSTALL[name]}")
+
+
+def _show(report: Report) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("tokens/s", no_wrap=True)
+    for figure in report.figures:
+        table.add_column(f"{figure.name} {figure.kind}", justify="right")
+        table.add_column("OURS/IT", justify="right")
+    for workload in report.figures[0].tokens_per_s:
+        row = [workload]
+        for figure in report.figures:
+            row.append(f"{figure.tokens_per_s[workload]:.2f}")
+            row.append(f"{report.ratio(figure, workload):.2f}")
+        table.add_row(*row)
+    memory = [["", f"{figure.memory_mib:.0f}"] for figure in report.figures]
+    table.add_row("memory, MiB", *[cell for pair in memory for cell in reversed(pair)])
+    stdout().print(table)
