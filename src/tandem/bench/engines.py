@@ -19,6 +19,7 @@ import msgspec
 import psutil
 import torch
 
+from tandem.bench.service import BenchmarkFailed
 from tandem.cluster.phases import Asker
 from tandem.engine import EngineOptions, SchedulerLimits, load_engine
 
@@ -80,7 +81,7 @@ class Running:
 
 @contextmanager
 def running(contender: Contender, job: Job) -> Iterator[Running]:
-    """Raises TimeoutError when the process does not answer, EOFError when it ends."""
+    """Raises BenchmarkFailed when the process ends, or does not answer."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve, args=(contender.make, job, theirs))
@@ -97,8 +98,11 @@ def running(contender: Contender, job: Job) -> Iterator[Running]:
 
 def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - what the other end of a pipe sends
     if not pipe.poll(_TIMEOUT_S):
-        raise TimeoutError("an engine did not answer")
-    return pipe.recv()
+        raise BenchmarkFailed(f"an engine did not answer within {_TIMEOUT_S:g} s")
+    try:
+        return pipe.recv()
+    except EOFError as error:
+        raise BenchmarkFailed("an engine ended without an answer") from error
 
 
 def _serve(make: Callable[[Job], Generator], job: Job, pipe: Connection) -> None:

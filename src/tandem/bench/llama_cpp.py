@@ -47,8 +47,12 @@ class _LlamaCpp:
         from llama_cpp import llama_cpp as api
 
         self._api = api
+        self._quiet = api.llama_log_callback(lambda *_: None)  # kept, or it would be freed
+        api.llama_log_set(self._quiet, None)
         api.llama_backend_init()
         options = api.llama_model_default_params()
+        # Its AMX buffers crash on the first step of some builds; they hold no bf16 anyway.
+        options.use_extra_bufts = path.stem != "Q8_0"
         self._model = api.llama_model_load_from_file(str(path).encode(), options)
         settings = api.llama_context_default_params()
         settings.n_ctx = MAX_BATCH * CONTEXT
