@@ -131,16 +131,15 @@ def _convert(model: Path, path: Path, kind: str) -> None:
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
-    stored = gguf.GGMLQuantizationType[kind]
+    wanted, plain = gguf.GGMLQuantizationType[kind], gguf.GGMLQuantizationType.F32
     shapes = tensor_shapes(config)
     with Checkpoint(model, shapes) as checkpoint:
         for name in shapes:
             values = _permuted(checkpoint.read(name, torch.float32), name, config).numpy()
-            if values.ndim == 1:
-                writer.add_tensor(_gguf_name(name), values)
-            else:
-                packed = gguf.quants.quantize(values, stored)
-                writer.add_tensor(_gguf_name(name), packed, raw_dtype=stored)
+            block, _ = gguf.GGML_QUANT_SIZES[wanted]
+            stored = plain if values.ndim == 1 or values.shape[1] % block else wanted
+            packed = gguf.quants.quantize(values, stored)
+            writer.add_tensor(_gguf_name(name), packed, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

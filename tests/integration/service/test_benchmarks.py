@@ -1,0 +1,37 @@
+"""The benchmarks measure: every contender, every size, and a report that adds up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.integration.running import tandem
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_engines_are_compared_on_the_same_weights(tmp_path: Path) -> None:
+    arguments = ("--size=tiny", "--rounds=1", "--prompt=32", "--tokens=4", "--json")
+    done = tandem("bench", "engine", *arguments, data_dir=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    measured = {(figure["name"], figure["kind"]) for figure in report["figures"]}
+    assert measured >= {("tandem", "bf16"), ("tandem", "int8"), ("transformers", "bf16")}
+    for figure in report["figures"]:
+        assert set(figure["tokens_per_s"]) == {
+            "prefill",
+            *(f"decode, {batch} at a time" for batch in (1, 4, 8, 16)),
+        }
+        assert min(figure["tokens_per_s"].values()) > 0
+        assert figure["memory_mib"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_sealed_sums_are_compared_with_gloo(tmp_path: Path) -> None:
+    done = tandem("bench", "link", "--json", data_dir=tmp_path)
+    assert done.returncode == 0, done.stderr
+    latencies = json.loads(done.stdout)
+    assert [found["size"] for found in latencies] == [1024 * 4**power for power in range(8)]
+    assert all(found["sealed_s"] > 0 and found["gloo_s"] > 0 for found in latencies)
