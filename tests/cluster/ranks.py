@@ -39,8 +39,9 @@ from tandem.engine import (
     whole,
 )
 from tandem.errors import TandemError
-from tandem.link import Channel, DataListener, dial_data, free_port
+from tandem.link import Channel, DataListener, dial_data
 from tandem.protocol.between_nodes import Collectives, DataHello
+from tandem.runtime import free_port
 
 BLOCKS = 64
 

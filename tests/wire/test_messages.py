@@ -32,6 +32,7 @@ TO_PROVIDER: dict[str, ToProvider] = {
     "welcome": protocol.Welcome(1, protocol.ProviderId("p"), 1.0),
     "refused": protocol.Refused(protocol.ErrorInfo("protocol_error", "no", "x")),
     "request": protocol.Request(RID, 3, protocol.ModelName("m"), 2.0, 32, b"sealed"),
+    "next_key": protocol.NextKey(b"sealed"),
     "grant": protocol.Grant(RID, 5),
     "cancel": protocol.Cancel(RID),
 }

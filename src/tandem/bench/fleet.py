@@ -7,7 +7,8 @@ on them is what it spends on real ones. Thousands fit into one process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,13 +23,25 @@ MODEL = protocol.ModelName("simulated")
 PROMPT_TOKENS = 7
 _TIMEOUT_S = 120.0
 _HARDWARE = protocol.Hardware("simulated", "simulated", "none", 1, 1)
-_INFO = protocol.ModelInfo(MODEL, "llama", 1, 8192, "float32")
 
 
 class Pace(msgspec.Struct, frozen=True):
     """One token every so often; None: as fast as the window lets them go."""
 
     token_s: float | None = None
+
+
+async def numbers(first: int, end: int, pace: Pace) -> AsyncIterator[int]:
+    """From `first` up to `end`; a late one does not delay those after it.
+
+    The first comes at once: timers are too coarse to tell what a gateway adds to it.
+    """
+    due = time.monotonic()
+    for number in range(first, end):
+        if pace.token_s is not None and number > first:
+            due += pace.token_s
+            await asyncio.sleep(due - time.monotonic())
+        yield number
 
 
 @dataclass(eq=False)
@@ -41,13 +54,20 @@ class SimulatedProvider:
     """One connection. `run` lasts until it is cancelled; it raises when the coordinator ends it."""
 
     def __init__(
-        self, url: str, join_token: str, name: str, sealing: SealingKey, pace: Pace
+        self,
+        url: str,
+        join_token: str,
+        name: str,
+        pace: Pace,
+        *,
+        model: str = MODEL,
     ) -> None:
         self._url = url
         self._join_token = join_token
         self._name = name
-        self._sealing = sealing
+        self._sealing = SealingKey()
         self._pace = pace
+        self._model = protocol.ModelInfo(protocol.ModelName(model), "llama", 1, 8192, "float32")
         self._answering: dict[protocol.RequestId, _Answering] = {}
         self._steps = 0
         self._nonce = b""
@@ -71,7 +91,7 @@ class SimulatedProvider:
 
     async def _greet(self, socket: ClientConnection) -> protocol.Welcome:
         registration = protocol.Registration(
-            self._name, "simulated", _HARDWARE, [_INFO], self._sealing.public
+            self._name, "simulated", _HARDWARE, [self._model], self._sealing.public
         )
         versions = list(protocol.SUPPORTED_VERSIONS)
         hello = protocol.Hello(versions, self._join_token, protocol.encode(registration))
@@ -97,6 +117,8 @@ class SimulatedProvider:
                 number += 1
                 asked = protocol.decode_generate(self._sealing.open(message.sealed, context))
                 tasks.create_task(self._answer(socket, message, asked))
+            elif isinstance(message, protocol.NextKey):
+                self._sealing.open_ahead(message.sealed_key)
             elif isinstance(message, protocol.Grant):
                 answering = self._answering.get(message.request_id)
                 if answering is not None:
@@ -114,9 +136,7 @@ class SimulatedProvider:
         send = _sender(socket, request.request_id, replies)
         count = asked.sampling.max_tokens or 16
         first = len((asked.produced or [[]])[0] or [])
-        for number in range(first, count):
-            if self._pace.token_s is not None:
-                await asyncio.sleep(self._pace.token_s)
+        async for number in numbers(first, count, self._pace):
             while answering.credit == 0:
                 answering.granted.clear()
                 await answering.granted.wait()
@@ -135,7 +155,7 @@ class SimulatedProvider:
 
     def _load(self) -> protocol.Heartbeat:
         return protocol.Heartbeat(
-            True, len(self._answering), 0, 4096, 4096, max_sequences=64, steps=self._steps
+            True, len(self._answering), 0, 4096, 4096, max_sequences=256, steps=self._steps
         )
 
 

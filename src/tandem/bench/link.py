@@ -15,8 +15,9 @@ import torch
 
 from tandem.cluster.communicator import LinkCommunicator
 from tandem.cluster.torch_collectives import TorchCommunicator
-from tandem.link import Channel, DataListener, LinkCredentials, dial_data, free_port
+from tandem.link import Channel, DataListener, LinkCredentials, dial_data
 from tandem.protocol.between_nodes import Collectives, DataHello
+from tandem.runtime import free_port
 from tandem.security import Identity, PairedNode, load_or_create_identity
 
 SIZES = tuple(1024 << (2 * power) for power in range(8))  # 1 KiB to 16 MiB

@@ -7,26 +7,21 @@ honest as ratios and bounds, not as records.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
+from tandem.bench.children import JOIN_TOKEN, child, coordinator, cpu_s, raise_file_limit
 from tandem.bench.fleet import MODEL, Pace, SimulatedProvider
+from tandem.bench.service import HOST
 from tandem.bench.streams import Timings, complete_chat
-from tandem.coordinator import CoordinatorConfig, KeyStore, entries, serve
+from tandem.coordinator import KeyStore, entries
 from tandem.errors import TandemError
-from tandem.runtime import Stop, configure_logging, run_service
-from tandem.security import SealingKey
 
-_HOST, _JOIN_TOKEN = "127.0.0.1", "join-bench"
 _TIMEOUT_S = 300.0
 #: Providers that join at a time: a reconnecting fleet spreads itself like this.
 _JOINING = 64
@@ -51,6 +46,8 @@ class LoadReport(msgspec.Struct, frozen=True):
     failed: int
     join_s: float
     chunks_per_s: float
+    #: Processor time of the coordinator, a request's own share included.
+    cpu_us_per_chunk: float
     reserve_p50: float
     reserve_p99: float
     first_token_p50: float
@@ -64,11 +61,11 @@ async def measure_load(
     data_dir: Path, load: Load, on_progress: Callable[[str], None]
 ) -> LoadReport:
     """Raises ProtocolError when a provider is refused or cut off."""
-    _raise_file_limit()
+    raise_file_limit()
     store = KeyStore(data_dir)
     key = store.create("bench").key
     store.close()
-    with _coordinator(data_dir) as (port, process):
+    with child(coordinator, data_dir) as (port, process):
         idle = process.memory_info().rss
         async with asyncio.TaskGroup() as tasks:
             on_progress(f"{load.providers} providers join")
@@ -77,9 +74,10 @@ async def measure_load(
             join_s = time.perf_counter() - began
             joined = process.memory_info().rss
             on_progress(f"{load.requests} requests, {load.streams} at a time")
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), cpu_s(process)
             answers = await _ask(load, port, key)
             taken_s = time.perf_counter() - began
+            used_s = cpu_s(process) - cpu
             peak = process.memory_info().rss
             for member in fleet:
                 member.cancel()
@@ -92,6 +90,7 @@ async def measure_load(
         wrong=sum(answer.text != expected for answer in good),
         failed=len(answers) - len(good),
         join_s=join_s,
+        cpu_us_per_chunk=1e6 * used_s / max(1, load.tokens * len(good)),
         chunks_per_s=load.tokens * len(good) / taken_s,
         reserve_p50=1e3 * statistics.median(reserved),
         reserve_p99=1e3 * _p99(reserved),
@@ -104,14 +103,14 @@ async def measure_load(
 
 
 async def _join(tasks: asyncio.TaskGroup, load: Load, port: int) -> list[asyncio.Task[None]]:
-    sealing, pace = SealingKey(), Pace(load.token_s)
+    pace = Pace(load.token_s)
     places = asyncio.Semaphore(_JOINING)
-    url = f"ws://{_HOST}:{port}"
+    url = f"ws://{HOST}:{port}"
     running: list[asyncio.Task[None]] = []
 
     async def one(number: int) -> None:
         async with places:
-            provider = SimulatedProvider(url, _JOIN_TOKEN, f"sim-{number}", sealing, pace)
+            provider = SimulatedProvider(url, JOIN_TOKEN, f"sim-{number}", pace)
             running.append(tasks.create_task(provider.run()))
             await provider.joined.wait()
 
@@ -132,46 +131,12 @@ async def _ask(load: Load, port: int, key: str) -> list[Timings | TandemError]:
         }
         async with places:
             try:
-                return await complete_chat(_HOST, port, key, request)
+                return await complete_chat(HOST, port, key, request)
             except TandemError as error:
                 return error
 
     async with asyncio.timeout(_TIMEOUT_S):
         return await asyncio.gather(*(one(number) for number in range(load.requests)))
-
-
-@contextmanager
-def _coordinator(data_dir: Path) -> Iterator[tuple[int, psutil.Process]]:
-    """A coordinator process of its own; its port."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_serve, args=(data_dir, theirs))
-    child.start()
-    try:
-        if not ours.poll(_TIMEOUT_S):
-            raise TimeoutError("the coordinator did not start")
-        yield ours.recv(), psutil.Process(child.pid)
-    finally:
-        child.terminate()
-        child.join(_TIMEOUT_S)
-
-
-def _serve(data_dir: Path, pipe: Any) -> None:  # noqa: ANN401 - multiprocessing has no name for it
-    _raise_file_limit()
-    configure_logging("error")
-    config = CoordinatorConfig(
-        host=_HOST, port=0, data_dir=data_dir, join_token=_JOIN_TOKEN, drain_timeout_s=0.5
-    )
-
-    async def main(stop: Stop) -> None:
-        await serve(config, stop, on_listening=pipe.send)
-
-    run_service(main)
-
-
-def _raise_file_limit() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _p99(values: list[float]) -> float:

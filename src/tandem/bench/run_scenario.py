@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +22,7 @@ from tandem.bench.scenarios import Scenario
 from tandem.bench.service import HOST, Service, running_service
 from tandem.bench.streams import Timings, complete_chat
 from tandem.errors import TandemError
+from tandem.runtime import free_port
 
 _REQUEST_TIMEOUT_S = 300.0
 #: From the return of one that was killed to the next kill.
@@ -130,7 +130,7 @@ def _nodes(service: Service, scenario: Scenario) -> list[tuple[str, list[str]]]:
         return [(f"first-{number}", []) for number in range(scenario.providers)]
     names = [f"rank-{rank}" for rank in range(scenario.ranks)]
     service.pair(names)
-    address = f"{HOST}:{_free_port()}"
+    address = f"{HOST}:{free_port()}"
     common = [f"--ranks={scenario.ranks}", f"--parallelism={scenario.parallelism}"]
     first = [*common, "--rank=0", f"--cluster-listen={address}"]
     others = [
@@ -191,9 +191,3 @@ def _prompt(scenario: Scenario, number: int) -> str:
     while len(text) < scenario.prompt_bytes:
         text += words.choice(known) + " "
     return text[: scenario.prompt_bytes]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

@@ -92,27 +92,47 @@ class _Received:
         self.texts.append(text)
 
 
+class Consumer:
+    """One connection that stays open between requests. Needs `close`."""
+
+    def __init__(self, host: str, port: int, api_key: str, *, trace: bool) -> None:
+        self._address = (host, port)
+        self._head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n"
+        )
+        if trace:
+            self._head += "X-Tandem-Trace: 1\r\n"
+        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, request: dict[str, Any], *, stream: bool = True) -> Timings:
+        """One chat completion. Raises ProtocolError unless it ends well, and OSError."""
+        body = msgspec.json.encode(request | {"stream": stream})
+        started, clock = time.time(), time.perf_counter()
+        received = _Received(clock, stream=stream)
+        if self._connection is None:
+            self._connection = await asyncio.open_connection(*self._address)
+        reader, writer = self._connection
+        writer.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await _read(reader, received)
+        total_s = time.perf_counter() - clock
+        text = "".join(received.texts)
+        return Timings(text, started, received.first_s or total_s, total_s, received.trace)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection[1].close()
+
+
 async def complete_chat(
     host: str, port: int, api_key: str, request: dict[str, Any], *, stream: bool = True
 ) -> Timings:
-    """One chat completion. Raises ProtocolError unless it ends well, and OSError."""
-    body = msgspec.json.encode(request | {"stream": stream})
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n"
-        f"Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n"
-        f"X-Tandem-Trace: 1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    started, clock = time.time(), time.perf_counter()
-    reader, writer = await asyncio.open_connection(host, port)
-    received = _Received(clock, stream=stream)
+    """One chat completion on a connection of its own, traced. Raises what `Consumer.ask` does."""
+    consumer = Consumer(host, port, api_key, trace=True)
     try:
-        writer.write(head.encode() + body)
-        await _read(reader, received)
+        return await consumer.ask(request, stream=stream)
     finally:
-        writer.close()
-    total_s = time.perf_counter() - clock
-    text = "".join(received.texts)
-    return Timings(text, started, received.first_s or total_s, total_s, received.trace)
+        consumer.close()
 
 
 async def _read(reader: asyncio.StreamReader, received: _Received) -> None:

@@ -82,13 +82,6 @@ def choose_port(host: str, requested: int | None) -> int:
     raise cannot_listen(host, port, problem)
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def cannot_listen(host: str, port: int, problem: int) -> ConfigurationError:
     """What to tell the operator when binding failed with this `errno`."""
     if problem == errno.EADDRINUSE:

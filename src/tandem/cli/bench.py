@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tandem.cli.bench_coordinator import coordinator
 from tandem.cli.bench_engine import engine
 from tandem.cli.bench_link import link
 from tandem.cli.bench_scenarios import scenarios
 from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks, pair_config
-from tandem.cli.console import note, print_json, print_plain, stdout
+from tandem.cli.console import note, print_json, stdout
 from tandem.cli.extras import require_torch_extra
-from tandem.cli.failures import ExitCode
 from tandem.cli.options import DataDir, Json, data_dir_or_default
 from tandem.cli.two_ranks import other_rank_here
 
 if TYPE_CHECKING:
     from tandem.bench.cluster import Report
-    from tandem.bench.load import LoadReport
     from tandem.cluster import ClusterConfig
 
 bench = typer.Typer(
@@ -29,6 +28,7 @@ bench = typer.Typer(
 )
 
 
+bench.command()(coordinator)
 bench.command()(engine)
 bench.command()(link)
 bench.command()(scenarios)
@@ -84,63 +84,6 @@ def cluster(
         print_json(report)
     else:
         _show(report)
-
-
-@bench.command()
-def coordinator(
-    providers: Annotated[int, typer.Option(min=1, help="Simulated providers.")] = 5000,
-    streams: Annotated[int, typer.Option(min=1, help="Streams at a time.")] = 500,
-    requests: Annotated[int, typer.Option(min=1, help="Streams in all.")] = 2000,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of each.")] = 64,
-    token_ms: Annotated[
-        float | None, typer.Option(min=0.0, help="Time between tokens.", show_default="none")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Loads a coordinator with simulated providers and streams, and checks every token.
-
-    Coordinator and load share the cores. Exits with 1 when an answer is wrong or missing.
-
-    \b
-    Examples:
-      tandem bench coordinator
-      tandem bench coordinator --providers 10 --streams 100 --token-ms 20 --json
-    """
-    require_torch_extra()
-    import uvloop
-
-    from tandem.bench.load import Load, measure_load
-
-    load = Load(
-        providers=providers,
-        streams=streams,
-        requests=requests,
-        tokens=tokens,
-        token_s=None if token_ms is None else token_ms / 1e3,
-    )
-    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
-        report = uvloop.run(measure_load(Path(folder), load, note))
-    if json:
-        print_json(report)
-    else:
-        _show_load(report)
-    if report.wrong or report.failed:
-        raise typer.Exit(ExitCode.FAILURE)
-
-
-def _show_load(report: LoadReport) -> None:
-    load = report.load
-    print_plain(f"{load.providers} providers, {load.requests} streams, {load.streams} at a time")
-    print_plain(f"answers wrong or missing   {report.wrong + report.failed}")
-    print_plain(f"all providers joined in    {report.join_s:.1f} s")
-    print_plain(f"chunks a second            {report.chunks_per_s:.0f}")
-    print_plain(
-        f"a place, median and p99    {report.reserve_p50:.2f} and {report.reserve_p99:.2f} ms"
-    )
-    first = f"{report.first_token_p50:.0f} and {report.first_token_p99:.0f} ms"
-    print_plain(f"first token                {first}")
-    memory = f"{report.idle_mib:.0f}, {report.joined_mib:.0f}, {report.peak_mib:.0f} MiB"
-    print_plain(f"memory idle, joined, peak  {memory}")
 
 
 def _random_model(directory: Path, size: str) -> str:

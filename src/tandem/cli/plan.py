@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.cli.address import free_port, http_url, local_host
+from tandem.cli.address import http_url, local_host
 from tandem.cli.child import ChildSpec, rotate
 from tandem.cli.supervisor import Plan
+from tandem.runtime import free_port
 
 #: What runs gets this long to finish after Ctrl-C; a person is waiting for the prompt.
 DRAIN_TIMEOUT_S = 5.0

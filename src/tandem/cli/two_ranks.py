@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tandem.cli.address import free_port
 from tandem.cli.console import note
+from tandem.runtime import free_port
 
 _END_TIMEOUT_S = 60.0
 

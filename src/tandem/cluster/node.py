@@ -34,7 +34,7 @@ from tandem.cluster.state import Event, State, decide
 from tandem.cluster.status import ClusterStatus, rank_statuses
 from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link import DataListener, LinkCredentials, free_port
+from tandem.link import DataListener, LinkCredentials
 from tandem.protocol.between_nodes import (
     Agreement,
     Begin,
@@ -48,7 +48,7 @@ from tandem.protocol.between_nodes import (
     Proposal,
     ToNode,
 )
-from tandem.runtime import Backoff, raise_if_cancelled
+from tandem.runtime import Backoff, free_port, raise_if_cancelled
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)

@@ -34,6 +34,7 @@ from tandem.errors import (
     TandemError,
 )
 from tandem.protocol import Delta, Generate, ProviderId, RequestId, Trust, Usage
+from tandem.runtime import new_id
 
 log = structlog.get_logger(__name__)
 
@@ -168,7 +169,7 @@ class Answer:
             produced=self._produced.so_far(),
         )
         # An id of its own for each attempt: what the last one may still send means nothing now.
-        request_id = RequestId(secrets.token_hex(12))
+        request_id = RequestId(new_id())
         return Outgoing(request_id, self._ask.model, left_s, self._config.window, content)
 
     def _take(self, stream: RequestStream, deltas: list[Delta]) -> None:

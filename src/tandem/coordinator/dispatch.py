@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,6 +30,7 @@ from tandem.errors import (
     TandemError,
 )
 from tandem.protocol import ModelName, ProviderId, Trust
+from tandem.runtime import new_id
 from tandem.security import RecipientKey
 
 
@@ -169,7 +169,7 @@ def _consumer(key: KeyRecord | None, min_trust: Trust) -> Consumer:
 
 def _entry(ask: Ask, key: KeyRecord | None) -> Entry:
     return Entry(
-        request_id=secrets.token_hex(12),
+        request_id=new_id(),
         started_at=datetime.now(UTC),
         key_id=None if key is None else key.id,
         account=DEFAULT_ACCOUNT if key is None else key.account,

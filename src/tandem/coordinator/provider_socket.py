@@ -180,6 +180,8 @@ class ProviderSocket:
                 raise _Closed("it does not read what it is sent") from error
             except _BROKEN as error:
                 raise _Closed("the connection broke while writing") from error
+            if isinstance(message, protocol.Request):
+                connection.link.announce()
 
     async def _watch(self, connection: _Connection) -> None:
         """A machine that lost its power closes no connection: silence is all there is to see.

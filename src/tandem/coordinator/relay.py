@@ -25,6 +25,7 @@ from tandem.protocol import (
     Generate,
     Grant,
     ModelName,
+    NextKey,
     Reply,
     Request,
     RequestId,
@@ -184,7 +185,12 @@ class ProviderLink:
         self._streams[request.request_id] = stream
         return stream
 
-    def send(self, message: Challenge | Welcome | Grant | Cancel) -> None:
+    def announce(self) -> None:
+        """Makes the key of the next request, and has the provider open it, while neither waits."""
+        if self._outgoing.empty() and (sealed_key := self._key.make_ahead()) is not None:
+            self.send(NextKey(sealed_key))
+
+    def send(self, message: Challenge | Welcome | NextKey | Grant | Cancel) -> None:
         """Queues a small message; a provider that reads nothing is lost."""
         try:
             self._outgoing.put_nowait(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tandem.link.channel import Channel
 from tandem.link.control import ControlLink, dial_control, serve_control
-from tandem.link.data import DataListener, dial_data, free_port
+from tandem.link.data import DataListener, dial_data
 from tandem.link.tls import ALPN_PROTOCOLS, LinkCredentials
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "LinkCredentials",
     "dial_control",
     "dial_data",
-    "free_port",
     "serve_control",
 ]

@@ -84,13 +84,6 @@ class DataListener:
         return hello.rank
 
 
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.create_server(("", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def dial_data(
     credentials: LinkCredentials,
     address: tuple[str, int],

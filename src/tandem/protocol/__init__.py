@@ -12,6 +12,7 @@ The numbered sequence on the WebSocket `/v1/providers/connect` (one MessagePack 
        provider    → Reply*       sealed: `Chunk`s, at most `window` of them not yet granted back,
                                   then `Finished` or `Failed`
                    | Unreadable   the request did not open
+       coordinator → NextKey      a hint: the key that the next request is sealed with
     6. coordinator → Grant        the consumer took n chunks: n more may be sent
                    | Cancel       nobody is waiting any more; no answer is expected
     7. coordinator → Challenge    again from time to time; the provider answers with a Proof
@@ -74,6 +75,7 @@ from tandem.protocol.to_provider import (
     Cancel,
     Challenge,
     Grant,
+    NextKey,
     Refused,
     Request,
     ToProvider,
@@ -107,6 +109,7 @@ __all__ = [
     "Hello",
     "ModelInfo",
     "ModelName",
+    "NextKey",
     "Prompt",
     "Proof",
     "ProviderId",

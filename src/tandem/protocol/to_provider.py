@@ -37,6 +37,12 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     sealed: bytes
 
 
+class NextKey(msgspec.Struct, frozen=True, tag="next_key"):
+    """How the next request will begin: opening it now saves time then. A hint, no more."""
+
+    sealed_key: bytes
+
+
 class Grant(msgspec.Struct, frozen=True, tag="grant"):
     """Flow control: `chunks` more may be sent for this request."""
 
@@ -48,4 +54,4 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request_id: RequestId
 
 
-ToProvider = Challenge | Welcome | Refused | Request | Grant | Cancel
+ToProvider = Challenge | Welcome | Refused | Request | NextKey | Grant | Cancel

@@ -160,6 +160,8 @@ class CoordinatorConnection:
             message = await _receive(session.socket)
             if isinstance(message, protocol.Request):
                 self._begin(message, session, tasks, time.time())
+            elif isinstance(message, protocol.NextKey):
+                self._sealing_key.open_ahead(message.sealed_key)
             elif isinstance(message, protocol.Grant):
                 self._runner.grant(message)
             elif isinstance(message, protocol.Cancel):

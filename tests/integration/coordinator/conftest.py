@@ -116,6 +116,7 @@ class PlayedProvider:
         self.sealing = SealingKey()
         self.nonce = b""
         self.sent: list[bytes] = []
+        self.hints: list[bytes] = []
         self.replies: dict[protocol.RequestId, ReplyChannel] = {}
 
     async def send(self, message: protocol.ToCoordinator) -> None:
@@ -128,8 +129,13 @@ class PlayedProvider:
         await self.send(protocol.Reply(request_id, sealed))
 
     async def receive(self) -> protocol.ToProvider:
+        """The next message that is no mere hint."""
         async with asyncio.timeout(TIMEOUT_S):
-            return protocol.decode_to_provider(await self.socket.recv(decode=False))
+            while True:
+                message = protocol.decode_to_provider(await self.socket.recv(decode=False))
+                if not isinstance(message, protocol.NextKey):
+                    return message
+                self.hints.append(message.sealed_key)
 
     def registration(self) -> protocol.Registration:
         hardware = protocol.Hardware("host", "os", "cpu", 1, 1)

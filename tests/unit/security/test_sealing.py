@@ -41,6 +41,42 @@ def test_out_of_its_place_it_does_not_open(context: bytes) -> None:
         KEY.open(SEALED, context)
 
 
+def test_a_key_made_ahead_is_used_once() -> None:
+    announced = SEALER.make_ahead()
+    assert announced is not None
+    assert SEALER.make_ahead() is None
+    first, second = (SEALER.seal(b"a secret prompt", CONTEXT) for _ in range(2))
+    assert first.startswith(announced)
+    assert not second.startswith(announced)
+
+
+@pytest.mark.parametrize("hinted", [[], [0], [1], [0, 1], [1, 0]])
+def test_whatever_is_announced_requests_open(hinted: list[int]) -> None:
+    provider = SealingKey()
+    sealer = RecipientKey(provider.public)
+    announced, sealed = [], []
+    for number in range(2):
+        announced.append(sealer.make_ahead() or b"")
+        sealed.append(sealer.seal(b"%d" % number, CONTEXT))
+    for number in hinted:
+        provider.open_ahead(announced[number])
+    assert [provider.open(one, CONTEXT) for one in sealed] == [b"0", b"1"]
+
+
+def test_an_announced_key_opens_nothing_out_of_its_place() -> None:
+    announced = SEALER.make_ahead()
+    assert announced is not None
+    KEY.open_ahead(announced)
+    with pytest.raises(ProtocolError):
+        KEY.open(SEALER.seal(b"a secret prompt", CONTEXT), request_context(b"other", 3, "r1"))
+
+
+@pytest.mark.parametrize("sealed_key", [b"", SEALED[:100], SEALED], ids=["none", "half", "more"])
+def test_what_is_no_sealed_key_is_refused(sealed_key: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        KEY.open_ahead(sealed_key)
+
+
 def test_another_key_does_not_open_it() -> None:
     with pytest.raises(ProtocolError):
         SealingKey().open(SEALED, CONTEXT)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -23,6 +21,7 @@ from tandem.coordinator.provider_socket import ProviderSocket
 from tandem.coordinator.registry import Registry
 from tandem.errors import TandemError
 from tandem.protocol import CONNECT_PATH
+from tandem.runtime import new_id
 
 _MAX_REQUEST_ID_LENGTH = 128
 
@@ -99,4 +98,4 @@ def _request_id(scope: Scope) -> bytes:
             given: bytes = value
             if all(32 < byte < 127 for byte in given):
                 return given
-    return b"req-" + secrets.token_hex(12).encode()
+    return b"req-" + new_id().encode()

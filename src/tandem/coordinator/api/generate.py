@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +40,7 @@ from tandem.coordinator.keys import KeyRecord
 from tandem.coordinator.trace import Trace
 from tandem.errors import InvalidRequest, TandemError
 from tandem.protocol import Trust
+from tandem.runtime import new_id
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +113,7 @@ class GenerateEndpoint(Generic[R]):
         ask = self._translate(request)
         options = request.stream_options
         answer = self._format(
-            secrets.token_hex(12),
+            new_id(),
             request.model,
             int(time.time()),
             with_usage=options is not None and bool(options.include_usage),
