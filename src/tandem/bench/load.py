@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from tandem.bench.children import JOIN_TOKEN, child, coordinator, cpu_s, raise_file_limit
+from tandem.bench.children import JOIN_TOKEN, child, coordinator, raise_file_limit
 from tandem.bench.fleet import MODEL, Pace, SimulatedProvider
 from tandem.bench.service import HOST
 from tandem.bench.streams import Timings, complete_chat
@@ -37,6 +37,11 @@ class Load(msgspec.Struct, frozen=True):
     tokens: int
     token_s: float | None
 
+    @property
+    def answer(self) -> str:
+        """What every request is answered with."""
+        return "".join(f"{number} " for number in range(self.tokens))
+
 
 class LoadReport(msgspec.Struct, frozen=True):
     """`wrong` answers had a token too many, too few, or out of order. Milliseconds unless named."""
@@ -46,8 +51,6 @@ class LoadReport(msgspec.Struct, frozen=True):
     failed: int
     join_s: float
     chunks_per_s: float
-    #: Processor time of the coordinator, a request's own share included.
-    cpu_us_per_chunk: float
     reserve_p50: float
     reserve_p99: float
     first_token_p50: float
@@ -70,27 +73,24 @@ async def measure_load(
         async with asyncio.TaskGroup() as tasks:
             on_progress(f"{load.providers} providers join")
             began = time.perf_counter()
-            fleet = await _join(tasks, load, port)
+            fleet = await join_fleet(tasks, load, port)
             join_s = time.perf_counter() - began
             joined = process.memory_info().rss
             on_progress(f"{load.requests} requests, {load.streams} at a time")
-            began, cpu = time.perf_counter(), cpu_s(process)
-            answers = await _ask(load, port, key)
+            began = time.perf_counter()
+            answers = await ask_all(load, port, key)
             taken_s = time.perf_counter() - began
-            used_s = cpu_s(process) - cpu
             peak = process.memory_info().rss
             for member in fleet:
                 member.cancel()
     good = [answer for answer in answers if isinstance(answer, Timings)]
-    expected = "".join(f"{number} " for number in range(load.tokens))
     reserved = [row.queue_s for row in entries(data_dir, limit=load.requests) if row.queue_s]
     first = [answer.first_s for answer in good]
     return LoadReport(
         load=load,
-        wrong=sum(answer.text != expected for answer in good),
+        wrong=sum(answer.text != load.answer for answer in good),
         failed=len(answers) - len(good),
         join_s=join_s,
-        cpu_us_per_chunk=1e6 * used_s / max(1, load.tokens * len(good)),
         chunks_per_s=load.tokens * len(good) / taken_s,
         reserve_p50=1e3 * statistics.median(reserved),
         reserve_p99=1e3 * _p99(reserved),
@@ -102,7 +102,8 @@ async def measure_load(
     )
 
 
-async def _join(tasks: asyncio.TaskGroup, load: Load, port: int) -> list[asyncio.Task[None]]:
+async def join_fleet(tasks: asyncio.TaskGroup, load: Load, port: int) -> list[asyncio.Task[None]]:
+    """Returns when all simulated providers have joined; each is a task of the group."""
     pace = Pace(load.token_s)
     places = asyncio.Semaphore(_JOINING)
     url = f"ws://{HOST}:{port}"
@@ -120,7 +121,8 @@ async def _join(tasks: asyncio.TaskGroup, load: Load, port: int) -> list[asyncio
     return running
 
 
-async def _ask(load: Load, port: int, key: str) -> list[Timings | TandemError]:
+async def ask_all(load: Load, port: int, key: str) -> list[Timings | TandemError]:
+    """The answers to all requests of a load, or their errors."""
     places = asyncio.Semaphore(load.streams)
 
     async def one(number: int) -> Timings | TandemError:

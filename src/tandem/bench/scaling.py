@@ -1,41 +1,98 @@
-"""What a chunk costs a coordinator, with ever more streams at a time, and ever more providers."""
+"""What a coordinator spends with ever more streams at a time, and ever more providers.
+
+Three costs, told apart: of the providers that are there and say so, of a request, and of a chunk.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import psutil
 
-from tandem.bench.load import Load, measure_load
+from tandem.bench.children import child, coordinator, cpu_s, raise_file_limit
+from tandem.bench.load import Load, ask_all, join_fleet
 from tandem.bench.service import BenchmarkFailed
+from tandem.bench.streams import Timings
+from tandem.coordinator import KeyStore
 
-_TOKENS, _STREAMS_AT_LEAST = 128, 300
 #: (providers, streams at a time)
 _SIZES = ((10, 10), (10, 100), (10, 1000), (500, 100), (5000, 100))
+_SHORT, _LONG = 8, 136
+_STREAMS_AT_LEAST = 400
+_IDLE_S = 2.0
 
 
 class Scaling(msgspec.Struct, frozen=True):
-    """Median processor time of the coordinator, a request's own share included."""
+    """Medians of the coordinator's processor time: idle, as a part of a core."""
 
     providers: int
     streams: int
-    cpu_us_per_chunk: float
+    idle: float
+    request_ms: float
+    chunk_us: float
 
 
 async def measure_scaling(rounds: int, on_progress: Callable[[str], None]) -> list[Scaling]:
     """Sizes take turns. Raises BenchmarkFailed when an answer is wrong or missing."""
-    taken: dict[tuple[int, int], list[float]] = {size: [] for size in _SIZES}
+    raise_file_limit()
+    taken: dict[tuple[int, int], list[Scaling]] = {size: [] for size in _SIZES}
     for number in range(rounds):
-        for providers, streams in _SIZES:
-            on_progress(f"round {number + 1} of {rounds}")
-            requests = max(2 * streams, _STREAMS_AT_LEAST)
-            load = Load(providers, streams, requests, _TOKENS, token_s=None)
+        for size in _SIZES:
+            providers, streams = size
+            on_progress(f"round {number + 1} of {rounds}: {providers} providers, {streams} streams")
             with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
-                report = await measure_load(Path(folder), load, on_progress)
-            if report.wrong or report.failed:
-                raise BenchmarkFailed(f"{report.wrong + report.failed} answers were wrong")
-            taken[providers, streams].append(report.cpu_us_per_chunk)
-    return [Scaling(*size, statistics.median(costs)) for size, costs in taken.items()]
+                taken[size].append(await _measure(Path(folder), providers, streams))
+    return [_medians(found) for found in taken.values()]
+
+
+async def _measure(folder: Path, providers: int, streams: int) -> Scaling:
+    store = KeyStore(folder)
+    key = store.create("bench").key
+    store.close()
+    requests = max(2 * streams, _STREAMS_AT_LEAST)
+    load = Load(providers, streams, requests, _SHORT, token_s=None)
+    with child(coordinator, folder) as (port, process):
+        async with asyncio.TaskGroup() as tasks:
+            fleet = await join_fleet(tasks, load, port)
+            await _used_s(load, port, key, process)  # every provider's and connection's first
+            began, cpu = time.perf_counter(), cpu_s(process)
+            await asyncio.sleep(_IDLE_S)
+            idle = (cpu_s(process) - cpu) / (time.perf_counter() - began)
+            short_s = await _used_s(load, port, key, process, idle)
+            longer = msgspec.structs.replace(load, tokens=_LONG)
+            long_s = await _used_s(longer, port, key, process, idle)
+            for member in fleet:
+                member.cancel()
+    chunk_s = (long_s - short_s) / (requests * (_LONG - _SHORT))
+    request_s = short_s / requests - _SHORT * chunk_s
+    return Scaling(providers, streams, idle, 1e3 * request_s, 1e6 * chunk_s)
+
+
+async def _used_s(
+    load: Load, port: int, key: str, process: psutil.Process, idle: float = 0.0
+) -> float:
+    """Processor time beyond that of being idle. Raises BenchmarkFailed."""
+    began, cpu = time.perf_counter(), cpu_s(process)
+    answers = await ask_all(load, port, key)
+    used_s = cpu_s(process) - cpu - idle * (time.perf_counter() - began)
+    good = [a for a in answers if isinstance(a, Timings) and a.text == load.answer]
+    if len(good) < load.requests:
+        raise BenchmarkFailed(f"{load.requests - len(good)} answers were wrong or missing")
+    return used_s
+
+
+def _medians(found: list[Scaling]) -> Scaling:
+    first = found[0]
+    return Scaling(
+        first.providers,
+        first.streams,
+        statistics.median(one.idle for one in found),
+        statistics.median(one.request_ms for one in found),
+        statistics.median(one.chunk_us for one in found),
+    )

@@ -104,10 +104,18 @@ def _scaling(rounds: int, *, show: bool) -> list[Scaling]:
 
     found = _run(measure_scaling(rounds, note))
     if show:
+        titles = ["providers", "streams", "CPU when idle", "a request, ms", "a chunk, µs"]
         rows = [
-            [str(one.providers), str(one.streams), f"{one.cpu_us_per_chunk:.1f}"] for one in found
+            [
+                f"{one.providers}",
+                f"{one.streams}",
+                f"{one.idle:.1%}",
+                f"{one.request_ms:.2f}",
+                f"{one.chunk_us:.1f}",
+            ]
+            for one in found
         ]
-        _print_table(["providers", "streams", "CPU a chunk, µs"], rows)
+        _print_table(titles, rows)
     return found
 
 
@@ -137,7 +145,6 @@ def _show_load(report: LoadReport) -> None:
     print_plain(f"answers wrong or missing   {report.wrong + report.failed}")
     print_plain(f"all providers joined in    {report.join_s:.1f} s")
     print_plain(f"chunks a second            {report.chunks_per_s:.0f}")
-    print_plain(f"CPU a chunk                {report.cpu_us_per_chunk:.0f} µs")
     print_plain(
         f"a place, median and p99    {report.reserve_p50:.2f} and {report.reserve_p99:.2f} ms"
     )

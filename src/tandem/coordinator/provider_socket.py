@@ -30,6 +30,7 @@ from tandem.errors import (
     ServiceStopping,
     TandemError,
 )
+from tandem.runtime import Herd
 from tandem.security import AttestationVerifier, node_id_of
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,8 @@ class ProviderSocket:
         self._join_tokens = join_tokens
         self._hardware = hardware
         self._count = count
+        self._connections = 0
+        self._herd = Herd()
 
     async def serve(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -128,6 +131,8 @@ class ProviderSocket:
         )
         interval_s = self._config.heartbeat_interval_s * self._registry.pace
         self._count("joined")
+        self._connections += 1
+        self._herd.grown_to(self._connections)
         welcome = protocol.Welcome(version, provider.id, interval_s)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -143,6 +148,7 @@ class ProviderSocket:
             bound.warning("provider_cut_off", reason=str(group.exceptions[0]))
             self._count("cut_off")
         finally:
+            self._connections -= 1
             self._registry.remove(provider)
             self._dispatcher.disconnect(provider)
             await _close(connection.websocket, _GOING_AWAY)

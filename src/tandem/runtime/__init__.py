@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tandem.runtime.backoff import Backoff
 from tandem.runtime.cancellation import raise_if_cancelled
+from tandem.runtime.garbage import Herd
 from tandem.runtime.identifiers import new_id
 from tandem.runtime.logging import configure_logging
 from tandem.runtime.paths import default_data_dir
@@ -12,6 +13,7 @@ from tandem.runtime.service import Stop, run_service
 
 __all__ = [
     "Backoff",
+    "Herd",
     "Stop",
     "configure_logging",
     "default_data_dir",

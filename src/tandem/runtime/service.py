@@ -8,7 +8,6 @@ input closes, so that no orphan outlives a parent that was killed.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -17,6 +16,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 import uvloop
+
+from tandem.runtime.garbage import freeze_modules
 
 log = structlog.get_logger(__name__)
 
@@ -52,10 +53,7 @@ def run_service(
             _watch_stdin(loop, stop)
         await main(stop)
 
-    # Modules stay for good. Looking for garbage among PyTorch's takes 50 ms, in which nobody is
-    # answered.
-    gc.collect()
-    gc.freeze()
+    freeze_modules()
     uvloop.run(supervised())
 
 

@@ -35,3 +35,18 @@ def test_sealed_sums_are_compared_with_gloo(tmp_path: Path) -> None:
     latencies = json.loads(done.stdout)
     assert [found["size"] for found in latencies] == [1024 * 4**power for power in range(8)]
     assert all(found["sealed_s"] > 0 and found["gloo_s"] > 0 for found in latencies)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_a_coordinator_costs_is_measured(tmp_path: Path) -> None:
+    arguments = ("--only=scaling", "--only=gateways", "--rounds=1", "--json")
+    done = tandem("bench", "coordinator", *arguments, data_dir=tmp_path, timeout_s=280)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    sizes = [(one["providers"], one["streams"]) for one in report["scaling"]]
+    assert sizes == [(10, 10), (10, 100), (10, 1000), (500, 100), (5000, 100)]
+    assert all(one["chunk_us"] > 0 for one in report["scaling"])
+    ours, *_ = report["gateways"]["gateways"]
+    assert ours["name"] == "tandem"
+    assert min(ours["requests_per_s"], ours["chunks_per_s"], ours["added_calm_ms"]) > 0
