@@ -23,7 +23,8 @@ def sample(
     logits: torch.Tensor, sequence_ids: Sequence[int], specs: Sequence[SampleSpec]
 ) -> list[SampledToken]:
     """One token for each row of float32 (rows, vocabulary) logits."""
-    finite = torch.isfinite(logits).all(dim=-1).tolist()
+    # One that is not finite spoils the sum; looking at each takes five times as long.
+    finite = logits.sum(dim=-1).isfinite().tolist()
     greedy = logits.argmax(dim=-1).tolist()
     sampled = []
     for row, (sequence_id, spec) in enumerate(zip(sequence_ids, specs, strict=True)):

@@ -13,13 +13,15 @@ from torch.nn import functional
 from tandem.engine.model.linear import (
     DenseLinear,
     IntegerLinear,
+    PackedLinear,
     QuantizedWeight,
     UnpackedInt8Linear,
     make_linear,
 )
 
 Maker = type[UnpackedInt8Linear] | type[IntegerLinear]
-#: Every way to multiply by int8 weights that is right on this machine.
+#: Every way to multiply that is right on this machine: by bfloat16 weights, and by int8 ones.
+DENSE = [DenseLinear, *([PackedLinear] if PackedLinear.is_fast() else [])]
 INT8: list[Maker] = [UnpackedInt8Linear, *([IntegerLinear] if IntegerLinear.is_fast() else [])]
 
 shapes = st.tuples(st.integers(1, 70), st.integers(1, 90), st.integers(1, 20))
@@ -101,17 +103,23 @@ def test_rows_of_zeros_give_the_bias(make: Maker) -> None:
     assert torch.equal(found, bias.expand(3, -1))
 
 
+@pytest.mark.parametrize("make", DENSE)
 @given(shapes, st.integers(0, 1000), st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_bfloat16_products_are_right_for_one_row_and_for_many(
-    shape: tuple[int, int, int], seed: int, biased: bool
+    make: type[DenseLinear | PackedLinear],
+    shape: tuple[int, int, int],
+    seed: int,
+    biased: bool,
 ) -> None:
     weight, bias, states = random_parts(shape, seed, torch.bfloat16)
-    linear = DenseLinear(weight, bias if biased else None)
-    expected = exact(weight, bias if biased else torch.zeros_like(bias), states)
-    for rows in (states[:1], states):
-        error = (linear(rows) - expected[: len(rows)]).abs()
-        assert (error <= expected[: len(rows)].abs() * 2**-7 + weight.shape[1] * 2**-10).all()
+    linear = make(weight, bias if biased else None)
+    added = bias if biased else torch.zeros_like(bias)
+    # Rounded twice at most: the product, and the sum with the bias.
+    bound = exact(weight.abs(), added.abs(), states.abs()) * 2**-7
+    expected = exact(weight, added, states)
+    for count in (1, len(states)):
+        assert ((linear(states[:count]) - expected[:count]).abs() <= bound[:count]).all()
 
 
 def test_float32_is_the_same_to_the_bit_for_one_row_and_for_many() -> None:
@@ -124,3 +132,9 @@ def test_int8_is_only_used_when_asked_for() -> None:
     weight, bias, _ = random_parts((8, 16, 3), 5)
     assert isinstance(make_linear(weight, bias, None), DenseLinear)
     assert isinstance(make_linear(weight, bias, "int8"), INT8[-1])
+
+
+def test_bfloat16_is_packed_unless_others_read_the_weight_too() -> None:
+    weight, bias, _ = random_parts((8, 16, 3), 5, torch.bfloat16)
+    assert isinstance(make_linear(weight, bias, None), DENSE[-1])
+    assert isinstance(make_linear(weight, bias, None, shared=True), DenseLinear)

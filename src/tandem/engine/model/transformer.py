@@ -171,7 +171,7 @@ class Transformer:
             self._norm = RMSNorm(context.read(FINAL_NORM), config.rms_norm_eps)
             tied = embedding if config.tie_word_embeddings else None
             head = context.read(HEAD, rows=shard.vocabulary) if tied is None else tied
-            self._head = make_linear(head, None, context.quantize)
+            self._head = make_linear(head, None, context.quantize, shared=tied is not None)
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """(rows,) ids → (rows, hidden). A vocabulary slice gives zeros for the others' tokens."""
