@@ -16,8 +16,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from tandem.bench.sealing import seal_s
 from tandem.cluster import ClusterConfig, measure_node
 from tandem.cluster.phases import Asker, alone, clustered
+from tandem.cluster.stopwatch import StepsTaken
 from tandem.engine import ModelSetup
 from tandem.protocol.between_nodes import Parallelism
 
@@ -47,11 +49,25 @@ WORKLOADS = (
 )
 
 
+class Breakdown(msgspec.Struct, frozen=True):
+    """An average step on rank 0, in milliseconds.
+
+    `link_ms` includes waiting for the other rank, and `seal_ms`: its frames' share of TLS, measured
+    in memory. `scheduling_ms` is what no executor was asked to do.
+    """
+
+    compute_ms: float
+    link_ms: float
+    seal_ms: float
+    scheduling_ms: float
+
+
 class Figure(msgspec.Struct, frozen=True):
-    """Tokens a second, in and out, by workload."""
+    """Tokens a second, in and out, and where a step's time goes, by workload."""
 
     variant: str
     tokens_per_s: dict[str, float]
+    steps: dict[str, Breakdown]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -74,41 +90,80 @@ async def measure_cluster(
 ) -> Report | None:
     """The report on rank 0; None on the others. Raises LinkLost when there is no session."""
     facts = await asyncio.to_thread(measure_node, setup, name)
-    taken: dict[str, list[dict[str, float]]] = {}
+    taken: dict[str, list[dict[str, _Taken]]] = {}
     judge = True
     for number in range(rounds):
 
-        def work(asker: Asker, salt: int = number) -> dict[str, float]:
+        def work(asker: Asker, salt: int = number) -> dict[str, _Taken]:
             return _measure(asker, salt)
 
         for variant, parallelism in VARIANTS.items():
             on_progress(f"round {number + 1} of {rounds}: {variant}")
             phase = msgspec.structs.replace(config, parallelism=parallelism)
-            speeds, _ = await clustered(phase, setup, facts, work)
-            judge = speeds is not None
-            if speeds is not None:
-                taken.setdefault(variant, []).append(speeds)
+            found, _ = await clustered(phase, setup, facts, work)
+            judge = found is not None
+            if found is not None:
+                taken.setdefault(variant, []).append(found)
         if judge:
             on_progress(f"round {number + 1} of {rounds}: {ALONE}")
-            alone_speeds = await asyncio.to_thread(alone, setup, work)
-            taken.setdefault(ALONE, []).append(alone_speeds)
+            taken.setdefault(ALONE, []).append(await asyncio.to_thread(alone, setup, work))
     if not judge:
         return None
-    figures = [Figure(variant, _medians(taken[variant])) for variant in (ALONE, *VARIANTS)]
-    return Report(name, rounds, figures)
+    return Report(
+        name, rounds, [_figure(variant, taken[variant]) for variant in (ALONE, *VARIANTS)]
+    )
 
 
-def _measure(asker: Asker, salt: int) -> dict[str, float]:
+class _Taken(msgspec.Struct, frozen=True):
+    """One workload, once; `steps` where there is more than one rank."""
+
+    tokens: int
+    seconds: float
+    steps: StepsTaken | None
+
+
+def _measure(asker: Asker, salt: int) -> dict[str, _Taken]:
     asker.ask([[5, 6, 7]], 4)  # the first steps pay for warming up
-    speeds = {}
+    taken = {}
     for workload in WORKLOADS:
         prompts = workload.prompts(salt)
+        before = _steps(asker)
         started = time.perf_counter()
         asker.ask(prompts, workload.output, streams=workload.streams)
+        seconds = time.perf_counter() - started
+        after = _steps(asker)
         tokens = workload.requests * (workload.prompt + workload.output)
-        speeds[workload.name] = tokens / (time.perf_counter() - started)
-    return speeds
+        steps = None if after is None or before is None else after.since(before)
+        taken[workload.name] = _Taken(tokens, seconds, steps)
+    return taken
 
 
-def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(speeds[name] for speeds in rounds) for name in rounds[0]}
+def _steps(asker: Asker) -> StepsTaken | None:
+    return None if asker.executor is None else asker.executor.taken
+
+
+def _figure(variant: str, rounds: list[dict[str, _Taken]]) -> Figure:
+    """Medians over the rounds."""
+    speeds, steps = {}, {}
+    for workload in rounds[0]:
+        taken = [one[workload] for one in rounds]
+        speeds[workload] = statistics.median(one.tokens / one.seconds for one in taken)
+        parts = [_breakdown(one.seconds, one.steps) for one in taken if one.steps is not None]
+        if parts:
+            fields = Breakdown.__struct_fields__
+            steps[workload] = Breakdown(
+                *(statistics.median(getattr(part, name) for part in parts) for name in fields)
+            )
+    return Figure(variant, speeds, steps)
+
+
+def _breakdown(seconds: float, taken: StepsTaken) -> Breakdown:
+    links = taken.links
+    sealing_s = links.frames * seal_s(links.bytes // max(1, links.frames))
+    each = 1e3 / taken.steps
+    return Breakdown(
+        compute_ms=(taken.seconds - links.seconds) * each,
+        link_ms=links.seconds * each,
+        seal_ms=sealing_s * each,
+        scheduling_ms=(seconds - taken.seconds) * each,
+    )

@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 import torch
 
+from tandem.bench.sealing import credentials, identity
 from tandem.cluster.communicator import LinkCommunicator
 from tandem.cluster.torch_collectives import TorchCommunicator
-from tandem.link import Channel, DataListener, LinkCredentials, dial_data
+from tandem.link import Channel, DataListener, dial_data
 from tandem.protocol.between_nodes import Collectives, DataHello
 from tandem.runtime import free_port
-from tandem.security import Identity, PairedNode, load_or_create_identity
 
 SIZES = tuple(1024 << (2 * power) for power in range(8))  # 1 KiB to 16 MiB
 _HOST, _SESSION = "127.0.0.1", "bench"
@@ -49,13 +49,13 @@ class _Rank(msgspec.Struct, frozen=True):
 
 def measure_link(folder: Path) -> list[Latency]:
     """Raises LinkLost when the other process does not come."""
-    credentials = _credentials(folder, 0)
-    listener = DataListener(credentials, _HOST)
+    own = credentials(folder, 0)
+    listener = DataListener(own, _HOST)
     one = _Rank(1, folder, listener.port, (_HOST, free_port()))
     child = multiprocessing.get_context("spawn").Process(target=_other_rank, args=(one,))
     child.start()
     try:
-        peer = _identity(folder, 1).node_id
+        peer = identity(folder, 1).node_id
         deadline = time.monotonic() + _TIMEOUT_S
         channels = listener.accept(_SESSION, {1: peer}, deadline=deadline, timeout_s=_TIMEOUT_S)
         return _measure(0, channels, one.store)
@@ -66,10 +66,10 @@ def measure_link(folder: Path) -> list[Latency]:
 
 
 def _other_rank(one: _Rank) -> None:
-    credentials = _credentials(one.folder, one.rank)
-    zero = _identity(one.folder, 0).node_id
+    own = credentials(one.folder, one.rank)
+    zero = identity(one.folder, 0).node_id
     hello = DataHello(_SESSION, one.rank)
-    channel = dial_data(credentials, (_HOST, one.port), zero, hello, timeout_s=_TIMEOUT_S)
+    channel = dial_data(own, (_HOST, one.port), zero, hello, timeout_s=_TIMEOUT_S)
     _measure(one.rank, {0: channel}, one.store)
 
 
@@ -110,12 +110,3 @@ def _agreed_count(group: LinkCommunicator, tensor: torch.Tensor) -> int:
     own = max(3, min(500, int(_BATCH_S / (time.perf_counter() - started))))
     told = torch.tensor([[float(own) if group.rank == 0 else 0.0]])
     return int(group.all_reduce(told).item())
-
-
-def _identity(folder: Path, rank: int) -> Identity:
-    return load_or_create_identity(folder / f"rank-{rank}")
-
-
-def _credentials(folder: Path, rank: int) -> LinkCredentials:
-    nodes = [PairedNode.of(_identity(folder, n).certificate, f"rank-{n}") for n in range(2)]
-    return LinkCredentials(_identity(folder, rank), nodes)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from tandem.cli.bench_coordinator import coordinator
@@ -14,7 +15,7 @@ from tandem.cli.bench_engine import engine
 from tandem.cli.bench_link import link
 from tandem.cli.bench_scenarios import scenarios
 from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks, pair_config
-from tandem.cli.console import note, print_json, stdout
+from tandem.cli.console import note, print_json, print_plain, print_table
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import DataDir, Json, data_dir_or_default
 from tandem.cli.two_ranks import other_rank_here
@@ -107,17 +108,21 @@ def _measure(config: ClusterConfig, model: str, rounds: int) -> Report | None:
 
 
 def _show(report: Report) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("tokens/s, in and out", no_wrap=True)
+    titles = ["tokens/s, in and out"]
     for figure in report.figures:
-        table.add_column(figure.variant.upper(), justify="right")
-        table.add_column("RATIO", justify="right")
+        titles += [figure.variant.upper(), "RATIO"]
+    rows = []
     for workload in report.figures[0].tokens_per_s:
         row = [workload]
         for figure in report.figures:
             row.append(f"{figure.tokens_per_s[workload]:.2f}")
             row.append(f"{report.ratio(figure.variant, workload):.2f}")
-        table.add_row(*row)
-    stdout().print(table)
+        rows.append(row)
+    print_table(titles, rows)
+    parts = [
+        [figure.variant.upper(), workload, *(f"{ms:.2f}" for ms in msgspec.structs.astuple(step))]
+        for figure in report.figures
+        for workload, step in figure.steps.items()
+    ]
+    print_plain("")
+    print_table(["a step, ms", "", "compute", "link", "of it sealing", "scheduling"], parts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tandem.cli.console import note, print_json, print_plain, stdout
+from tandem.cli.console import note, print_json, print_plain, print_table
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import Json
@@ -115,7 +115,7 @@ def _scaling(rounds: int, *, show: bool) -> list[Scaling]:
             ]
             for one in found
         ]
-        _print_table(titles, rows)
+        print_table(titles, rows)
     return found
 
 
@@ -171,15 +171,4 @@ def _show_gateways(report: GatewayReport) -> None:
         ratios = [f"{values[0] / value:.2f}" for value in values[1:]]
         rows.append([title, *(f"{value:.2f}" for value in values), *ratios])
     names = [gateway.name for gateway in report.gateways]
-    _print_table(["", *names, *(f"{names[0]}/{name}" for name in names[1:])], rows)
-
-
-def _print_table(titles: list[str], rows: list[list[str]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for number, title in enumerate(titles):
-        table.add_column(title, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    stdout().print(table)
+    print_table(["", *names, *(f"{names[0]}/{name}" for name in names[1:])], rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tandem.cli.console import note, print_json, stdout
+from tandem.cli.console import note, print_json, print_table
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import Json
 
@@ -79,19 +79,17 @@ def engine(
 
 
 def _show(report: Report) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("tokens/s", no_wrap=True)
+    titles = ["tokens/s"]
     for figure in report.figures:
-        table.add_column(f"{figure.name} {figure.kind}", justify="right")
-        table.add_column("OURS/IT", justify="right")
+        titles += [f"{figure.name} {figure.kind}", "OURS/IT"]
+    rows = []
     for workload in report.figures[0].tokens_per_s:
         row = [workload]
         for figure in report.figures:
             row.append(f"{figure.tokens_per_s[workload]:.2f}")
             row.append(f"{report.ratio(figure, workload):.2f}")
-        table.add_row(*row)
-    memory = [["", f"{figure.memory_mib:.0f}"] for figure in report.figures]
-    table.add_row("memory, MiB", *[cell for pair in memory for cell in reversed(pair)])
-    stdout().print(table)
+        rows.append(row)
+    memory = ["memory, MiB"]
+    for figure in report.figures:
+        memory += [f"{figure.memory_mib:.0f}", ""]
+    print_table(titles, [*rows, memory])

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.cli.console import print_json, stdout
+from tandem.cli.console import print_json, print_table
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import Json
 
@@ -38,16 +38,14 @@ def link(json: Json = False) -> None:
 
 
 def _show(latencies: list[Latency]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("KiB", "sealed, µs", "gloo plaintext, µs", "sealed/gloo"):
-        table.add_column(title, justify="right")
-    for found in latencies:
-        table.add_row(
+    titles = ["KiB", "sealed, µs", "gloo plaintext, µs", "sealed/gloo"]
+    rows = [
+        [
             str(found.size // 1024),
             f"{found.sealed_s * 1e6:.0f}",
             f"{found.gloo_s * 1e6:.0f}",
             f"{found.ratio:.2f}",
-        )
-    stdout().print(table)
+        ]
+        for found in latencies
+    ]
+    print_table(titles, rows)

@@ -52,6 +52,18 @@ def print_plain(text: str) -> None:
     sys.stdout.flush()
 
 
+def print_table(titles: list[str], rows: list[list[str]]) -> None:
+    """The first column to the left, figures to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="right" if number else "left", no_wrap=not number)
+    for row in rows:
+        table.add_row(*row)
+    stdout().print(table)
+
+
 def printable(text: str) -> str:
     """Text of unknown origin, made safe for a terminal."""
     return _CONTROLS.sub("", text)

@@ -9,17 +9,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import msgspec
 import torch
 
 from tandem.cluster.communicator import LinkCommunicator
-from tandem.engine import LocalExecutor, Stage, StepPlan, StepResult
+from tandem.engine import Executor, LocalExecutor, Stage, StepPlan, StepResult
 from tandem.errors import LinkLost, ProtocolError
-from tandem.link import Channel
+from tandem.link import Channel, LinkUse
 from tandem.protocol.between_nodes import FailureHeader, PlanHeader, ResultHeader
 
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class LinkedExecutor(Executor, Protocol):
+    """An executor over links."""
+
+    @property
+    def link_use(self) -> LinkUse:
+        """Of all its links, until now."""
+        ...
 
 
 class TensorParallelExecutor(LocalExecutor):
@@ -29,6 +39,10 @@ class TensorParallelExecutor(LocalExecutor):
         super().__init__(stage)
         self._group = group
         self._channels = channels
+
+    @property
+    def link_use(self) -> LinkUse:
+        return _use(self._channels)
 
     def submit(self, plan: StepPlan) -> None:
         with _ending_on_failure(self._channels):
@@ -64,6 +78,10 @@ class PipelineExecutor:
     def depth(self) -> int:
         return self.stages + 1
 
+    @property
+    def link_use(self) -> LinkUse:
+        return _use(self._channels)
+
     @torch.inference_mode()
     def submit(self, plan: StepPlan) -> None:
         with _ending_on_failure(self._channels):
@@ -89,6 +107,15 @@ class PipelineExecutor:
             return msgspec.msgpack.decode(payload, type=StepResult)
         except msgspec.MsgspecError as error:
             raise ProtocolError(f"the result of step {step} is malformed: {error}") from error
+
+
+def _use(channels: dict[int, Channel]) -> LinkUse:
+    used = [channel.use for channel in channels.values()]
+    return LinkUse(
+        sum(use.seconds for use in used),
+        sum(use.frames for use in used),
+        sum(use.bytes for use in used),
+    )
 
 
 def _announce(plan: StepPlan, channels: dict[int, Channel]) -> None:

@@ -13,15 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from tandem.cluster.config import ClusterConfig
+from tandem.cluster.executors import LinkedExecutor
 from tandem.cluster.facts import NodeFacts
 from tandem.cluster.node import ClusterNode
 from tandem.cluster.status import ClusterStatus
+from tandem.cluster.stopwatch import WatchedExecutor
 from tandem.engine import (
     Aborted,
     Completed,
     Engine,
     EngineEvent,
-    Executor,
     GenerationRequest,
     ModelSetup,
     Progress,
@@ -44,6 +45,8 @@ class Asker:
     def __init__(self) -> None:
         self._events: queue.Queue[EngineEvent] = queue.Queue()
         self.engine: Engine | None = None
+        #: What runs the steps, where they take more than one rank.
+        self.executor: WatchedExecutor | None = None
 
     def deliver(self, events: Sequence[EngineEvent]) -> None:
         for event in events:
@@ -128,12 +131,13 @@ class _PhaseHost(Generic[T]):
     async def release(self) -> None:
         """Nothing is served alone here."""
 
-    async def activate(self, executor: Executor | None, blocks: int) -> None:
+    async def activate(self, executor: LinkedExecutor | None, blocks: int) -> None:
         if executor is None:
             self._settle(None)
             return
         asker = Asker()
-        asker.engine = start_engine(self._setup, executor, blocks, asker.deliver).engine
+        asker.executor = WatchedExecutor(executor)
+        asker.engine = start_engine(self._setup, asker.executor, blocks, asker.deliver).engine
         self._engine = asker.engine
         try:
             self._settle(await asyncio.to_thread(self._work, asker))

@@ -14,12 +14,11 @@ import msgspec
 import torch
 
 from tandem.cluster.communicator import LinkCommunicator
-from tandem.cluster.executors import PipelineExecutor, TensorParallelExecutor
+from tandem.cluster.executors import LinkedExecutor, PipelineExecutor, TensorParallelExecutor
 from tandem.cluster.peers import Peer
 from tandem.cluster.shard_server import PipelineWork, ShardServer, TensorParallelWork
 from tandem.cluster.torch_collectives import TorchCommunicator
 from tandem.engine import (
-    Executor,
     ModelSetup,
     Solo,
     Span,
@@ -84,7 +83,7 @@ class Session:
         self._sums = sums
         self.blocks = 0
         self.links: dict[int, LinkFigures] = {}
-        self.executor: Executor | None = None
+        self.executor: LinkedExecutor | None = None
         self.server: ShardServer | None = None
         self._channels = channels
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tandem.link.channel import Channel
+from tandem.link.channel import Channel, LinkUse
 from tandem.link.control import ControlLink, dial_control, serve_control
 from tandem.link.data import DataListener, dial_data
 from tandem.link.tls import ALPN_PROTOCOLS, LinkCredentials
@@ -13,6 +13,7 @@ __all__ = [
     "ControlLink",
     "DataListener",
     "LinkCredentials",
+    "LinkUse",
     "dial_control",
     "dial_data",
     "serve_control",
