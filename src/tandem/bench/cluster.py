@@ -23,7 +23,9 @@ from tandem.cluster.stopwatch import StepsTaken
 from tandem.engine import ModelSetup
 from tandem.protocol.between_nodes import Parallelism
 
-ALONE = "one rank"
+#: One rank by itself; and as many as there are, each by itself at the same time: what their cores
+#: and the memory that they share can give.
+ALONE, CEILING = "one rank", "two alone"
 VARIANTS = {"tp": Parallelism.TENSOR, "pp": Parallelism.PIPELINE}
 
 
@@ -104,13 +106,16 @@ async def measure_cluster(
             judge = found is not None
             if found is not None:
                 taken.setdefault(variant, []).append(found)
+        on_progress(f"round {number + 1} of {rounds}: {CEILING}")
+        found = await asyncio.to_thread(alone, setup, work)
+        taken.setdefault(CEILING, []).append({name: one.twice for name, one in found.items()})
         if judge:
             on_progress(f"round {number + 1} of {rounds}: {ALONE}")
             taken.setdefault(ALONE, []).append(await asyncio.to_thread(alone, setup, work))
     if not judge:
         return None
     return Report(
-        name, rounds, [_figure(variant, taken[variant]) for variant in (ALONE, *VARIANTS)]
+        name, rounds, [_figure(variant, taken[variant]) for variant in (ALONE, *VARIANTS, CEILING)]
     )
 
 
@@ -120,6 +125,11 @@ class _Taken(msgspec.Struct, frozen=True):
     tokens: int
     seconds: float
     steps: StepsTaken | None
+
+    @property
+    def twice(self) -> _Taken:
+        """What two took that did the same at the same time."""
+        return msgspec.structs.replace(self, tokens=2 * self.tokens)
 
 
 def _measure(asker: Asker, salt: int) -> dict[str, _Taken]:

@@ -78,7 +78,7 @@ async def run_scenario(
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
         async with running_service(Path(folder)) as service:
             keys = service.create_keys(scenario.users)
-            async with _providers(service, scenario, models) as kills:
+            async with providers_running(service, scenario, models) as kills:
                 await service.until_routable(scenario.providers + scenario.second, keys[0])
                 began = time.perf_counter()
                 answers = await _load(scenario, models, service.port, keys, on_answer)
@@ -97,10 +97,10 @@ async def run_scenario(
 
 
 @asynccontextmanager
-async def _providers(
+async def providers_running(
     service: Service, scenario: Scenario, models: Models
 ) -> AsyncIterator[list[str]]:
-    """Gives the names of those that were killed so far."""
+    """The scenario's providers, as processes; gives the names of those killed so far."""
     killed: list[str] = []
     starts = [
         (name, [f"--model={models.first}", *_common(scenario), *more])
@@ -176,18 +176,20 @@ async def _load(
 
 
 def _request(scenario: Scenario, number: int, model: str) -> dict[str, Any]:
+    prompt = words(f"{scenario.name} {number}", scenario.prompt_bytes)
     return {
         "model": model,
-        "messages": [{"role": "user", "content": _prompt(scenario, number)}],
+        "messages": [{"role": "user", "content": prompt}],
         "max_tokens": scenario.tokens,
         "temperature": 0,
         "ignore_eos": True,
     }
 
 
-def _prompt(scenario: Scenario, number: int) -> str:
-    words = random.Random(f"{scenario.name} {number}")  # noqa: S311 - guards nothing
+def words(salt: str, length: int) -> str:
+    """So many characters of common words, others for every salt."""
+    chance = random.Random(salt)  # noqa: S311 - guards nothing
     known, text = _WORDS.split(), ""
-    while len(text) < scenario.prompt_bytes:
-        text += words.choice(known) + " "
-    return text[: scenario.prompt_bytes]
+    while len(text) < length:
+        text += chance.choice(known) + " "
+    return text[:length]

@@ -43,6 +43,11 @@ class Service:
         self._running: dict[str, Process] = {}
         self.port = 0
 
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {name: process.pid for name, process in self._running.items()}
+
     def create_keys(self, count: int) -> list[str]:
         store = KeyStore(self._folder)
         try:

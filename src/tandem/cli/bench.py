@@ -14,6 +14,7 @@ from tandem.cli.bench_coordinator import coordinator
 from tandem.cli.bench_engine import engine
 from tandem.cli.bench_link import link
 from tandem.cli.bench_scenarios import scenarios
+from tandem.cli.bench_soak import soak
 from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks, pair_config
 from tandem.cli.console import note, print_json, print_plain, print_table
 from tandem.cli.extras import require_torch_extra
@@ -33,6 +34,7 @@ bench.command()(coordinator)
 bench.command()(engine)
 bench.command()(link)
 bench.command()(scenarios)
+bench.command()(soak)
 
 
 @bench.callback()

@@ -50,3 +50,14 @@ def test_what_a_coordinator_costs_is_measured(tmp_path: Path) -> None:
     ours, *_ = report["gateways"]["gateways"]
     assert ours["name"] == "tandem"
     assert min(ours["requests_per_s"], ours["chunks_per_s"], ours["added_calm_ms"]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nothing_grows_under_load(tmp_path: Path) -> None:
+    done = tandem("bench", "soak", "--minutes=1", "--json", data_dir=tmp_path, timeout_s=200)
+    report = json.loads(done.stdout)
+    assert report["failures"] == []
+    assert done.returncode == 0, report["growth"]
+    assert report["requests"] > 50
+    assert {one["process"] for one in report["growth"]} == {"coordinator", "rank-0", "rank-1"}

@@ -26,6 +26,7 @@ _COMMANDS = [
     ["bench", "engine"],
     ["bench", "link"],
     ["bench", "scenarios"],
+    ["bench", "soak"],
     ["chat"],
     ["run"],
     ["status"],
