@@ -80,7 +80,7 @@ async def soak(seconds: float, on_progress: Callable[[float], None]) -> SoakRepo
     """`on_progress` is told how many seconds have passed. Raises BenchmarkFailed."""
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
         models = create_models(Path(folder) / "models")
-        async with running_service(Path(folder) / "service") as service:
+        async with running_service(Path(folder)) as service:
             keys = service.create_keys(_SCENARIO.users)
             async with providers_running(service, _SCENARIO, models):
                 await service.until_routable(1, keys[0])
