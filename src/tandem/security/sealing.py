@@ -52,9 +52,8 @@ class SealingKey:
     def open(self, sealed: bytes, context: bytes) -> bytes:
         """Raises ProtocolError for what was not sealed to this key in this context."""
         sealed_key, content = sealed[:_SEALED_KEY_BYTES], sealed[_SEALED_KEY_BYTES:]
-        announced, key = self._ahead or (b"", b"")
-        if sealed_key == announced:
-            self._ahead = None
+        if self._ahead is not None and sealed_key == self._ahead[0]:
+            key, self._ahead = self._ahead[1], None
         else:
             key = self._open_key(sealed_key)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tandem.errors import ProtocolError
@@ -93,6 +93,7 @@ def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, len(SEALED) - 1))
+@example(0)
 def test_a_truncated_request_does_not_open(length: int) -> None:
     with pytest.raises(ProtocolError):
         KEY.open(SEALED[:length], CONTEXT)
