@@ -39,7 +39,7 @@ BATCHES = (1, 4, 8, MAX_BATCH)
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """Tokens a second by workload: prompt tokens of `prefill`, new tokens of the others."""
+    """Tokens a second by workload: prompt tokens, and new tokens of so many sequences at a time."""
 
     name: str
     kind: str
@@ -96,7 +96,7 @@ def measure_engines(
 
 
 def decode(batch: int) -> str:
-    return f"decode, {batch} at a time"
+    return f"decode {batch}"
 
 
 def _measure(one: Running, prompt: int, tokens: int, salt: int) -> dict[str, float]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tandem.cli.console import note, print_json, print_table
+from tandem.cli.console import note, print_json, print_plain, print_table
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import Json
 
 if TYPE_CHECKING:
-    from tandem.bench.engine import Report
+    from tandem.bench.engine import Figure, Report
 
 _INSTALL = {
     "llama.cpp": "pip install llama-cpp-python gguf",
@@ -79,17 +79,20 @@ def engine(
 
 
 def _show(report: Report) -> None:
-    titles = ["tokens/s"]
+    ours, *others = report.figures
+    workloads = list(ours.tokens_per_s)
+    speeds = []
     for figure in report.figures:
-        titles += [f"{figure.name} {figure.kind}", "OURS/IT"]
-    rows = []
-    for workload in report.figures[0].tokens_per_s:
-        row = [workload]
-        for figure in report.figures:
-            row.append(f"{figure.tokens_per_s[workload]:.2f}")
-            row.append(f"{report.ratio(figure, workload):.2f}")
-        rows.append(row)
-    memory = ["memory, MiB"]
-    for figure in report.figures:
-        memory += [f"{figure.memory_mib:.0f}", ""]
-    print_table(titles, [*rows, memory])
+        row = [f"{figure.tokens_per_s[workload]:.1f}" for workload in workloads]
+        speeds.append([_name(figure), *row, f"{figure.memory_mib:.0f}"])
+    print_table(["tokens/s", *workloads, "MiB"], speeds)
+    ratios = [
+        [_name(figure), *(f"{report.ratio(figure, workload):.2f}" for workload in workloads)]
+        for figure in others
+    ]
+    print_plain("")
+    print_table([f"{_name(ours)} by", *workloads], ratios)
+
+
+def _name(figure: Figure) -> str:
+    return f"{figure.name} {figure.kind}"

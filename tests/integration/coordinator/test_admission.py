@@ -99,6 +99,7 @@ def test_requests_wait_their_turn_and_the_capacity_tells(coordinator: Running) -
         (free,) = (await http.get("/v1/models/capacity")).json()["data"]
         assert (free["routable_providers"], free["warm_providers"]) == (1, 1)
         assert free["can_accept"]
+        assert free["refusal"] is None
         assert free["expected_first_token_s"] > 0
         asked = [ask(http)]
         request = await provider.generate()
@@ -106,6 +107,7 @@ def test_requests_wait_their_turn_and_the_capacity_tells(coordinator: Running) -
         busy = await until_queued(http, 2)
         assert (busy["routable_providers"], busy["free_providers"]) == (1, 0)
         assert not busy["can_accept"]
+        assert busy["refusal"] == "overloaded"
         assert not (await http.get(f"/v1/models/{MODEL}")).json()["can_accept"]
         for _ in range(2):
             await answer(provider, request)

@@ -13,9 +13,9 @@ from tandem.coordinator.api.responses import json_response
 from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.dispatch import Dispatcher
 from tandem.coordinator.metrics import Metrics
-from tandem.coordinator.provider import Provider
+from tandem.coordinator.provider import Demand, Provider
 from tandem.coordinator.registry import Capacity, Registry
-from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping
+from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping, TandemError
 from tandem.protocol import ModelName
 
 
@@ -49,7 +49,7 @@ class ModelCapacity(msgspec.Struct, frozen=True):
 
     `routable_providers` could serve it if they had room, `free_providers` have room; with
     `can_accept` false a request waits behind `queued` others. `expected_first_token_s` is null when
-    nobody has room.
+    nobody has room, and `refusal` the error's code that a request which cannot wait would get.
     """
 
     id: str
@@ -59,6 +59,7 @@ class ModelCapacity(msgspec.Struct, frozen=True):
     can_accept: bool
     queued: int
     expected_first_token_s: float | None
+    refusal: str | None
 
 
 class CapacityList(msgspec.Struct, frozen=True):
@@ -165,7 +166,15 @@ class Inventory:
             can_accept=capacity.free > 0 and not queued,
             queued=queued,
             expected_first_token_s=capacity.first_s,
+            refusal=self._refusal(name),
         )
+
+    def _refusal(self, name: ModelName) -> str | None:
+        try:
+            self._registry.quick_capacity_check(Demand(name))
+        except TandemError as error:
+            return error.code
+        return None
 
     def _model(self, name: ModelName, capacity: Capacity) -> Model:
         info, queued = capacity.info, self._dispatcher.waiting(name)
