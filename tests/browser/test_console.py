@@ -108,7 +108,7 @@ def test_the_operator_sees_the_cluster_and_drains_it(page: Page, up: Up) -> None
     expect(page.get_by_role("row").filter(has_text="rank-1")).to_contain_text("rank 1")
     expect(page.locator("#models tbody tr")).to_have_count(1)
     first.get_by_role("button", name="Drain").click()
-    expect(first).to_contain_text("draining")
+    expect(first).to_contain_text("drained")
     expect(page.get_by_role("status")).to_have_text("not able to serve now")
     first.get_by_role("button", name="Resume").click()
     expect(first).to_contain_text("ready")

@@ -105,9 +105,11 @@ class ProviderStatus(msgspec.Struct, frozen=True):
     id: str
     name: str
     ready: bool
+    draining: bool
     models: list[str]
     running: int
     waiting: int
+    in_flight: int
     cluster_role: int | None = None
 
 

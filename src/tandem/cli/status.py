@@ -70,4 +70,6 @@ def _state(provider: ProviderStatus) -> str:
     """A rank above 0 serves through rank 0, so it is not ready by itself."""
     if provider.cluster_role:
         return f"rank {provider.cluster_role}"
+    if provider.draining:
+        return "draining" if provider.in_flight else "drained"
     return "ready" if provider.ready else "not ready"

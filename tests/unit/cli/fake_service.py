@@ -18,9 +18,11 @@ PROVIDER = {
     "id": "p1",
     "name": "laptop",
     "ready": True,
+    "draining": False,
     "models": [MODEL],
     "running": 2,
     "waiting": 1,
+    "in_flight": 3,
     "cluster_role": None,
 }
 
@@ -36,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models":
             self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
         elif self.path == "/v1/status":
-            self._send(200, {"providers": [PROVIDER]})
+            self._send(200, {"providers": [self.server.provider]})
         else:
             self._send(404, _error("no such route", "not_found"))
 
@@ -98,6 +100,7 @@ class FakeService(ThreadingHTTPServer):
         self.requests: list[dict[str, object]] = []
         self.gone = threading.Event()
         self.ready = True
+        self.provider = PROVIDER
 
     @property
     def base_url(self) -> str:

@@ -197,6 +197,27 @@ def test_status_shows_models_providers_and_load(
     }
 
 
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ({"ready": False}, "not ready"),
+        ({"ready": False, "draining": True}, "draining"),
+        ({"ready": False, "draining": True, "in_flight": 0}, "drained"),
+        ({"ready": False, "cluster_role": 1}, "rank 1"),
+    ],
+)
+def test_status_says_why_a_provider_gets_nothing(
+    state: dict[str, object],
+    shown: str,
+    run_cli: RunCli,
+    capsys: pytest.CaptureFixture[str],
+    service: FakeService,
+) -> None:
+    service.provider = PROVIDER | state
+    assert run_cli("status") == 0
+    assert re.search(rf"laptop +echo +{shown} ", capsys.readouterr().out)
+
+
 def test_status_of_a_service_that_cannot_serve_exits_with_3(
     run_cli: RunCli, capsys: pytest.CaptureFixture[str], service: FakeService
 ) -> None:

@@ -42,7 +42,7 @@ function providerCells(provider) {
 
 function stateOf(provider) {
   if (provider.cluster_role > 0) return [`rank ${provider.cluster_role}`, "idle"];
-  if (provider.draining) return ["draining", "idle"];
+  if (provider.draining) return [provider.in_flight ? "draining" : "drained", "idle"];
   if (provider.set_aside) return ["set aside", "bad"];
   if (!provider.ready) return ["not ready", "bad"];
   const ranks = provider.cluster_members.length;
