@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tandem.engine.model.linear import (
-    DenseLinear,
+from tandem.engine.model import packed
+from tandem.engine.model.compiled import multiply_one
+from tandem.engine.model.int8 import (
+    PRODUCTS,
     IntegerLinear,
-    PackedLinear,
+    Product,
     QuantizedWeight,
     UnpackedInt8Linear,
-    make_linear,
+    make_int8_linear,
+)
+from tandem.engine.model.linear import DenseLinear, Linear, make_linear, make_tied
+from tandem.engine.model.packed import AS_THEY_ARE, COMPILED, FILLED_UP, PackedLinear, PackedWeight
+
+Maker = Callable[[QuantizedWeight, torch.Tensor | None], Linear]
+
+
+def integer(product: Callable[[QuantizedWeight], Product]) -> Maker:
+    return lambda weight, bias: IntegerLinear(product(weight), bias)
+
+
+#: Every way to multiply by int8 weights that is right on this machine.
+INTEGER = [integer(product) for product in PRODUCTS.values()] if IntegerLinear.is_fast() else []
+INT8: list[Maker] = [UnpackedInt8Linear, *INTEGER]
+
+needs_packing = pytest.mark.skipif(
+    not PackedWeight.is_fast(), reason="this CPU computes no bfloat16, so nothing is packed"
 )
 
-Maker = type[UnpackedInt8Linear] | type[IntegerLinear]
-#: Every way to multiply that is right on this machine: by bfloat16 weights, and by int8 ones.
-DENSE = [DenseLinear, *([PackedLinear] if PackedLinear.is_fast() else [])]
-INT8: list[Maker] = [UnpackedInt8Linear, *([IntegerLinear] if IntegerLinear.is_fast() else [])]
-
 shapes = st.tuples(st.integers(1, 70), st.integers(1, 90), st.integers(1, 20))
+#: Those whose packed order is known: single rows may go through compiled loops.
+whole_tiles = st.tuples(
+    st.sampled_from([64, 128, 192]), st.sampled_from([32, 64, 160]), st.integers(1, 6)
+)
 
 
 def random_parts(
@@ -71,13 +90,14 @@ def test_int8_adds_less_error_to_bfloat16_than_bfloat16_has(make: Maker) -> None
     assert (found - rounded).abs().max() <= rounded.abs().max() * 2**-7
 
 
+@pytest.mark.parametrize("make", INTEGER)
 @given(shapes, st.integers(0, 1000), st.sampled_from([torch.float32, torch.bfloat16]))
 @settings(deadline=None, max_examples=40)
 def test_integer_products_of_a_row_do_not_depend_on_other_rows(
-    shape: tuple[int, int, int], seed: int, dtype: torch.dtype
+    make: Maker, shape: tuple[int, int, int], seed: int, dtype: torch.dtype
 ) -> None:
     weight, bias, states = random_parts(shape, seed, dtype)
-    linear = IntegerLinear(QuantizedWeight(weight), bias)
+    linear = make(QuantizedWeight(weight), bias)
     together = linear(states)
     alone = torch.cat([linear(row[None]) for row in states])
     assert torch.equal(together, alone)
@@ -103,23 +123,75 @@ def test_rows_of_zeros_give_the_bias(make: Maker) -> None:
     assert torch.equal(found, bias.expand(3, -1))
 
 
-@pytest.mark.parametrize("make", DENSE)
+def check_products(linear: Linear, parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    weight, bias, states = parts
+    # Rounded twice at most: the product, and the sum with the bias.
+    bound = exact(weight.abs(), bias.abs(), states.abs()) * 2**-7
+    expected = exact(weight, bias, states)
+    for count in {1, min(2, len(states)), len(states)}:
+        assert ((linear(states[:count]) - expected[:count]).abs() <= bound[:count]).all()
+
+
 @given(shapes, st.integers(0, 1000), st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_bfloat16_products_are_right_for_one_row_and_for_many(
-    make: type[DenseLinear | PackedLinear],
+    shape: tuple[int, int, int], seed: int, biased: bool
+) -> None:
+    weight, bias, states = random_parts(shape, seed, torch.bfloat16)
+    linear = DenseLinear(weight, bias if biased else None)
+    check_products(linear, (weight, bias if biased else torch.zeros_like(bias), states))
+
+
+@needs_packing
+@pytest.mark.parametrize("way", [AS_THEY_ARE, FILLED_UP, COMPILED])
+@given(whole_tiles | shapes, st.integers(0, 1000), st.booleans())
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_packed_products_are_right_whichever_way_is_fastest(
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
     shape: tuple[int, int, int],
     seed: int,
     biased: bool,
 ) -> None:
+    def chosen(count: int, _: int) -> str:
+        return FILLED_UP if way == COMPILED and count > 1 else way
+
+    monkeypatch.setattr(packed, "_way_of_few", chosen)
     weight, bias, states = random_parts(shape, seed, torch.bfloat16)
-    linear = make(weight, bias if biased else None)
-    added = bias if biased else torch.zeros_like(bias)
-    # Rounded twice at most: the product, and the sum with the bias.
-    bound = exact(weight.abs(), added.abs(), states.abs()) * 2**-7
-    expected = exact(weight, added, states)
-    for count in (1, len(states)):
-        assert ((linear(states[:count]) - expected[:count]).abs() <= bound[:count]).all()
+    linear = PackedLinear(PackedWeight(weight), bias if biased else None)
+    check_products(linear, (weight, bias if biased else torch.zeros_like(bias), states))
+
+
+@needs_packing
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_compiled_products_keep_what_is_not_a_number(bad: float) -> None:
+    weight, _, states = random_parts((64, 64, 1), 6, torch.bfloat16)
+    states[0, 5] = bad
+    tiles = PackedWeight(weight).tiles
+    assert tiles is not None
+    found = multiply_one(states, tiles)
+    assert not found.isfinite().any()
+
+
+@needs_packing
+def test_a_tied_weight_is_kept_once_and_read_both_ways() -> None:
+    weight, _, states = random_parts((192, 64, 3), 7, torch.bfloat16)
+    tokens = torch.tensor([0, 63, 64, 191, 5, 5])
+    embedding, head = make_tied(weight, None)
+    assert torch.equal(embedding(tokens), weight[tokens])
+    check_products(head, (weight, torch.zeros(192, dtype=torch.bfloat16), states))
+    assert isinstance(head, PackedLinear)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tied_weight_of_odd_shape_is_right_all_the_same(dtype: torch.dtype) -> None:
+    weight, _, states = random_parts((70, 30, 3), 8, dtype)
+    embedding, head = make_tied(weight, None)
+    assert torch.equal(embedding(torch.tensor([69, 0])), weight[[69, 0]])
+    expected = functional.linear(states.double(), weight.double())
+    assert torch.allclose(head(states).double(), expected, rtol=2**-6, atol=0.1)
 
 
 def test_float32_is_the_same_to_the_bit_for_one_row_and_for_many() -> None:
@@ -131,10 +203,6 @@ def test_float32_is_the_same_to_the_bit_for_one_row_and_for_many() -> None:
 def test_int8_is_only_used_when_asked_for() -> None:
     weight, bias, _ = random_parts((8, 16, 3), 5)
     assert isinstance(make_linear(weight, bias, None), DenseLinear)
-    assert isinstance(make_linear(weight, bias, "int8"), INT8[-1])
-
-
-def test_bfloat16_is_packed_unless_others_read_the_weight_too() -> None:
-    weight, bias, _ = random_parts((8, 16, 3), 5, torch.bfloat16)
-    assert isinstance(make_linear(weight, bias, None), DENSE[-1])
-    assert isinstance(make_linear(weight, bias, None, shared=True), DenseLinear)
+    expected = IntegerLinear if IntegerLinear.is_fast() else UnpackedInt8Linear
+    assert isinstance(make_linear(weight, bias, "int8"), expected)
+    assert isinstance(make_int8_linear(weight, bias), expected)

@@ -13,10 +13,11 @@ import torch
 from torch.nn import functional
 
 from tandem.engine.communicator import Communicator
+from tandem.engine.model import compiled
 from tandem.engine.model.attention import KVCache, StepBatch, paged_attention
 from tandem.engine.model.config import ModelConfig
 from tandem.engine.model.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
-from tandem.engine.model.linear import Linear, make_linear
+from tandem.engine.model.linear import Embedding, Linear, make_embedding, make_linear, make_tied
 from tandem.engine.model.rotary import Rotary, rotate
 from tandem.engine.model.sharding import Shard, Span
 from tandem.engine.model.weights import Checkpoint
@@ -64,6 +65,8 @@ class RMSNorm:
         self._eps = eps
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        if compiled.takes(states):
+            return compiled.rms_norm(states, self._weight, self._eps)
         wide = states.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._eps)
         return self._weight * wide.to(states.dtype)
@@ -97,11 +100,13 @@ class Attention:
     ) -> torch.Tensor:
         heads, kv_heads = self._heads, self._kv_heads
         joined = self._project(states).view(len(states), heads + 2 * kv_heads, self._head_dim)
-        queries, keys = joined[:, :heads], joined[:, heads : heads + kv_heads]
         values = joined[:, heads + kv_heads :]
+        turning = joined[:, : heads + kv_heads]
         if self._query_norm is not None and self._key_norm is not None:
-            queries, keys = self._query_norm(queries), self._key_norm(keys)
-        queries, keys = rotate(queries, *rotation), rotate(keys, *rotation)
+            queries, keys = joined[:, :heads], joined[:, heads : heads + kv_heads]
+            turning = torch.cat((self._query_norm(queries), self._key_norm(keys)), dim=1)
+        turned = rotate(turning, *rotation)
+        queries, keys = turned[:, :heads], turned[:, heads:]
         for stored, new in zip(cache, (keys, values), strict=True):
             stored.view(-1, kv_heads, self._head_dim).index_copy_(0, batch.slots, new)
         attended = paged_attention(queries, *cache, batch.groups, self._window)
@@ -157,30 +162,40 @@ class Transformer:
         self._vocabulary = shard.vocabulary
         self._group = group
         self._rotary = Rotary(config, context.device)
-        embedding = None
-        if shard.embeds or (shard.has_head and config.tie_word_embeddings):
-            embedding = context.read(EMBEDDING, rows=shard.vocabulary)
-        self._embedding = embedding if shard.embeds else None
+        self._embedding, self._head = self._outer(context)
         self._blocks = []
         for layer in range(shard.layers.start, shard.layers.stop):
             self._blocks.append(Block(context, layer, group))
             if on_progress is not None:
                 on_progress(len(self._blocks), len(shard.layers))
-        self._norm = self._head = None
+        self._norm = None
         if shard.has_head:
             self._norm = RMSNorm(context.read(FINAL_NORM), config.rms_norm_eps)
-            tied = embedding if config.tie_word_embeddings else None
-            head = context.read(HEAD, rows=shard.vocabulary) if tied is None else tied
-            self._head = make_linear(head, None, context.quantize, shared=tied is not None)
+
+    @staticmethod
+    def _outer(context: LoadContext) -> tuple[Embedding | None, Linear | None]:
+        """What the shard has of the embedding and the head."""
+        shard, tied = context.shard, context.config.tie_word_embeddings
+        embedding = head = None
+        if shard.embeds or (shard.has_head and tied):
+            embedding = context.read(EMBEDDING, rows=shard.vocabulary)
+        if shard.has_head:
+            head = embedding if tied else context.read(HEAD, rows=shard.vocabulary)
+        if shard.embeds and embedding is not None and embedding is head:
+            return make_tied(embedding, context.quantize)
+        return (
+            make_embedding(embedding) if shard.embeds and embedding is not None else None,
+            None if head is None else make_linear(head, None, context.quantize),
+        )
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """(rows,) ids → (rows, hidden). A vocabulary slice gives zeros for the others' tokens."""
         assert self._embedding is not None, "this shard does not embed"
         if self._group.size == 1:
-            return functional.embedding(tokens, self._embedding)
+            return self._embedding(tokens)
         local = tokens - self._vocabulary.start
         own = (local >= 0) & (local < len(self._vocabulary))
-        states = functional.embedding(local.clamp(0, len(self._vocabulary) - 1), self._embedding)
+        states = self._embedding(local.clamp(0, len(self._vocabulary) - 1))
         return self._group.all_reduce(states * own[:, None])
 
     def forward(self, states: torch.Tensor, batch: StepBatch, cache: KVCache) -> torch.Tensor:
