@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from tandem.engine.model import packed
-from tandem.engine.model.compiled import multiply_one
 from tandem.engine.model.int8 import (
     PRODUCTS,
     IntegerLinear,
@@ -22,6 +21,7 @@ from tandem.engine.model.int8 import (
     make_int8_linear,
 )
 from tandem.engine.model.linear import DenseLinear, Linear, make_linear, make_tied
+from tandem.engine.model.operators import multiply_one
 from tandem.engine.model.packed import AS_THEY_ARE, COMPILED, FILLED_UP, PackedLinear, PackedWeight
 
 Maker = Callable[[QuantizedWeight, torch.Tensor | None], Linear]

@@ -1,21 +1,27 @@
 """Grouped-query attention over a paged KV cache.
 
 The cache of a layer is (blocks, block_size, kv_heads, head_dim). A step's sequences are grouped:
-all that decode form one padded group, each that prefills is a group of its own. Query heads of
-one KV head are folded into the query length, so keys and values are never repeated.
+all that decode form one group, each that prefills is a group of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
 from tandem.engine.model.config import ModelConfig
+from tandem.engine.model.operators import attend_paged, takes
 from tandem.engine.model.sharding import Shard
 from tandem.engine.step import SequenceStep
+
+#: Reading blocks where they are is for one core; more of them gather and pad together in less time.
+_PAGED_THREADS = 2
 
 
 class KVCache:
@@ -48,19 +54,77 @@ class KVCache:
             cache[index] = 0
 
 
-@dataclass(frozen=True)
-class AttentionGroup:
-    """`batch` sequences of `length` new tokens each, in rows [start, start + batch * length)."""
+class Group(Protocol):
+    """Sequences of a step that are computed together; `rows` are theirs."""
 
-    start: int
+    @property
+    def rows(self) -> slice: ...
+
+    def attend(
+        self, queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], window: int | None
+    ) -> torch.Tensor:
+        """Of `rows`, (n, heads, head_dim), over one layer's keys and values with the new ones.
+
+        Returns (n, heads * head_dim).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PagedGroup:
+    """Sequences of one new token each, whose blocks are read where they are."""
+
+    rows: slice
+    tables: npt.NDArray[np.int64]  # (batch, blocks): the block tables, padded with block 0
+    positions: npt.NDArray[np.int64]  # (batch,) of the new tokens
+
+    def attend(
+        self, queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], window: int | None
+    ) -> torch.Tensor:
+        last = self.positions + 1
+        first = np.zeros_like(last) if window is None else np.maximum(last - window, 0)
+        return attend_paged(queries, cache, self.tables, np.stack((first, last), axis=1))
+
+
+@dataclass(frozen=True)
+class PaddedGroup:
+    """`batch` sequences of `length` new tokens each, their blocks gathered and padded.
+
+    Query heads of one KV head are folded into the query length, so keys and values are never
+    repeated.
+    """
+
+    rows: slice
     batch: int
     length: int
     tables: torch.Tensor  # int64 (batch * blocks,): the block tables, padded with block 0
     masks: dict[int | None, torch.Tensor]  # window → additive (batch, 1, group * length, context)
 
-    @property
-    def rows(self) -> slice:
-        return slice(self.start, self.start + self.batch * self.length)
+    def attend(
+        self, queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], window: int | None
+    ) -> torch.Tensor:
+        rows, heads, head_dim = queries.shape
+        kv_heads = cache[0].shape[2]
+        fold = heads // kv_heads
+        folded = (
+            queries.view(self.batch, self.length, kv_heads, fold, head_dim)
+            .permute(0, 2, 3, 1, 4)
+            .reshape(self.batch, kv_heads, fold * self.length, head_dim)
+        )
+
+        def gather(stored: torch.Tensor) -> torch.Tensor:
+            blocks = stored.index_select(0, self.tables)
+            return blocks.view(self.batch, -1, kv_heads, head_dim).transpose(1, 2)
+
+        keys, values = (gather(stored) for stored in cache)
+        output = functional.scaled_dot_product_attention(
+            folded, keys, values, attn_mask=self.masks[window]
+        )
+        return (
+            output.view(self.batch, kv_heads, fold, self.length, head_dim)
+            .permute(0, 3, 1, 2, 4)
+            .reshape(rows, heads * head_dim)
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +134,7 @@ class StepBatch:
     tokens: torch.Tensor  # int64 (rows,)
     positions: torch.Tensor  # int64 (rows,)
     slots: torch.Tensor  # int64 (rows,): block * block_size + offset of each new token
-    groups: tuple[AttentionGroup, ...]
+    groups: tuple[Group, ...]
     sampled_rows: torch.Tensor  # int64: the last row of each sequence that samples
 
 
@@ -91,6 +155,8 @@ class BatchBuilder:
         self._block_size = block_size
         self._dtype = dtype
         self._device = device
+        few = torch.get_num_threads() <= _PAGED_THREADS
+        self._pages = few and takes(dtype, device)
 
     def order(self, sequences: Sequence[SequenceStep]) -> list[SequenceStep]:
         """Those that decode first, so that they are adjacent rows."""
@@ -117,7 +183,7 @@ class BatchBuilder:
             sampled_rows=self._tensor(sampled),
         )
 
-    def _groups(self, ordered: Sequence[SequenceStep]) -> list[AttentionGroup]:
+    def _groups(self, ordered: Sequence[SequenceStep]) -> list[Group]:
         decoding = [sequence for sequence in ordered if len(sequence.tokens) == 1]
         groups = [self._group(0, decoding)] if decoding else []
         start = len(decoding)
@@ -126,20 +192,22 @@ class BatchBuilder:
             start += len(sequence.tokens)
         return groups
 
-    def _group(self, start: int, members: Sequence[SequenceStep]) -> AttentionGroup:
+    def _group(self, start: int, members: Sequence[SequenceStep]) -> Group:
         length = len(members[0].tokens)
+        rows = slice(start, start + len(members) * length)
         used = [-(-(member.start + length) // self._block_size) for member in members]
         longest = max(used)
         tables = [
             [*member.blocks[:count], *[0] * (longest - count)]
             for member, count in zip(members, used, strict=True)
         ]
+        starts = [member.start for member in members]
+        if length == 1 and self._pages:
+            return PagedGroup(rows, np.array(tables), np.array(starts))
+        queries = self._tensor(starts)[:, None] + torch.arange(length, device=self._device)
         context = longest * self._block_size
-        queries = self._tensor([member.start for member in members])[:, None] + torch.arange(
-            length, device=self._device
-        )
-        return AttentionGroup(
-            start=start,
+        return PaddedGroup(
+            rows,
             batch=len(members),
             length=length,
             tables=self._tensor(tables).flatten(),
@@ -164,45 +232,14 @@ class BatchBuilder:
 
 def paged_attention(
     queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    groups: Sequence[AttentionGroup],
+    cache: tuple[torch.Tensor, torch.Tensor],
+    groups: Sequence[Group],
     window: int | None,
 ) -> torch.Tensor:
     """Attention of each group over its own blocks.
 
-    `queries` is (rows, heads, head_dim), `keys` and `values` one layer's cache, new tokens
-    included; returns (rows, heads * head_dim).
+    `queries` is (rows, heads, head_dim), `cache` one layer's keys and values, new tokens included;
+    returns (rows, heads * head_dim).
     """
-    outputs = [_attend(queries[group.rows], keys, values, group, window) for group in groups]
+    outputs = [group.attend(queries[group.rows], cache, window) for group in groups]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def _attend(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    group: AttentionGroup,
-    window: int | None,
-) -> torch.Tensor:
-    rows, heads, head_dim = queries.shape
-    kv_heads = keys.shape[2]
-    fold = heads // kv_heads
-    folded = (
-        queries.view(group.batch, group.length, kv_heads, fold, head_dim)
-        .permute(0, 2, 3, 1, 4)
-        .reshape(group.batch, kv_heads, fold * group.length, head_dim)
-    )
-
-    def gather(cache: torch.Tensor) -> torch.Tensor:
-        blocks = cache.index_select(0, group.tables)
-        return blocks.view(group.batch, -1, kv_heads, head_dim).transpose(1, 2)
-
-    output = functional.scaled_dot_product_attention(
-        folded, gather(keys), gather(values), attn_mask=group.masks[window]
-    )
-    return (
-        output.view(group.batch, kv_heads, fold, group.length, head_dim)
-        .permute(0, 3, 1, 2, 4)
-        .reshape(rows, heads * head_dim)
-    )

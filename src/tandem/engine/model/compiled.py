@@ -11,20 +11,25 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-import torch
 from numba.extending import overload
 
 #: Outputs of a tile of `multiply_row`, and pairs of inputs: oneDNN's block for bfloat16.
 TILE_ROWS, TILE_PAIRS = 64, 16
 
+Numbers = npt.NDArray[np.float32 | np.int16]
+"""float32, or the bits of bfloat16."""
+
 _PLAIN = 16  # bits by which a float32 is longer than a bfloat16
 _HIGH = -65536  # the mask of a pair's second number
 _EXPONENT, _FRACTION, _QUIET = 0x7F800000, 0x007FFFFF, 0x00400000
 
-_compile = numba.njit(nogil=True, boundscheck=False, cache=True, fastmath={"contract"})
+# numpy's division, for Python's has a check that keeps loops out of vector registers.
+_compile = numba.njit(
+    nogil=True, boundscheck=False, cache=True, error_model="numpy", fastmath={"contract"}
+)
 #: A sum in an order that suits the registers; the same one for the same width.
 _compile_sum = numba.njit(
-    nogil=True, boundscheck=False, cache=True, fastmath={"contract", "reassoc"}
+    nogil=True, boundscheck=False, cache=True, error_model="numpy", fastmath={"contract", "reassoc"}
 )
 
 
@@ -54,7 +59,7 @@ def _wide(number: np.float32 | np.int16) -> np.float32:
     raise NotImplementedError("only compiled code calls this")
 
 
-def _narrow(number: np.float32, like: npt.NDArray[np.float32 | np.int16]) -> np.float32 | np.int16:
+def _narrow(number: np.float32, like: Numbers) -> np.float32 | np.int16:
     """What `_wide` takes for a number of such an array."""
     raise NotImplementedError("only compiled code calls this")
 
@@ -81,43 +86,31 @@ def _compile_narrow(number: Any, like: Any) -> Any:  # noqa: ANN401, ARG001 - nu
     return to_bits if like.dtype == numba.types.int16 else to_float
 
 
-def takes(states: torch.Tensor) -> bool:
-    """Whether the loops here can read such a tensor."""
-    on_cpu = states.device.type == "cpu" and states.is_contiguous()
-    return on_cpu and states.dtype in {torch.float32, torch.bfloat16}
+@_compile_sum
+def _exp(number: np.float32) -> np.float32:
+    """Within a unit of the last place for what is not above 0, and in vector registers.
 
-
-def rms_norm(states: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Of the last dimension. The tensor is one that `takes` says yes to."""
-    normalised = torch.empty_like(states)
-    width = states.shape[-1]
-    rows, results = (_bits(tensor).reshape(-1, width) for tensor in (states, normalised))
-    normalise(rows, _bits(weight), np.float32(eps), results)
-    return normalised
-
-
-def multiply_one(states: torch.Tensor, tiles: npt.NDArray[np.int32]) -> torch.Tensor:
-    """(1, in_features) bfloat16 by the tiles of `multiply_row`: (1, out_features)."""
-    product = states.new_empty((1, tiles.shape[0] * TILE_ROWS))
-    pairs = states.contiguous().view(torch.int32).numpy()[0]
-    multiply_row(tiles, pairs, product.view(torch.int16).numpy()[0])
-    return product
-
-
-def _bits(tensor: torch.Tensor) -> npt.NDArray[np.float32 | np.int16]:
-    """The tensor's own memory, as the loops take it."""
-    plain = tensor if tensor.dtype == torch.float32 else tensor.view(torch.int16)
-    array: npt.NDArray[np.float32 | np.int16] = plain.numpy()
-    return array
+    2 to a whole number, which is an exponent's bits, times the power series of what is left.
+    """
+    if number < np.float32(-87.0):  # what is not a number stays that
+        number = np.float32(-87.0)
+    whole = np.int32(number * np.float32(1.4426950408889634) - np.float32(0.5))
+    # ln 2 in two parts: the first has few digits, so that its product is exact.
+    rest = number - np.float32(whole) * np.float32(0.693359375)
+    rest += np.float32(whole) * np.float32(2.12194440e-4)
+    series = np.float32(1 / 5040) * rest + np.float32(1 / 720)
+    series = series * rest + np.float32(1 / 120)
+    series = series * rest + np.float32(1 / 24)
+    series = series * rest + np.float32(1 / 6)
+    series = series * rest + np.float32(1 / 2)
+    series = series * rest + np.float32(1)
+    series = series * rest + np.float32(1)
+    power: np.float32 = np.int32((whole + 127) << 23).view(np.float32)
+    return series * power
 
 
 @_compile_sum
-def normalise(
-    states: npt.NDArray[np.float32 | np.int16],
-    weight: npt.NDArray[np.float32 | np.int16],
-    eps: np.float32,
-    normalised: npt.NDArray[np.float32 | np.int16],
-) -> None:
+def normalise(states: Numbers, weight: Numbers, eps: np.float32, normalised: Numbers) -> None:
     """RMSNorm of each row of (rows, width); rounded before and after the weight."""
     width = states.shape[1]
     for row in range(len(states)):
@@ -129,6 +122,103 @@ def normalise(
             scaled = _narrow(_wide(states[row, column]) * factor, normalised)
             product = _wide(weight[column]) * _wide(scaled)
             normalised[row, column] = _narrow(product, normalised)
+
+
+@_compile_sum
+def turn(states: Numbers, cosines: Numbers, sines: Numbers, turned: Numbers) -> None:
+    """Rotary embedding, in halves, of the first heads of each row.
+
+    `states` is (rows, all heads, head_dim), `turned` (rows, heads, head_dim), tables are
+    (rows, head_dim).
+    """
+    rows, heads, head_dim = turned.shape
+    half = head_dim // 2
+    for row in range(rows):
+        for head in range(heads):
+            for index in range(half):
+                first = _wide(states[row, head, index])
+                second = _wide(states[row, head, half + index])
+                cosine, sine = _wide(cosines[row, index]), _wide(sines[row, index])
+                turned[row, head, index] = _narrow(first * cosine - second * sine, turned)
+                turned[row, head, half + index] = _narrow(second * cosine + first * sine, turned)
+
+
+@_compile_sum
+def _score(
+    query: npt.NDArray[np.float32],
+    keys: Numbers,
+    kv_head: int,
+    table: npt.NDArray[np.int64],
+    span: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float32],
+) -> None:
+    """Each visible position's product of query and key into `scores`, in place."""
+    block_size, head_dim = keys.shape[1], keys.shape[3]
+    for number in range(span[0] // block_size, (span[1] - 1) // block_size + 1):
+        block, start = table[number], number * block_size
+        for offset in range(max(span[0] - start, 0), min(span[1] - start, block_size)):
+            score = np.float32(0)
+            for index in range(head_dim):
+                score += query[index] * _wide(keys[block, offset, kv_head, index])
+            scores[start + offset] = score
+
+
+@_compile_sum
+def _blend(
+    scores: npt.NDArray[np.float32],
+    values: Numbers,
+    kv_head: int,
+    table: npt.NDArray[np.int64],
+    span: npt.NDArray[np.int64],
+    blended: npt.NDArray[np.float32],
+) -> None:
+    """The sum of the visible values, each by its score, into `blended`, in place."""
+    block_size, head_dim = values.shape[1], values.shape[3]
+    blended[:] = 0
+    for number in range(span[0] // block_size, (span[1] - 1) // block_size + 1):
+        block, start = table[number], number * block_size
+        for offset in range(max(span[0] - start, 0), min(span[1] - start, block_size)):
+            score = scores[start + offset]
+            for index in range(head_dim):
+                blended[index] += score * _wide(values[block, offset, kv_head, index])
+
+
+@_compile_sum
+def attend(
+    queries: Numbers,
+    keys: Numbers,
+    values: Numbers,
+    tables: npt.NDArray[np.int64],
+    spans: npt.NDArray[np.int64],
+    attended: Numbers,
+) -> None:
+    """Attention of single tokens, each over its own blocks, which are read where they are.
+
+    `queries` and `attended` are (rows, heads, head_dim), `keys` and `values` one layer's cache
+    (blocks, block_size, kv_heads, head_dim), `tables` (rows, blocks) the block ids, `spans`
+    (rows, 2) the first and behind the last position that a row sees.
+    """
+    rows, heads, head_dim = attended.shape
+    fold = heads // keys.shape[2]
+    scale = np.float32(1.0 / np.sqrt(head_dim))
+    scores = np.empty(tables.shape[1] * keys.shape[1], np.float32)
+    query, blended = np.empty(head_dim, np.float32), np.empty(head_dim, np.float32)
+    for row in range(rows):
+        visible = scores[spans[row, 0] : spans[row, 1]]
+        for head in range(heads):
+            for index in range(head_dim):
+                query[index] = _wide(queries[row, head, index]) * scale
+            _score(query, keys, head // fold, tables[row], spans[row], scores)
+            largest = visible[0]
+            for position in range(len(visible)):
+                largest = max(largest, visible[position])
+            total = np.float32(0)
+            for position in range(len(visible)):
+                visible[position] = _exp(visible[position] - largest)
+                total += visible[position]
+            _blend(scores, values, head // fold, tables[row], spans[row], blended)
+            for index in range(head_dim):
+                attended[row, head, index] = _narrow(blended[index] / total, attended)
 
 
 @_compile

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tandem.engine.model.compiled import TILE_PAIRS, TILE_ROWS, multiply_one
+from tandem.engine.model.compiled import TILE_PAIRS, TILE_ROWS
 from tandem.engine.model.fastest import Way, fastest, probe_weights
+from tandem.engine.model.operators import multiply_one
 
 #: PyTorch's own compiler calls these; they have no public name.
 _mkldnn = torch.ops.mkldnn

@@ -19,16 +19,10 @@ class Rotary:
     def tables(
         self, positions: torch.Tensor, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos, sin of shape (tokens, 1, head_dim) for int64 positions of shape (tokens,)."""
+        """cos, sin of shape (tokens, head_dim) for int64 positions of shape (tokens,)."""
         angles = positions.to(torch.float32)[:, None] * self._frequencies
-        angles = torch.cat((angles, angles), dim=-1)[:, None, :]
+        angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotates (tokens, heads, head_dim) in the half-split layout that Hugging Face stores."""
-    first, second = states.chunk(2, dim=-1)
-    return states * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 def inverse_frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> torch.Tensor:

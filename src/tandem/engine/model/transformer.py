@@ -13,12 +13,12 @@ import torch
 from torch.nn import functional
 
 from tandem.engine.communicator import Communicator
-from tandem.engine.model import compiled
 from tandem.engine.model.attention import KVCache, StepBatch, paged_attention
 from tandem.engine.model.config import ModelConfig
 from tandem.engine.model.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
 from tandem.engine.model.linear import Embedding, Linear, make_embedding, make_linear, make_tied
-from tandem.engine.model.rotary import Rotary, rotate
+from tandem.engine.model.operators import rms_norm, rotate
+from tandem.engine.model.rotary import Rotary
 from tandem.engine.model.sharding import Shard, Span
 from tandem.engine.model.weights import Checkpoint
 
@@ -58,18 +58,12 @@ class LoadContext:
 
 
 class RMSNorm:
-    """Zhang and Sennrich, 2019. Computed in float32, as the reference implementations do."""
-
     def __init__(self, weight: torch.Tensor, eps: float) -> None:
         self._weight = weight
         self._eps = eps
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        if compiled.takes(states):
-            return compiled.rms_norm(states, self._weight, self._eps)
-        wide = states.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._eps)
-        return self._weight * wide.to(states.dtype)
+        return rms_norm(states, self._weight, self._eps)
 
 
 class Attention:
@@ -100,16 +94,15 @@ class Attention:
     ) -> torch.Tensor:
         heads, kv_heads = self._heads, self._kv_heads
         joined = self._project(states).view(len(states), heads + 2 * kv_heads, self._head_dim)
-        values = joined[:, heads + kv_heads :]
-        turning = joined[:, : heads + kv_heads]
+        turning, values = joined, joined[:, heads + kv_heads :]
         if self._query_norm is not None and self._key_norm is not None:
             queries, keys = joined[:, :heads], joined[:, heads : heads + kv_heads]
             turning = torch.cat((self._query_norm(queries), self._key_norm(keys)), dim=1)
-        turned = rotate(turning, *rotation)
+        turned = rotate(turning, heads + kv_heads, rotation)
         queries, keys = turned[:, :heads], turned[:, heads:]
         for stored, new in zip(cache, (keys, values), strict=True):
             stored.view(-1, kv_heads, self._head_dim).index_copy_(0, batch.slots, new)
-        attended = paged_attention(queries, *cache, batch.groups, self._window)
+        attended = paged_attention(queries, cache, batch.groups, self._window)
         return self._group.all_reduce(self._output(attended))
 
 
