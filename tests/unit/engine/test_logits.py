@@ -167,7 +167,7 @@ def test_a_mixed_batch_equals_each_alone(checkpoint: Path) -> None:
 
 def test_garbage_in_unused_cache_slots_is_never_seen(checkpoint: Path) -> None:
     runner = Runner(checkpoint)
-    for cache in (*runner.cache.keys, *runner.cache.values):
+    for cache in (half for layer in runner.cache.layers for half in (layer.keys, layer.values)):
         cache.fill_(1e4)
     tokens = prompt(10, runner.vocabulary, 3)
     assert_close(runner.step((tokens, 0, blocks(2, 10))), oracle(checkpoint, tokens))

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn import functional
 
 from tandem.engine.model.config import ModelConfig
-from tandem.engine.model.operators import attend_paged, takes
+from tandem.engine.model.operators import IntArray, LayerCache, attend_paged, takes
 from tandem.engine.model.sharding import Shard
 from tandem.engine.step import SequenceStep
 
@@ -40,18 +39,19 @@ class KVCache:
         shape = (blocks, block_size, len(shard.kv_heads), config.head_dim)
         self.block_size = block_size
         # Zeros, not empty: padding reads blocks that were never written, and 0 * NaN is NaN.
-        self.keys = [
-            torch.zeros(shape, dtype=dtype, device=device) for _ in range(len(shard.layers))
+        self.layers = [
+            LayerCache(*(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)))
+            for _ in range(len(shard.layers))
         ]
-        self.values = [torch.zeros_like(keys) for keys in self.keys]
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zeroes blocks that held numbers that were not finite."""
         if not blocks:
             return
-        index = torch.tensor(blocks, device=self.keys[0].device)
-        for cache in (*self.keys, *self.values):
-            cache[index] = 0
+        index = torch.tensor(blocks, device=self.layers[0].keys.device)
+        for layer in self.layers:
+            layer.keys[index] = 0
+            layer.values[index] = 0
 
 
 class Group(Protocol):
@@ -60,9 +60,7 @@ class Group(Protocol):
     @property
     def rows(self) -> slice: ...
 
-    def attend(
-        self, queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], window: int | None
-    ) -> torch.Tensor:
+    def attend(self, queries: torch.Tensor, cache: LayerCache, window: int | None) -> torch.Tensor:
         """Of `rows`, (n, heads, head_dim), over one layer's keys and values with the new ones.
 
         Returns (n, heads * head_dim).
@@ -75,15 +73,11 @@ class PagedGroup:
     """Sequences of one new token each, whose blocks are read where they are."""
 
     rows: slice
-    tables: npt.NDArray[np.int64]  # (batch, blocks): the block tables, padded with block 0
-    positions: npt.NDArray[np.int64]  # (batch,) of the new tokens
+    tables: IntArray  # (batch, blocks): the block tables, padded with block 0
+    spans: dict[int | None, IntArray]  # window → (batch, 2): first, and behind the last, position
 
-    def attend(
-        self, queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], window: int | None
-    ) -> torch.Tensor:
-        last = self.positions + 1
-        first = np.zeros_like(last) if window is None else np.maximum(last - window, 0)
-        return attend_paged(queries, cache, self.tables, np.stack((first, last), axis=1))
+    def attend(self, queries: torch.Tensor, cache: LayerCache, window: int | None) -> torch.Tensor:
+        return attend_paged(queries, cache, self.tables, self.spans[window])
 
 
 @dataclass(frozen=True)
@@ -100,11 +94,9 @@ class PaddedGroup:
     tables: torch.Tensor  # int64 (batch * blocks,): the block tables, padded with block 0
     masks: dict[int | None, torch.Tensor]  # window → additive (batch, 1, group * length, context)
 
-    def attend(
-        self, queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], window: int | None
-    ) -> torch.Tensor:
+    def attend(self, queries: torch.Tensor, cache: LayerCache, window: int | None) -> torch.Tensor:
         rows, heads, head_dim = queries.shape
-        kv_heads = cache[0].shape[2]
+        kv_heads = cache.keys.shape[2]
         fold = heads // kv_heads
         folded = (
             queries.view(self.batch, self.length, kv_heads, fold, head_dim)
@@ -116,7 +108,7 @@ class PaddedGroup:
             blocks = stored.index_select(0, self.tables)
             return blocks.view(self.batch, -1, kv_heads, head_dim).transpose(1, 2)
 
-        keys, values = (gather(stored) for stored in cache)
+        keys, values = gather(cache.keys), gather(cache.values)
         output = functional.scaled_dot_product_attention(
             folded, keys, values, attn_mask=self.masks[window]
         )
@@ -203,7 +195,8 @@ class BatchBuilder:
         ]
         starts = [member.start for member in members]
         if length == 1 and self._pages:
-            return PagedGroup(rows, np.array(tables), np.array(starts))
+            spans = {window: _spans(starts, window) for window in self._windows}
+            return PagedGroup(rows, np.array(tables), spans)
         queries = self._tensor(starts)[:, None] + torch.arange(length, device=self._device)
         context = longest * self._block_size
         return PaddedGroup(
@@ -232,7 +225,7 @@ class BatchBuilder:
 
 def paged_attention(
     queries: torch.Tensor,
-    cache: tuple[torch.Tensor, torch.Tensor],
+    cache: LayerCache,
     groups: Sequence[Group],
     window: int | None,
 ) -> torch.Tensor:
@@ -241,5 +234,11 @@ def paged_attention(
     `queries` is (rows, heads, head_dim), `cache` one layer's keys and values, new tokens included;
     returns (rows, heads * head_dim).
     """
-    outputs = [group.attend(queries[group.rows], cache, window) for group in groups]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if len(groups) == 1:
+        return groups[0].attend(queries, cache, window)
+    return torch.cat([group.attend(queries[group.rows], cache, window) for group in groups])
+
+
+def _spans(positions: Sequence[int], window: int | None) -> IntArray:
+    first = [0 if window is None else max(0, position + 1 - window) for position in positions]
+    return np.array([first, [position + 1 for position in positions]]).T.copy()

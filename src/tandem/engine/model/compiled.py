@@ -125,22 +125,55 @@ def normalise(states: Numbers, weight: Numbers, eps: np.float32, normalised: Num
 
 
 @_compile_sum
-def turn(states: Numbers, cosines: Numbers, sines: Numbers, turned: Numbers) -> None:
-    """Rotary embedding, in halves, of the first heads of each row.
-
-    `states` is (rows, all heads, head_dim), `turned` (rows, heads, head_dim), tables are
-    (rows, head_dim).
-    """
-    rows, heads, head_dim = turned.shape
-    half = head_dim // 2
+def gate(gates_and_ups: Numbers, gated: Numbers) -> None:
+    """silu(gate) * up of each row; (rows, 2 * width) → (rows, width)."""
+    rows, width = gated.shape
     for row in range(rows):
+        for column in range(width):
+            number = _wide(gates_and_ups[row, column])
+            shrunk = _exp(-abs(number))  # of the side on which it cannot overflow
+            share = (np.float32(1) if number >= 0 else shrunk) / (np.float32(1) + shrunk)
+            product = number * share * _wide(gates_and_ups[row, width + column])
+            gated[row, column] = _narrow(product, gated)
+
+
+@_compile_sum
+def place(
+    joined: Numbers,
+    cosines: Numbers,
+    sines: Numbers,
+    slots: npt.NDArray[np.int64],
+    keys: Numbers,
+    values: Numbers,
+    queries: Numbers,
+) -> None:
+    """Rotates queries, in halves, and writes rotated keys and plain values into their slots.
+
+    `joined` is (rows, heads + 2 * kv_heads, head_dim): queries, keys, values. `queries` is
+    (rows, heads, head_dim), `keys` and `values` (blocks, block_size, kv_heads, head_dim), tables
+    are (rows, head_dim).
+    """
+    rows, heads, head_dim = queries.shape
+    block_size, kv_heads = keys.shape[1], keys.shape[2]
+    for row in range(rows):
+        block, offset = slots[row] // block_size, slots[row] % block_size
         for head in range(heads):
-            for index in range(half):
-                first = _wide(states[row, head, index])
-                second = _wide(states[row, head, half + index])
-                cosine, sine = _wide(cosines[row, index]), _wide(sines[row, index])
-                turned[row, head, index] = _narrow(first * cosine - second * sine, turned)
-                turned[row, head, half + index] = _narrow(second * cosine + first * sine, turned)
+            _turn(joined[row, head], cosines[row], sines[row], queries[row, head])
+        for head in range(kv_heads):
+            key = keys[block, offset, head]
+            _turn(joined[row, heads + head], cosines[row], sines[row], key)
+            for index in range(head_dim):
+                values[block, offset, head, index] = joined[row, heads + kv_heads + head, index]
+
+
+@_compile_sum
+def _turn(head: Numbers, cosines: Numbers, sines: Numbers, turned: Numbers) -> None:
+    half = len(head) // 2
+    for index in range(half):
+        first, second = _wide(head[index]), _wide(head[half + index])
+        cosine, sine = _wide(cosines[index]), _wide(sines[index])
+        turned[index] = _narrow(first * cosine - second * sine, turned)
+        turned[half + index] = _narrow(second * cosine + first * sine, turned)
 
 
 @_compile_sum

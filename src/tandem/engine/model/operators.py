@@ -1,62 +1,119 @@
 """The operators between the products: compiled loops where they take the tensors, else PyTorch's.
 
-A step of a small batch makes hundreds of these calls, each with little to do, so what PyTorch
-spends on every call is most of their time. On GPUs, and for dtypes that the loops do not know,
-PyTorch's own operators compute the same.
+A step of a small batch makes hundreds of these calls, each with little to do, right after the
+weights of a product have passed through all caches: what PyTorch spends on every call, and what it
+takes to see a tensor as an array, is most of their time. So arrays are made once where they can be.
+On GPUs, and for dtypes that the loops do not know, PyTorch's own operators compute the same.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from tandem.engine.model import compiled
 from tandem.engine.model.compiled import Numbers
 
+IntArray = npt.NDArray[np.int64]
 
-def rms_norm(states: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+
+class RMSNorm:
     """Zhang and Sennrich, 2019. Computed in float32, as the reference implementations do."""
-    if takes(states.dtype, states.device) and states.is_contiguous():
-        normalised = torch.empty_like(states)
-        width = states.shape[-1]
-        rows, results = (bits(tensor).reshape(-1, width) for tensor in (states, normalised))
-        compiled.normalise(rows, bits(weight), np.float32(eps), results)
-        return normalised
-    wide = states.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * wide.to(states.dtype)
+
+    def __init__(self, weight: torch.Tensor, eps: float) -> None:
+        self._weight = weight
+        self._eps = eps
+        self._bits = bits(weight) if takes(weight.dtype, weight.device) else None
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        if self._bits is not None and states.is_contiguous():
+            normalised = torch.empty_like(states)
+            rows, results = bits(states), bits(normalised)
+            if states.dim() > 2:
+                rows, results = (array.reshape(-1, states.shape[-1]) for array in (rows, results))
+            compiled.normalise(rows, self._bits, np.float32(self._eps), results)
+            return normalised
+        wide = states.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._eps)
+        return self._weight * wide.to(states.dtype)
 
 
-def rotate(
-    states: torch.Tensor, heads: int, tables: tuple[torch.Tensor, torch.Tensor]
-) -> torch.Tensor:
-    """Rotates the first `heads` of (tokens, all heads, head_dim): (tokens, heads, head_dim).
+def swiglu(gates_and_ups: torch.Tensor) -> torch.Tensor:
+    """(rows, 2 * width), gates before ups → (rows, width). Shazeer, 2020."""
+    if takes(gates_and_ups.dtype, gates_and_ups.device):
+        rows, both = gates_and_ups.shape
+        gated = gates_and_ups.new_empty((rows, both // 2))
+        compiled.gate(bits(gates_and_ups), bits(gated))
+        return gated
+    gates, ups = gates_and_ups.chunk(2, dim=-1)
+    return functional.silu(gates) * ups
 
-    In the half-split layout that Hugging Face stores; the tables are (tokens, head_dim).
+
+class LayerCache:
+    """Keys and values of one layer, (blocks, block_size, kv_heads, head_dim) each."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self.keys, self.values = keys, values
+        taken = takes(keys.dtype, keys.device)
+        self.bits = (bits(keys), bits(values)) if taken else None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a step's rows stand: tables of their rotation (rows, head_dim), and their slots."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    slots: torch.Tensor
+    arrays: tuple[Numbers, Numbers, IntArray] | None
+
+    @classmethod
+    def of(cls, cos: torch.Tensor, sin: torch.Tensor, slots: torch.Tensor) -> Places:
+        taken = takes(cos.dtype, cos.device)
+        return cls(cos, sin, slots, (bits(cos), bits(sin), slots.numpy()) if taken else None)
+
+
+def place(joined: torch.Tensor, heads: int, places: Places, cache: LayerCache) -> torch.Tensor:
+    """Rotary embedding of queries and keys; keys and values go into the cache.
+
+    `joined` is (rows, heads + 2 * kv_heads, head_dim), queries before keys before values. Returns
+    the queries, (rows, heads, head_dim). Halves are rotated, as Hugging Face stores them.
     """
-    cos, sin = tables
-    if takes(states.dtype, states.device):
-        turned = states.new_empty((len(states), heads, states.shape[2]))
-        compiled.turn(bits(states), bits(cos), bits(sin), bits(turned))
-        return turned
-    turning = states[:, :heads]
+    rows, all_heads, head_dim = joined.shape
+    if cache.bits is not None and places.arrays is not None:
+        queries = joined.new_empty((rows, heads, head_dim))
+        compiled.place(bits(joined), *places.arrays, *cache.bits, bits(queries))
+        return queries
+    kv_heads = (all_heads - heads) // 2
+    turning, values = joined[:, : heads + kv_heads], joined[:, heads + kv_heads :]
     first, second = turning.chunk(2, dim=-1)
-    return turning * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
+    crossed = torch.cat((-second, first), dim=-1)
+    turned = turning * places.cos[:, None] + crossed * places.sin[:, None]
+    for stored, new in ((cache.keys, turned[:, heads:]), (cache.values, values)):
+        stored.view(-1, kv_heads, head_dim).index_copy_(0, places.slots, new)
+    return turned[:, :heads]
 
 
 def attend_paged(
-    queries: torch.Tensor,
-    cache: tuple[torch.Tensor, torch.Tensor],
-    tables: npt.NDArray[np.int64],
-    spans: npt.NDArray[np.int64],
+    queries: torch.Tensor, cache: LayerCache, tables: IntArray, spans: IntArray
 ) -> torch.Tensor:
     """`compiled.attend` on tensors that `takes` says yes to: (rows, heads * head_dim)."""
-    rows, heads, head_dim = queries.shape
-    attended = queries.new_empty((rows, heads, head_dim))
-    keys, values = cache
-    compiled.attend(bits(queries), bits(keys), bits(values), tables, spans, bits(attended))
-    return attended.view(rows, heads * head_dim)
+    assert cache.bits is not None, "blocks are read in place where loops can read them"
+    attended = torch.empty_like(queries)
+    compiled.attend(bits(queries), *cache.bits, tables, spans, bits(attended))
+    return attended.view(len(queries), -1)
+
+
+def multiply_one(states: torch.Tensor, tiles: npt.NDArray[np.int32]) -> torch.Tensor:
+    """(1, in_features) bfloat16 by the tiles of `compiled.multiply_row`: (1, out_features)."""
+    product = states.new_empty((1, tiles.shape[0] * compiled.TILE_ROWS))
+    pairs = states.view(torch.int32).numpy()[0]
+    compiled.multiply_row(tiles, pairs, product.view(torch.int16).numpy()[0])
+    return product
 
 
 def takes(dtype: torch.dtype, device: torch.device) -> bool:
@@ -69,11 +126,3 @@ def bits(tensor: torch.Tensor) -> Numbers:
     plain = tensor if tensor.dtype == torch.float32 else tensor.view(torch.int16)
     array: Numbers = plain.numpy()
     return array
-
-
-def multiply_one(states: torch.Tensor, tiles: npt.NDArray[np.int32]) -> torch.Tensor:
-    """(1, in_features) bfloat16 by the tiles of `compiled.multiply_row`: (1, out_features)."""
-    product = states.new_empty((1, tiles.shape[0] * compiled.TILE_ROWS))
-    pairs = states.contiguous().view(torch.int32).numpy()[0]
-    compiled.multiply_row(tiles, pairs, product.view(torch.int16).numpy()[0])
-    return product

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from tandem.engine.communicator import Communicator
 from tandem.engine.model.attention import KVCache, StepBatch, paged_attention
 from tandem.engine.model.config import ModelConfig
 from tandem.engine.model.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
 from tandem.engine.model.linear import Embedding, Linear, make_embedding, make_linear, make_tied
-from tandem.engine.model.operators import rms_norm, rotate
+from tandem.engine.model.operators import LayerCache, Places, RMSNorm, place, swiglu
 from tandem.engine.model.rotary import Rotary
 from tandem.engine.model.sharding import Shard, Span
 from tandem.engine.model.weights import Checkpoint
@@ -57,15 +56,6 @@ class LoadContext:
         return make_linear(weight, own_bias, self.quantize)
 
 
-class RMSNorm:
-    def __init__(self, weight: torch.Tensor, eps: float) -> None:
-        self._weight = weight
-        self._eps = eps
-
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        return rms_norm(states, self._weight, self._eps)
-
-
 class Attention:
     def __init__(self, context: LoadContext, layer: int, group: Communicator) -> None:
         config, prefix = context.config, layer_prefix(layer) + "self_attn."
@@ -89,26 +79,21 @@ class Attention:
         self,
         states: torch.Tensor,
         batch: StepBatch,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-        cache: tuple[torch.Tensor, torch.Tensor],
+        places: Places,
+        cache: LayerCache,
     ) -> torch.Tensor:
         heads, kv_heads = self._heads, self._kv_heads
         joined = self._project(states).view(len(states), heads + 2 * kv_heads, self._head_dim)
-        turning, values = joined, joined[:, heads + kv_heads :]
         if self._query_norm is not None and self._key_norm is not None:
             queries, keys = joined[:, :heads], joined[:, heads : heads + kv_heads]
-            turning = torch.cat((self._query_norm(queries), self._key_norm(keys)), dim=1)
-        turned = rotate(turning, heads + kv_heads, rotation)
-        queries, keys = turned[:, :heads], turned[:, heads:]
-        for stored, new in zip(cache, (keys, values), strict=True):
-            stored.view(-1, kv_heads, self._head_dim).index_copy_(0, batch.slots, new)
+            values = joined[:, heads + kv_heads :]
+            joined = torch.cat((self._query_norm(queries), self._key_norm(keys), values), dim=1)
+        queries = place(joined, heads, places, cache)
         attended = paged_attention(queries, cache, batch.groups, self._window)
         return self._group.all_reduce(self._output(attended))
 
 
 class GatedMLP:
-    """SwiGLU (Shazeer, 2020)."""
-
     def __init__(self, context: LoadContext, layer: int, group: Communicator) -> None:
         prefix, columns = layer_prefix(layer) + "mlp.", context.shard.columns
         bias = context.config.mlp_bias
@@ -118,8 +103,7 @@ class GatedMLP:
         self._group = group
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        gate, up = self._gate_up(states).chunk(2, dim=-1)
-        return self._group.all_reduce(self._down(functional.silu(gate) * up))
+        return self._group.all_reduce(self._down(swiglu(self._gate_up(states))))
 
 
 class Block:
@@ -134,10 +118,10 @@ class Block:
         self,
         states: torch.Tensor,
         batch: StepBatch,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-        cache: tuple[torch.Tensor, torch.Tensor],
+        places: Places,
+        cache: LayerCache,
     ) -> torch.Tensor:
-        states = states + self._attention(self._attention_norm(states), batch, rotation, cache)
+        states = states + self._attention(self._attention_norm(states), batch, places, cache)
         return states + self._mlp(self._mlp_norm(states))
 
 
@@ -193,9 +177,9 @@ class Transformer:
 
     def forward(self, states: torch.Tensor, batch: StepBatch, cache: KVCache) -> torch.Tensor:
         """Runs the shard's layers on (rows, hidden) states and writes the new keys and values."""
-        rotation = self._rotary.tables(batch.positions, states.dtype)
-        for block, keys, values in zip(self._blocks, cache.keys, cache.values, strict=True):
-            states = block(states, batch, rotation, (keys, values))
+        places = Places.of(*self._rotary.tables(batch.positions, states.dtype), batch.slots)
+        for block, layer in zip(self._blocks, cache.layers, strict=True):
+            states = block(states, batch, places, layer)
         return states
 
     def logits(self, states: torch.Tensor) -> torch.Tensor | None:
