@@ -21,7 +21,7 @@ from tandem.engine.model.int8 import (
     make_int8_linear,
 )
 from tandem.engine.model.linear import DenseLinear, Linear, make_linear, make_tied
-from tandem.engine.model.operators import multiply_one
+from tandem.engine.model.operators import Results, multiply_one
 from tandem.engine.model.packed import AS_THEY_ARE, COMPILED, FILLED_UP, PackedLinear, PackedWeight
 
 Maker = Callable[[QuantizedWeight, torch.Tensor | None], Linear]
@@ -171,7 +171,7 @@ def test_compiled_products_keep_what_is_not_a_number(bad: float) -> None:
     states[0, 5] = bad
     tiles = PackedWeight(weight).tiles
     assert tiles is not None
-    found = multiply_one(states, tiles)
+    found = multiply_one(states, tiles, Results())
     assert not found.isfinite().any()
 
 

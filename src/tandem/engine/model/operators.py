@@ -21,6 +21,24 @@ from tandem.engine.model.compiled import Numbers
 IntArray = npt.NDArray[np.int64]
 
 
+class Results:
+    """Memory for an operator's results: for a single row always the same, whose array is known.
+
+    Such a result stands until the operator's next call, which is in the next step.
+    """
+
+    def __init__(self) -> None:
+        self._single: torch.Tensor | None = None
+
+    def empty(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        if shape[0] != 1 or not takes(like.dtype, like.device):
+            return like.new_empty(shape)
+        if self._single is None or self._single.shape != shape:
+            self._single = like.new_empty(shape)
+            self._single.known_bits = bits(self._single)  # type: ignore[attr-defined]
+        return self._single
+
+
 class RMSNorm:
     """Zhang and Sennrich, 2019. Computed in float32, as the reference implementations do."""
 
@@ -28,10 +46,11 @@ class RMSNorm:
         self._weight = weight
         self._eps = eps
         self._bits = bits(weight) if takes(weight.dtype, weight.device) else None
+        self._results = Results()
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         if self._bits is not None and states.is_contiguous():
-            normalised = torch.empty_like(states)
+            normalised = self._results.empty(states.shape, states)
             rows, results = bits(states), bits(normalised)
             if states.dim() > 2:
                 rows, results = (array.reshape(-1, states.shape[-1]) for array in (rows, results))
@@ -42,11 +61,15 @@ class RMSNorm:
         return self._weight * wide.to(states.dtype)
 
 
-def swiglu(gates_and_ups: torch.Tensor) -> torch.Tensor:
+def add(states: torch.Tensor, change: torch.Tensor, results: Results) -> torch.Tensor:
+    return torch.add(states, change, out=results.empty(states.shape, states))
+
+
+def swiglu(gates_and_ups: torch.Tensor, results: Results) -> torch.Tensor:
     """(rows, 2 * width), gates before ups → (rows, width). Shazeer, 2020."""
     if takes(gates_and_ups.dtype, gates_and_ups.device):
         rows, both = gates_and_ups.shape
-        gated = gates_and_ups.new_empty((rows, both // 2))
+        gated = results.empty((rows, both // 2), gates_and_ups)
         compiled.gate(bits(gates_and_ups), bits(gated))
         return gated
     gates, ups = gates_and_ups.chunk(2, dim=-1)
@@ -77,7 +100,9 @@ class Places:
         return cls(cos, sin, slots, (bits(cos), bits(sin), slots.numpy()) if taken else None)
 
 
-def place(joined: torch.Tensor, heads: int, places: Places, cache: LayerCache) -> torch.Tensor:
+def place(
+    joined: torch.Tensor, heads: int, places: Places, cache: LayerCache, results: Results
+) -> torch.Tensor:
     """Rotary embedding of queries and keys; keys and values go into the cache.
 
     `joined` is (rows, heads + 2 * kv_heads, head_dim), queries before keys before values. Returns
@@ -85,7 +110,7 @@ def place(joined: torch.Tensor, heads: int, places: Places, cache: LayerCache) -
     """
     rows, all_heads, head_dim = joined.shape
     if cache.bits is not None and places.arrays is not None:
-        queries = joined.new_empty((rows, heads, head_dim))
+        queries = results.empty((rows, heads, head_dim), joined)
         compiled.place(bits(joined), *places.arrays, *cache.bits, bits(queries))
         return queries
     kv_heads = (all_heads - heads) // 2
@@ -108,11 +133,12 @@ def attend_paged(
     return attended.view(len(queries), -1)
 
 
-def multiply_one(states: torch.Tensor, tiles: npt.NDArray[np.int32]) -> torch.Tensor:
+def multiply_one(
+    states: torch.Tensor, tiles: npt.NDArray[np.int32], results: Results
+) -> torch.Tensor:
     """(1, in_features) bfloat16 by the tiles of `compiled.multiply_row`: (1, out_features)."""
-    product = states.new_empty((1, tiles.shape[0] * compiled.TILE_ROWS))
-    pairs = states.view(torch.int32).numpy()[0]
-    compiled.multiply_row(tiles, pairs, product.view(torch.int16).numpy()[0])
+    product = results.empty((1, tiles.shape[0] * compiled.TILE_ROWS), states)
+    compiled.multiply_row(tiles, bits(states).view(np.int32)[0], bits(product)[0])
     return product
 
 
@@ -123,6 +149,9 @@ def takes(dtype: torch.dtype, device: torch.device) -> bool:
 
 def bits(tensor: torch.Tensor) -> Numbers:
     """The tensor's own memory, as the loops take it."""
+    known: Numbers | None = getattr(tensor, "known_bits", None)
+    if known is not None:
+        return known
     plain = tensor if tensor.dtype == torch.float32 else tensor.view(torch.int16)
     array: Numbers = plain.numpy()
     return array

@@ -15,7 +15,7 @@ import torch
 
 from tandem.engine.model.compiled import TILE_PAIRS, TILE_ROWS
 from tandem.engine.model.fastest import Way, fastest, probe_weights
-from tandem.engine.model.operators import multiply_one
+from tandem.engine.model.operators import Results, multiply_one
 
 #: PyTorch's own compiler calls these; they have no public name.
 _mkldnn = torch.ops.mkldnn
@@ -55,6 +55,7 @@ class PackedLinear:
     def __init__(self, weight: PackedWeight, bias: torch.Tensor | None) -> None:
         self._weight = weight
         self._bias = bias
+        self._results = Results()
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         count, tiles = len(states), self._weight.tiles
@@ -62,7 +63,7 @@ class PackedLinear:
             return _multiply(states, self._weight, self._bias)
         way = _way_of_few(2 if tiles is None else min(count, 2), torch.get_num_threads())
         if way == COMPILED and tiles is not None:
-            product = multiply_one(states, tiles)
+            product = multiply_one(states, tiles, self._results)
             return product if self._bias is None else product + self._bias
         if way == FILLED_UP:
             filled = states.new_zeros((_FULL_ROWS, states.shape[1]))
@@ -81,7 +82,7 @@ def _way_of_few(count: int, threads: int) -> str:  # noqa: ARG001 - the race run
     }
     tiles = [weight.tiles for weight in weights if weight.tiles is not None]
     if count == 1 and tiles:
-        ways[COMPILED] = [partial(multiply_one, states[:1], one) for one in tiles]
+        ways[COMPILED] = [partial(multiply_one, states[:1], one, Results()) for one in tiles]
     return fastest(f"bfloat16 rows: {count}", ways)
 
 

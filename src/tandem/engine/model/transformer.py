@@ -16,7 +16,7 @@ from tandem.engine.model.attention import KVCache, StepBatch, paged_attention
 from tandem.engine.model.config import ModelConfig
 from tandem.engine.model.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
 from tandem.engine.model.linear import Embedding, Linear, make_embedding, make_linear, make_tied
-from tandem.engine.model.operators import LayerCache, Places, RMSNorm, place, swiglu
+from tandem.engine.model.operators import LayerCache, Places, Results, RMSNorm, add, place, swiglu
 from tandem.engine.model.rotary import Rotary
 from tandem.engine.model.sharding import Shard, Span
 from tandem.engine.model.weights import Checkpoint
@@ -67,6 +67,7 @@ class Attention:
         self._heads = self._kv_heads * fold
         self._window = config.sliding_windows[layer]
         self._group = group
+        self._results = Results()
         parts = [(prefix + "q_proj", queries), (prefix + "k_proj", keys), (prefix + "v_proj", keys)]
         self._project = context.by_rows(parts, bias=config.qkv_bias)
         self._output = context.by_columns(prefix + "o_proj", queries, bias=config.output_bias)
@@ -88,7 +89,7 @@ class Attention:
             queries, keys = joined[:, :heads], joined[:, heads : heads + kv_heads]
             values = joined[:, heads + kv_heads :]
             joined = torch.cat((self._query_norm(queries), self._key_norm(keys), values), dim=1)
-        queries = place(joined, heads, places, cache)
+        queries = place(joined, heads, places, cache, self._results)
         attended = paged_attention(queries, cache, batch.groups, self._window)
         return self._group.all_reduce(self._output(attended))
 
@@ -101,9 +102,10 @@ class GatedMLP:
         self._gate_up = context.by_rows(parts, bias=bias)
         self._down = context.by_columns(prefix + "down_proj", columns, bias=bias)
         self._group = group
+        self._results = Results()
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        return self._group.all_reduce(self._down(swiglu(self._gate_up(states))))
+        return self._group.all_reduce(self._down(swiglu(self._gate_up(states), self._results)))
 
 
 class Block:
@@ -113,6 +115,7 @@ class Block:
         self._attention = Attention(context, layer, group)
         self._mlp_norm = RMSNorm(context.read(prefix + "post_attention_layernorm.weight"), eps)
         self._mlp = GatedMLP(context, layer, group)
+        self._middle, self._end = Results(), Results()
 
     def __call__(
         self,
@@ -121,8 +124,9 @@ class Block:
         places: Places,
         cache: LayerCache,
     ) -> torch.Tensor:
-        states = states + self._attention(self._attention_norm(states), batch, places, cache)
-        return states + self._mlp(self._mlp_norm(states))
+        attended = self._attention(self._attention_norm(states), batch, places, cache)
+        states = add(states, attended, self._middle)
+        return add(states, self._mlp(self._mlp_norm(states)), self._end)
 
 
 class Transformer:
