@@ -23,14 +23,14 @@ from tandem.bench.engines import (
     running,
     tandem,
     tandem_int8,
-    transformers,
 )
+from tandem.bench.transformers_engine import Transformers
 
 OURS = "tandem"
 CONTENDERS = (
     Contender(OURS, "bf16", "torch", tandem),
     Contender("llama.cpp", "bf16", "llama_cpp", llama_cpp.bf16),
-    Contender("transformers", "bf16", "transformers", transformers),
+    Contender("transformers", "bf16", "transformers", Transformers),
     Contender(OURS, "int8", "torch", tandem_int8),
     Contender("llama.cpp", "q8_0", "llama_cpp", llama_cpp.q8_0),
 )

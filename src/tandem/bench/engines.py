@@ -1,4 +1,4 @@
-"""Engines as processes that generate on command: Tandem's own, and its peers where installed.
+"""Engines as processes that generate on command: Tandem's own, and what its peers have in common.
 
 All of them get token ids and give greedy ones back, so that only the model is measured.
 """
@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import msgspec
 import psutil
-import torch
 
 from tandem.bench.service import BenchmarkFailed
 from tandem.cluster.phases import Asker
@@ -41,6 +40,19 @@ class Generator(Protocol):
         ...
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """A request: so many tokens after a prompt."""
+
+    prompt: list[int]
+    tokens: int
+
+
+class Server(Protocol):
+    def serve(self, wanted: list[Wanted]) -> float:
+        """Seconds until all have all their tokens, `MAX_BATCH` at a time."""
+        ...
+
+
 class Job(msgspec.Struct, frozen=True):
     """A checkpoint to load, a folder for converted weights, and how many cores to use."""
 
@@ -55,7 +67,7 @@ class Contender(msgspec.Struct, frozen=True):
     name: str
     kind: str
     package: str
-    make: Callable[[Job], Generator]
+    make: Callable[[Job], Generator | Server]
 
     @property
     def installed(self) -> bool:
@@ -71,9 +83,16 @@ class Running:
         self._process = process
 
     def generate(self, prompts: list[list[int]], tokens: int) -> Times:
-        self._pipe.send((prompts, tokens))
-        times: Times = _receive(self._pipe)
+        times: Times = self._ask("generate", prompts, tokens)
         return times
+
+    def serve(self, wanted: list[Wanted]) -> float:
+        seconds: float = self._ask("serve", wanted)
+        return seconds
+
+    def _ask(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 - as `_receive`
+        self._pipe.send((method, arguments))
+        return _receive(self._pipe)
 
     def memory_mib(self) -> float:
         return float(self._process.memory_info().rss) / _MIB
@@ -105,16 +124,16 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - what the other end of a
         raise BenchmarkFailed("an engine ended without an answer") from error
 
 
-def _serve(make: Callable[[Job], Generator], job: Job, pipe: Connection) -> None:
+def _serve(make: Callable[[Job], Generator | Server], job: Job, pipe: Connection) -> None:
     os.environ["OMP_NUM_THREADS"] = str(job.threads)
-    generator = make(job)
+    engine = make(job)
     pipe.send("loaded")
     while True:
         try:
-            prompts, tokens = pipe.recv()
+            method, arguments = pipe.recv()
         except EOFError:
             os._exit(0)  # engines have threads that nobody need wait for
-        pipe.send(generator.generate(prompts, tokens))
+        pipe.send(getattr(engine, method)(*arguments))
 
 
 class _Tandem:
@@ -136,53 +155,16 @@ class _Tandem:
         self._asker.ask(prompts, tokens, on_first=lambda: first_at.append(time.perf_counter()))
         return Times(first_at[-1] - began, time.perf_counter() - first_at[-1])
 
+    def serve(self, wanted: list[Wanted]) -> float:
+        began = time.perf_counter()
+        prompts = [one.prompt for one in wanted]
+        self._asker.ask(prompts, [one.tokens for one in wanted], streams=MAX_BATCH)
+        return time.perf_counter() - began
 
-def tandem(job: Job) -> Generator:
+
+def tandem(job: Job) -> _Tandem:
     return _Tandem(job, None)
 
 
-def tandem_int8(job: Job) -> Generator:
+def tandem_int8(job: Job) -> _Tandem:
     return _Tandem(job, "int8")
-
-
-class _Transformers:
-    def __init__(self, job: Job) -> None:
-        from transformers import AutoModelForCausalLM
-
-        torch.set_num_threads(job.threads)
-        # The library's types know fewer streamers than its code.
-        self._model: Any = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.bfloat16)
-
-    def generate(self, prompts: list[list[int]], tokens: int) -> Times:
-        """Prompts must be of one length: padding would be computed for nothing."""
-        clock = _StepClock()
-        inputs = torch.tensor(prompts)
-        began = time.perf_counter()
-        with torch.inference_mode():
-            self._model.generate(
-                inputs,
-                attention_mask=torch.ones_like(inputs),
-                max_new_tokens=tokens,
-                min_new_tokens=tokens,
-                do_sample=False,
-                streamer=clock,
-            )
-        first, last = clock.times[1], clock.times[-1]  # the prompt itself comes at 0
-        return Times(first - began, last - first)
-
-
-class _StepClock:
-    """A streamer: told of every step of `generate`."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def put(self, _: torch.Tensor) -> None:
-        self.times.append(time.perf_counter())
-
-    def end(self) -> None:
-        """Nothing is held back."""
-
-
-def transformers(job: Job) -> Generator:
-    return _Transformers(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from tandem.cli.options import Json
 
 if TYPE_CHECKING:
     from tandem.bench.engine import Figure, Report
+    from tandem.bench.mixed import MixedFigure
 
 _INSTALL = {
     "llama.cpp": "pip install llama-cpp-python gguf",
@@ -21,7 +23,15 @@ _INSTALL = {
 }
 
 
+class Part(StrEnum):
+    SHAPES = "shapes"
+    STREAMS = "streams"
+
+
 def engine(
+    only: Annotated[
+        list[Part] | None, typer.Option(help="Part to run; may be given again.", show_default="all")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -32,28 +42,39 @@ def engine(
     threads: Annotated[int, typer.Option(min=1, help="Cores that each engine may use.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each engine takes.")] = 3,
     prompt: Annotated[
-        int, typer.Option(min=1, max=768, help="Tokens of the prompt to prefill.")
+        int, typer.Option(min=1, max=768, help="shapes: tokens of the prompt to prefill.")
     ] = 512,
     tokens: Annotated[
-        int, typer.Option(min=2, max=768, help="Tokens to decode in each sequence.")
+        int, typer.Option(min=2, max=768, help="shapes: tokens to decode in each sequence.")
+    ] = 32,
+    requests: Annotated[
+        int, typer.Option(min=1, help="streams: requests, sixteen at a time.")
+    ] = 48,
+    mean_tokens: Annotated[
+        int, typer.Option(min=2, max=256, help="streams: mean tokens of an answer.")
     ] = 32,
     json: Json = False,
 ) -> None:
-    """Compares prefill and decoding with llama.cpp and transformers, on the same weights.
+    """Compares the engine with llama.cpp and transformers, on the same weights.
 
-    Peers take part where they are installed.
+    shapes: prefill, and decoding of 1 to 16 sequences of one length. streams: answers of different
+    lengths, beside transformers' generate and continuous batching. Peers take part where they are
+    installed.
 
     \b
     Examples:
       tandem bench engine
-      tandem bench engine --size 300m --rounds 5 --json
+      tandem bench engine --only shapes --size 300m --rounds 5 --json
       tandem bench engine --model ./my-llama --threads 8
     """
     require_torch_extra()
     from tandem import engine as own
     from tandem.bench.engine import measure_engines
+    from tandem.bench.mixed import measure_mixed
     from tandem.engine.random_checkpoint import create_checkpoint
 
+    parts = only or list(Part)
+    reports: dict[str, Report | list[MixedFigure]] = {}
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
         if model is None:
             directory = Path(folder) / size
@@ -61,21 +82,43 @@ def engine(
             create_checkpoint(directory, family="llama", size=size, dtype="bfloat16")
         else:
             directory = own.resolve_model(model)
-        report = measure_engines(
-            directory,
-            Path(folder),
-            threads=threads,
-            rounds=rounds,
-            prompt=prompt,
-            tokens=tokens,
-            on_progress=note,
-        )
+        if Part.SHAPES in parts:
+            reports[Part.SHAPES] = report = measure_engines(
+                directory,
+                Path(folder),
+                threads=threads,
+                rounds=rounds,
+                prompt=prompt,
+                tokens=tokens,
+                on_progress=note,
+            )
+            if not json:
+                _show(report)
+            for name in report.missing:
+                note(f"{name} is not installed here: {_INSTALL[name]}")
+        if Part.STREAMS in parts:
+            reports[Part.STREAMS] = figures = measure_mixed(
+                directory,
+                threads=threads,
+                rounds=rounds,
+                requests=requests,
+                mean_tokens=mean_tokens,
+                on_progress=note,
+            )
+            if not json:
+                _show_streams(figures)
     if json:
-        print_json(report)
-    else:
-        _show(report)
-    for name in report.missing:
-        note(f"{name} is not installed here: {_INSTALL[name]}")
+        print_json(reports)
+
+
+def _show_streams(figures: list[MixedFigure]) -> None:
+    ours = figures[0].tokens_per_s
+    rows = [
+        [f"{one.name} {one.kind}", f"{one.tokens_per_s:.1f}", f"{ours / one.tokens_per_s:.2f}"]
+        for one in figures
+    ]
+    print_plain("")
+    print_table(["16 streams of different lengths", "tokens/s", "Tandem by"], rows)
 
 
 def _show(report: Report) -> None:

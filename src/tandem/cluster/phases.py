@@ -55,22 +55,23 @@ class Asker:
     def ask(
         self,
         prompts: Sequence[list[int]],
-        tokens: int,
+        tokens: int | Sequence[int],
         *,
         streams: int | None = None,
         on_first: Callable[[], None] = lambda: None,
     ) -> Tokens:
-        """`tokens` ids for each prompt, all at once or `streams` at a time.
+        """So many ids for each prompt, all at once or `streams` at a time.
 
         `on_first` is called at the first token of each.
         Raises what a request fails with.
         """
         assert self.engine is not None, "the engine is started before it is asked"
         answers: Tokens = [[] for _ in prompts]
+        wanted = [tokens] * len(prompts) if isinstance(tokens, int) else tokens
         asked, left = 0, len(prompts)
         while left:
             while asked < min(len(prompts), len(prompts) - left + (streams or len(prompts))):
-                self.engine.submit(_greedy(str(asked), prompts[asked], tokens))
+                self.engine.submit(_greedy(str(asked), prompts[asked], wanted[asked]))
                 asked += 1
             event = self._events.get(timeout=PHASE_TIMEOUT_S)
             if isinstance(event, Aborted):

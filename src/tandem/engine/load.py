@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def load_stage(
             config, shard, checkpoint, setup.dtype, setup.device, options.quantize
         )
         model = Transformer(context, group, on_progress)
+    _give_back_memory()
     cache = KVCache(
         config,
         shard,
@@ -118,6 +120,13 @@ def load_stage(
     )
     builder = BatchBuilder(config, shard, options.block_size, setup.dtype, setup.device)
     return Stage(model, cache, builder)
+
+
+def _give_back_memory() -> None:
+    """What loading has freed goes back to the system; glibc would keep it for later."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def start_engine(

@@ -22,10 +22,22 @@ def _memory_of_pytorch_mib() -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_engines_are_compared_on_the_same_weights(tmp_path: Path) -> None:
-    arguments = ("--size=tiny", "--rounds=1", "--prompt=32", "--tokens=4", "--json")
+    arguments = (
+        "--size=tiny",
+        "--rounds=1",
+        "--prompt=32",
+        "--tokens=4",
+        "--requests=20",
+        "--json",
+    )
     done = tandem("bench", "engine", *arguments, data_dir=tmp_path)
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    reports = json.loads(done.stdout)
+    streams = {(figure["name"], figure["kind"]): figure for figure in reports["streams"]}
+    kinds = {("transformers", "bf16 generate"), ("transformers", "bf16 continuous")}
+    assert set(streams) == {("tandem", "bf16"), *kinds}
+    assert min(figure["tokens_per_s"] for figure in streams.values()) > 0
+    report = reports["shapes"]
     measured = {(figure["name"], figure["kind"]) for figure in report["figures"]}
     assert measured >= {("tandem", "bf16"), ("tandem", "int8"), ("transformers", "bf16")}
     for figure in report["figures"]:
