@@ -21,6 +21,7 @@ import psutil
 from tandem.bench.service import BenchmarkFailed
 from tandem.cluster.phases import Asker
 from tandem.engine import EngineOptions, SchedulerLimits, load_engine
+from tandem.runtime import configure_logging
 
 MAX_BATCH, CONTEXT = 16, 1024
 _TIMEOUT_S = 900.0
@@ -126,6 +127,7 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - what the other end of a
 
 def _serve(make: Callable[[Job], Generator | Server], job: Job, pipe: Connection) -> None:
     os.environ["OMP_NUM_THREADS"] = str(job.threads)
+    configure_logging("error")  # standard output is for the report
     engine = make(job)
     pipe.send("loaded")
     while True:
