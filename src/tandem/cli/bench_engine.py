@@ -49,7 +49,7 @@ def engine(
     ] = 32,
     requests: Annotated[
         int, typer.Option(min=1, help="streams: requests, sixteen at a time.")
-    ] = 48,
+    ] = 32,
     mean_tokens: Annotated[
         int, typer.Option(min=2, max=256, help="streams: mean tokens of an answer.")
     ] = 32,

@@ -30,7 +30,7 @@ def test_engines_are_compared_on_the_same_weights(tmp_path: Path) -> None:
         "--requests=20",
         "--json",
     )
-    done = tandem("bench", "engine", *arguments, data_dir=tmp_path)
+    done = tandem("bench", "engine", *arguments, data_dir=tmp_path, timeout_s=280)
     assert done.returncode == 0, done.stderr
     reports = json.loads(done.stdout)
     streams = {(figure["name"], figure["kind"]): figure for figure in reports["streams"]}
