@@ -30,7 +30,8 @@ def fastest(
 ) -> str:
     """The name of the way whose calls, one after the other, take the least time.
 
-    Those that are named first win a draw.
+    Those that are named first win a draw: where all wait for a memory that others use too, say
+    another rank that is being loaded, the race shows nothing.
     """
     seconds = dict.fromkeys(ways, float("inf"))
     # In turns, so that a busy moment of the machine meets all of them.

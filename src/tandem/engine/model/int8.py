@@ -122,7 +122,7 @@ def fbgemm_product(weight: QuantizedWeight) -> Product:
     return product
 
 
-PRODUCTS = {"oneDNN": onednn_product, "FBGEMM": fbgemm_product}
+PRODUCTS = {"FBGEMM": fbgemm_product, "oneDNN": onednn_product}
 
 
 def make_int8_linear(

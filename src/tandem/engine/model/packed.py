@@ -56,11 +56,14 @@ class PackedLinear:
         self._weight = weight
         self._bias = bias
         self._results = Results()
+        for count in (1, 2):
+            _way_of_few(count, torch.get_num_threads())  # races while nobody waits for an answer
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         count, tiles = len(states), self._weight.tiles
         if count >= _FULL_ROWS:
             return _multiply(states, self._weight, self._bias)
+        # Two rows and three are alike, and so is one that cannot be compiled.
         way = _way_of_few(2 if tiles is None else min(count, 2), torch.get_num_threads())
         if way == COMPILED and tiles is not None:
             product = multiply_one(states, tiles, self._results)
@@ -76,13 +79,12 @@ class PackedLinear:
 def _way_of_few(count: int, threads: int) -> str:  # noqa: ARG001 - the race runs on so many
     weights = [PackedWeight(probe) for probe in probe_weights()]
     states = torch.ones((_FULL_ROWS, weights[0].shape[1]), dtype=torch.bfloat16)
-    ways: dict[str, list[Way]] = {
-        AS_THEY_ARE: [partial(_multiply, states[:count], weight, None) for weight in weights],
-        FILLED_UP: [partial(_multiply, states, weight, None) for weight in weights],
-    }
+    ways: dict[str, list[Way]] = {}
     tiles = [weight.tiles for weight in weights if weight.tiles is not None]
     if count == 1 and tiles:
         ways[COMPILED] = [partial(multiply_one, states[:1], one, Results()) for one in tiles]
+    ways[FILLED_UP] = [partial(_multiply, states, weight, None) for weight in weights]
+    ways[AS_THEY_ARE] = [partial(_multiply, states[:count], weight, None) for weight in weights]
     return fastest(f"bfloat16 rows: {count}", ways)
 
 
