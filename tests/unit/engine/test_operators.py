@@ -186,3 +186,19 @@ def test_numbers_that_are_not_finite_spoil_their_own_row_alone(half: str, bad: f
     if half == "values" or not math.isinf(bad):
         assert not found[0].isfinite().any()
     assert found[1].isfinite().all()
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
+    st.floats(2.0**-20, 1.0, width=32),
+)
+@settings(max_examples=200, deadline=None)
+def test_two_digits_keep_sixteen_bits_of_a_rows_largest(values: list[float], factor: float) -> None:
+    states = torch.tensor([values, [factor * value for value in values]])
+    digits, scales = operators.split_digits(states, 254.0)
+    assert digits.abs().max() <= 127
+    assert torch.equal(digits, digits.round())
+    whole = digits[:2].double() + digits[2:].double() / 254
+    error = (whole * scales.double()[:, None] - states.double()).abs()
+    bound = states.double().abs().amax(1, keepdim=True) / 127 / 254
+    assert (error <= bound * 0.51 + 1e-30).all()

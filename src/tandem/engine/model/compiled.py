@@ -275,3 +275,50 @@ def multiply_row(
                     sums[output] += _first(weight) * first + _second(weight) * second
         for output in range(TILE_ROWS):
             products[row * TILE_ROWS + output] = _rounded(sums[output])
+
+
+#: Added and taken away again, it leaves the nearest whole number, ties to even.
+_ROUNDS = np.float32(12582912.0)
+
+
+@_compile
+def split_digits(
+    states: Numbers, digit: np.float32, digits: Numbers, scales: npt.NDArray[np.float32]
+) -> None:
+    """Writes (rows, width) as two whole numbers each, times a row's scale.
+
+    `digits` is float32 (2 * rows, width): the first digits, in -127..127, then the second ones,
+    in units of 1 / `digit`. The scale of a row that is not finite is none.
+    """
+    rows, width = states.shape
+    for row in range(rows):
+        largest, doubt = np.float32(1e-30), np.float32(0)
+        for column in range(width):
+            number = _wide(states[row, column])
+            doubt += number * np.float32(0)
+            size = abs(number)
+            if size > largest:
+                largest = size
+        scale = largest / np.float32(127)
+        scales[row] = scale + doubt
+        for column in range(width):
+            number = _wide(states[row, column]) / scale
+            first = (number + _ROUNDS) - _ROUNDS
+            second = ((number - first) * digit + _ROUNDS) - _ROUNDS
+            digits[row, column] = first
+            digits[rows + row, column] = second
+
+
+@_compile
+def join_digits(
+    products: npt.NDArray[np.float32],
+    digit: np.float32,
+    scales: npt.NDArray[np.float32],
+    joined: Numbers,
+) -> None:
+    """The products of the digits of `split_digits`, (2 * rows, width), as those of its numbers."""
+    rows, width = joined.shape
+    for row in range(rows):
+        for column in range(width):
+            whole = products[row, column] + products[rows + row, column] / digit
+            joined[row, column] = _narrow(whole * scales[row], joined)

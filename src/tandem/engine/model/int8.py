@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from tandem.engine.model.fastest import fastest, probe_weights
+from tandem.engine.model.operators import join_digits, split_digits, takes
 
-#: What the second digit of an activation is worth, in units of the first.
+#: How many units of an activation's second digit make one of its first.
 _DIGIT = 254.0
-_TINIEST = 1e-30
 #: Digits of both signs as unsigned ones: CPUs with VNNI but no AMX multiply only those.
 _ZERO = 128
 #: Rows for which the ways to multiply race: one sequence that decodes, and a batch.
@@ -65,15 +65,10 @@ class IntegerLinear:
         return bool(fast) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        rows = len(states)
-        wide = states.float()
-        scales = wide.abs().amax(dim=1, keepdim=True).clamp(min=_TINIEST) / 127.0
-        wide = wide / scales
-        high = wide.round()
-        low = wide.sub_(high).mul_(_DIGIT).round_()
-        product = self._product(torch.cat((high, low)))
-        whole = torch.add(product[:rows], product[rows:], alpha=1.0 / _DIGIT)
-        result = whole.mul_(scales).to(states.dtype)
+        if not takes(states.dtype, states.device):
+            return self(states.float()).to(states.dtype)
+        digits, scales = split_digits(states, _DIGIT)
+        result = join_digits(self._product(digits), scales, _DIGIT, states.dtype)
         return result if self._bias is None else result + self._bias
 
 

@@ -142,6 +142,23 @@ def multiply_one(
     return product
 
 
+def split_digits(states: torch.Tensor, digit: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """`compiled.split_digits` of (rows, width): digits and scales, float32."""
+    rows, width = states.shape
+    digits, scales = torch.empty((2 * rows, width)), torch.empty(rows)
+    compiled.split_digits(bits(states), np.float32(digit), digits.numpy(), scales.numpy())
+    return digits, scales
+
+
+def join_digits(
+    products: torch.Tensor, scales: torch.Tensor, digit: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """`compiled.join_digits` of float32 (2 * rows, width): (rows, width) of `dtype`."""
+    joined = torch.empty((len(scales), products.shape[1]), dtype=dtype)
+    compiled.join_digits(products.numpy(), np.float32(digit), scales.numpy(), bits(joined))
+    return joined
+
+
 def takes(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the compiled loops can read such tensors."""
     return device.type == "cpu" and dtype in {torch.float32, torch.bfloat16}
