@@ -15,6 +15,9 @@ import sys
 from pathlib import Path
 import psutil, torch
 from tandem.engine import *
+from tandem.engine.model.linear import make_linear
+from tandem.runtime import configure_logging
+configure_logging("error")
 strategy, rank, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 setup = prepare(EngineOptions(directory=Path(sys.argv[1]), dtype="bfloat16", threads=1))
 layers = setup.config.num_layers
@@ -26,7 +29,9 @@ if strategy == "pp":
 class Group(Solo):
     pass
 Group.rank, Group.size = rank, size
-torch.ones(8, 8) @ torch.ones(8, 8)  # what PyTorch itself takes on first use is no weight
+# What PyTorch and the compiled loops take on first use is no weight.
+ones = torch.ones(64, 64, dtype=torch.bfloat16)
+make_linear(ones, None, None)(ones[:1])
 before = psutil.Process().memory_info().rss
 stage = load_stage(setup, shard, Group(), 1)
 print(psutil.Process().memory_info().rss - before)
