@@ -85,7 +85,11 @@ def test_status_shows_ranks_processes_links_and_why(tmp_path: Path) -> None:
         first = reports[0]["cluster"]
         assert first["strategy"] == "pp"
         assert "--parallelism pp" in first["why"]
-        assert [rank["layers"] for rank in first["ranks"]] == ["0-2", "3-5"]
+        # Where it is cut depends on how fast the ranks were when they were measured.
+        layers = " ".join(rank["layers"] for rank in first["ranks"])
+        cut = re.fullmatch(r"0-(\d) (\d)-5", layers)
+        assert cut is not None, layers
+        assert int(cut[1]) + 1 == int(cut[2])
         link = first["ranks"][1]
         assert link["round_trip_us"] > 0
         assert link["mb_per_s"] > 0
