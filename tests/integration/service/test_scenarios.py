@@ -6,6 +6,7 @@ How long things take is the benchmark's to judge, on a machine that does nothing
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ _ALWAYS = {
 }
 
 
+def _wall_clock_s() -> float:
+    """How far the wall clock is from the one that nobody sets."""
+    return time.time() - time.monotonic()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_request_of_every_scenario_succeeds_and_its_time_is_accounted_for(
@@ -29,14 +35,19 @@ def test_every_request_of_every_scenario_succeeds_and_its_time_is_accounted_for(
 ) -> None:
     page, text = tmp_path / "report.html", tmp_path / "report.md"
     arguments = ("--json", f"--html={page}", f"--markdown={text}")
+    set_before = _wall_clock_s()
     done = tandem("bench", "scenarios", *arguments, data_dir=tmp_path, timeout_s=580)
+    # A system that sets its clock meanwhile may turn the order of two readings round.
+    was_set = abs(_wall_clock_s() - set_before) > 1e-4
+    always = _ALWAYS - {"no segment is negative"} if was_set else _ALWAYS
     assert done.returncode in (0, 1), done.stderr
     outcomes = json.loads(done.stdout)["outcomes"]
     assert [o["scenario"]["name"] for o in outcomes] == [s.name for s in SCENARIOS]
     for outcome in outcomes:
         assert outcome["failures"] == []
-        passed = {check["name"] for check in outcome["checks"] if check["passed"]}
-        assert passed >= _ALWAYS, (outcome["scenario"]["name"], outcome["checks"])
+        failed = {c["name"]: c["value"] for c in outcome["checks"] if not c["passed"]}
+        assert not always & set(failed), (outcome["scenario"]["name"], failed)
+        assert {check["name"] for check in outcome["checks"]} >= _ALWAYS
     assert done.returncode == any(not c["passed"] for o in outcomes for c in o["checks"])
     killed = {o["scenario"]["name"]: o["kills"] for o in outcomes}
     assert killed.pop("3-provider-kills") > 0
