@@ -75,7 +75,8 @@ class IntegerLinear:
 def onednn_product(weight: QuantizedWeight) -> Product:
     """oneDNN's: the faster one on CPUs with AMX."""
     packed = torch.ops.onednn.qlinear_prepack(weight.values, None)
-    zeros = torch.zeros(len(weight.scales), dtype=torch.int64)
+    scales = weight.scales  # not the weight, which would stay in memory beside the packed one
+    zeros = torch.zeros(len(scales), dtype=torch.int64)
 
     def multiply(digits: torch.Tensor) -> torch.Tensor:
         product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -83,7 +84,7 @@ def onednn_product(weight: QuantizedWeight) -> Product:
             1.0,
             _ZERO,
             packed,
-            weight.scales,
+            scales,
             zeros,
             None,
             1.0,
