@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,39 +15,52 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tandem.engine.model import packed
+from tandem.engine.model import int8, packed
 from tandem.engine.model.int8 import (
-    PRODUCTS,
+    ONEDNN,
     IntegerLinear,
-    Product,
+    PackedInt8,
     QuantizedWeight,
     UnpackedInt8Linear,
     make_int8_linear,
 )
 from tandem.engine.model.linear import DenseLinear, Linear, make_linear, make_tied
-from tandem.engine.model.operators import Results, multiply_one
+from tandem.engine.model.operators import Results, multiply_few
 from tandem.engine.model.packed import AS_THEY_ARE, COMPILED, FILLED_UP, PackedLinear, PackedWeight
 
 Maker = Callable[[QuantizedWeight, torch.Tensor | None], Linear]
 
 
-def integer(product: Callable[[QuantizedWeight], Product]) -> Maker:
-    return lambda weight, bias: IntegerLinear(product(weight), bias)
+def integer(way: str) -> Maker:
+    """Integer products that always go one way."""
+
+    def make(weight: QuantizedWeight, bias: torch.Tensor | None) -> Linear:
+        linear = IntegerLinear(PackedInt8(weight), bias)
+
+        def multiply(states: torch.Tensor) -> torch.Tensor:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(int8, "_way_of", lambda _: way)
+                return linear(states)
+
+        return multiply
+
+    return make
 
 
 #: Every way to multiply by int8 weights that is right on this machine.
-INTEGER = [integer(product) for product in PRODUCTS.values()] if IntegerLinear.is_fast() else []
+INTEGER = [integer(way) for way in (int8.COMPILED, ONEDNN)] if IntegerLinear.is_fast() else []
 INT8: list[Maker] = [UnpackedInt8Linear, *INTEGER]
 
 needs_packing = pytest.mark.skipif(
     not PackedWeight.is_fast(), reason="this CPU computes no bfloat16, so nothing is packed"
 )
 
-shapes = st.tuples(st.integers(1, 70), st.integers(1, 90), st.integers(1, 20))
-#: Those whose packed order is known: single rows may go through compiled loops.
+odd_shapes = st.tuples(st.integers(1, 70), st.integers(1, 90), st.integers(1, 20))
+#: Those whose packed order is known: few rows may go through compiled loops.
 whole_tiles = st.tuples(
-    st.sampled_from([64, 128, 192]), st.sampled_from([32, 64, 160]), st.integers(1, 6)
+    st.sampled_from([64, 128, 192]), st.sampled_from([32, 64, 160, 192]), st.integers(1, 20)
 )
+shapes = odd_shapes | whole_tiles
 
 
 def random_parts(
@@ -144,7 +161,7 @@ def test_bfloat16_products_are_right_for_one_row_and_for_many(
 
 @needs_packing
 @pytest.mark.parametrize("way", [AS_THEY_ARE, FILLED_UP, COMPILED])
-@given(whole_tiles | shapes, st.integers(0, 1000), st.booleans())
+@given(shapes, st.integers(0, 1000), st.booleans())
 @settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -155,10 +172,7 @@ def test_packed_products_are_right_whichever_way_is_fastest(
     seed: int,
     biased: bool,
 ) -> None:
-    def chosen(count: int, _: int) -> str:
-        return FILLED_UP if way == COMPILED and count > 1 else way
-
-    monkeypatch.setattr(packed, "_way_of_few", chosen)
+    monkeypatch.setattr(packed, "_way_of", lambda _: way)
     weight, bias, states = random_parts(shape, seed, torch.bfloat16)
     linear = PackedLinear(PackedWeight(weight), bias if biased else None)
     check_products(linear, (weight, bias if biased else torch.zeros_like(bias), states))
@@ -169,10 +183,49 @@ def test_packed_products_are_right_whichever_way_is_fastest(
 def test_compiled_products_keep_what_is_not_a_number(bad: float) -> None:
     weight, _, states = random_parts((64, 64, 1), 6, torch.bfloat16)
     states[0, 5] = bad
-    tiles = PackedWeight(weight).tiles
-    assert tiles is not None
-    found = multiply_one(states, tiles, Results())
-    assert not found.isfinite().any()
+    assert not multiply_tiles(weight, states).isfinite().any()
+
+
+@needs_packing
+@given(whole_tiles, st.integers(0, 1000))
+@settings(deadline=None, max_examples=40)
+def test_compiled_products_of_a_row_do_not_depend_on_other_rows(
+    shape: tuple[int, int, int], seed: int
+) -> None:
+    weight, _, states = random_parts(shape, seed, torch.bfloat16)
+    alone = torch.cat([multiply_tiles(weight, row[None]) for row in states])
+    assert torch.equal(multiply_tiles(weight, states), alone)
+
+
+def multiply_tiles(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    packed_weight = PackedWeight(weight)  # whose memory the tiles are
+    assert packed_weight.tiles is not None
+    return multiply_few(states, packed_weight.tiles, Results())
+
+
+#: Multiplies, in a process of its own, for a CPU with AVX-512 but no products of bfloat16 pairs.
+OLDER_CPU = {
+    "NUMBA_CPU_NAME": "skylake-avx512",
+    "NUMBA_CPU_FEATURES": "+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512cd,+avx2,+fma,+f16c",
+}
+MULTIPLY = """
+import torch
+from tests.unit.engine.test_linear import multiply_tiles, random_parts
+weight, _, states = random_parts((128, 160, 9), 9, torch.bfloat16)
+torch.save(multiply_tiles(weight, states), "product.pt")
+"""
+
+
+@needs_packing
+def test_cpus_without_dot_products_of_pairs_multiply_all_the_same(tmp_path: Path) -> None:
+    environment = os.environ | OLDER_CPU | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    environment["PYTHONPATH"] = str(Path.cwd())
+    subprocess.run([sys.executable, "-c", MULTIPLY], env=environment, cwd=tmp_path, check=True)
+    weight, _, states = random_parts((128, 160, 9), 9, torch.bfloat16)
+    found, expected = torch.load(tmp_path / "product.pt"), states.double() @ weight.double().T
+    assert (
+        (found - expected).abs() <= states.double().abs() @ weight.double().abs().T * 2**-8
+    ).all()
 
 
 @needs_packing

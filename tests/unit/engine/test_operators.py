@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tandem.engine.model import attention, compiled, operators
+from tandem.engine.model import attention, compiled, operators, products
 from tandem.engine.model.attention import BatchBuilder, KVCache, PagedGroup
 from tandem.engine.model.config import ModelConfig, RopeScaling
 from tandem.engine.model.operators import LayerCache, Places, Results, RMSNorm
@@ -53,7 +53,7 @@ def test_the_exponential_of_what_is_not_a_number_is_none() -> None:
 @given(st.floats(width=32))
 @settings(max_examples=500, deadline=None)
 def test_bfloat16_is_rounded_as_pytorch_rounds(number: float) -> None:
-    bits = np.array([compiled._rounded(np.float32(number))], dtype=np.int16)
+    bits = np.array([compiled.rounded(np.float32(number))], dtype=np.int16)
     found = torch.from_numpy(bits).view(torch.bfloat16)
     expected = torch.tensor([number], dtype=torch.float32).bfloat16()
     assert torch.equal(found, expected) or (bool(found.isnan()) and bool(expected.isnan()))
@@ -195,10 +195,10 @@ def test_numbers_that_are_not_finite_spoil_their_own_row_alone(half: str, bad: f
 @settings(max_examples=200, deadline=None)
 def test_two_digits_keep_sixteen_bits_of_a_rows_largest(values: list[float], factor: float) -> None:
     states = torch.tensor([values, [factor * value for value in values]])
-    digits, scales = operators.split_digits(states, 254.0)
-    assert digits.abs().max() <= 127
-    assert torch.equal(digits, digits.round())
-    whole = digits[:2].double() + digits[2:].double() / 254
-    error = (whole * scales.double()[:, None] - states.double()).abs()
+    digits = operators.Digits.of(states, np.float32(254))
+    numbers = torch.from_numpy(digits.values).double() - products.ZERO
+    assert numbers.abs().max() <= 127
+    whole = numbers[:2] + numbers[2:] / 254
+    error = (whole * torch.from_numpy(digits.scales).double()[:, None] - states.double()).abs()
     bound = states.double().abs().amax(1, keepdim=True) / 127 / 254
     assert (error <= bound * 0.51 + 1e-30).all()

@@ -1,7 +1,7 @@
 """Loops for CPUs that PyTorch has no fast kernel for, compiled by numba on their first call.
 
 They run on the calling thread without the interpreter lock. numba knows no bfloat16: such numbers
-come as the integers that have their bits, in pairs where a register is to hold two.
+come as the integers that have their bits.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from numba.extending import overload
 
-#: Outputs of a tile of `multiply_row`, and pairs of inputs: oneDNN's block for bfloat16.
-TILE_ROWS, TILE_PAIRS = 64, 16
-
 Numbers = npt.NDArray[np.float32 | np.int16]
 """float32, or the bits of bfloat16."""
 
 _PLAIN = 16  # bits by which a float32 is longer than a bfloat16
-_HIGH = -65536  # the mask of a pair's second number
 _EXPONENT, _FRACTION, _QUIET = 0x7F800000, 0x007FFFFF, 0x00400000
 
 # numpy's division, for Python's has a check that keeps loops out of vector registers.
-_compile = numba.njit(
+compile_loop = numba.njit(
     nogil=True, boundscheck=False, cache=True, error_model="numpy", fastmath={"contract"}
 )
 #: A sum in an order that suits the registers; the same one for the same width.
@@ -33,18 +29,8 @@ _compile_sum = numba.njit(
 )
 
 
-@_compile
-def _first(pair: np.int32) -> np.float32:
-    return np.int32(pair << _PLAIN).view(np.float32)
-
-
-@_compile
-def _second(pair: np.int32) -> np.float32:
-    return np.int32(pair & _HIGH).view(np.float32)
-
-
-@_compile
-def _rounded(number: np.float32) -> np.int16:
+@compile_loop
+def rounded(number: np.float32) -> np.int16:
     """bfloat16, to the nearest and even; what is not a number stays that."""
     bits = np.int64(np.float32(number).view(np.int32))
     if bits & _EXPONENT == _EXPONENT:
@@ -54,20 +40,20 @@ def _rounded(number: np.float32) -> np.int16:
     return np.int16(bits >> _PLAIN)
 
 
-def _wide(number: np.float32 | np.int16) -> np.float32:
+def wide(number: np.float32 | np.int16) -> np.float32:
     """A float32, or one of the bits of a bfloat16."""
     raise NotImplementedError("only compiled code calls this")
 
 
-def _narrow(number: np.float32, like: Numbers) -> np.float32 | np.int16:
-    """What `_wide` takes for a number of such an array."""
+def narrow(number: np.float32, like: Numbers) -> np.float32 | np.int16:
+    """What `wide` takes for a number of such an array."""
     raise NotImplementedError("only compiled code calls this")
 
 
-@overload(_wide)
+@overload(wide)
 def _compile_wide(number: Any) -> Any:  # noqa: ANN401 - a type of numba's
     def of_bits(number: Any) -> Any:  # noqa: ANN401
-        return _first(np.int32(number))
+        return np.int32(np.int32(number) << _PLAIN).view(np.float32)
 
     def of_float(number: Any) -> Any:  # noqa: ANN401
         return number
@@ -75,10 +61,10 @@ def _compile_wide(number: Any) -> Any:  # noqa: ANN401 - a type of numba's
     return of_bits if number == numba.types.int16 else of_float
 
 
-@overload(_narrow)
+@overload(narrow)
 def _compile_narrow(number: Any, like: Any) -> Any:  # noqa: ANN401, ARG001 - numba asks by name
     def to_bits(number: Any, like: Any) -> Any:  # noqa: ANN401, ARG001
-        return _rounded(number)
+        return rounded(number)
 
     def to_float(number: Any, like: Any) -> Any:  # noqa: ANN401, ARG001
         return number
@@ -116,12 +102,12 @@ def normalise(states: Numbers, weight: Numbers, eps: np.float32, normalised: Num
     for row in range(len(states)):
         total = np.float32(0)
         for column in range(width):
-            total += _wide(states[row, column]) * _wide(states[row, column])
+            total += wide(states[row, column]) * wide(states[row, column])
         factor = np.float32(1) / np.sqrt(total / np.float32(width) + eps)
         for column in range(width):
-            scaled = _narrow(_wide(states[row, column]) * factor, normalised)
-            product = _wide(weight[column]) * _wide(scaled)
-            normalised[row, column] = _narrow(product, normalised)
+            scaled = narrow(wide(states[row, column]) * factor, normalised)
+            product = wide(weight[column]) * wide(scaled)
+            normalised[row, column] = narrow(product, normalised)
 
 
 @_compile_sum
@@ -130,11 +116,11 @@ def gate(gates_and_ups: Numbers, gated: Numbers) -> None:
     rows, width = gated.shape
     for row in range(rows):
         for column in range(width):
-            number = _wide(gates_and_ups[row, column])
+            number = wide(gates_and_ups[row, column])
             shrunk = _exp(-abs(number))  # of the side on which it cannot overflow
             share = (np.float32(1) if number >= 0 else shrunk) / (np.float32(1) + shrunk)
-            product = number * share * _wide(gates_and_ups[row, width + column])
-            gated[row, column] = _narrow(product, gated)
+            product = number * share * wide(gates_and_ups[row, width + column])
+            gated[row, column] = narrow(product, gated)
 
 
 @_compile_sum
@@ -170,10 +156,10 @@ def place(
 def _turn(head: Numbers, cosines: Numbers, sines: Numbers, turned: Numbers) -> None:
     half = len(head) // 2
     for index in range(half):
-        first, second = _wide(head[index]), _wide(head[half + index])
-        cosine, sine = _wide(cosines[index]), _wide(sines[index])
-        turned[index] = _narrow(first * cosine - second * sine, turned)
-        turned[half + index] = _narrow(second * cosine + first * sine, turned)
+        first, second = wide(head[index]), wide(head[half + index])
+        cosine, sine = wide(cosines[index]), wide(sines[index])
+        turned[index] = narrow(first * cosine - second * sine, turned)
+        turned[half + index] = narrow(second * cosine + first * sine, turned)
 
 
 @_compile_sum
@@ -192,7 +178,7 @@ def _score(
         for offset in range(max(span[0] - start, 0), min(span[1] - start, block_size)):
             score = np.float32(0)
             for index in range(head_dim):
-                score += query[index] * _wide(keys[block, offset, kv_head, index])
+                score += query[index] * wide(keys[block, offset, kv_head, index])
             scores[start + offset] = score
 
 
@@ -213,7 +199,7 @@ def _blend(
         for offset in range(max(span[0] - start, 0), min(span[1] - start, block_size)):
             score = scores[start + offset]
             for index in range(head_dim):
-                blended[index] += score * _wide(values[block, offset, kv_head, index])
+                blended[index] += score * wide(values[block, offset, kv_head, index])
 
 
 @_compile_sum
@@ -240,7 +226,7 @@ def attend(
         visible = scores[spans[row, 0] : spans[row, 1]]
         for head in range(heads):
             for index in range(head_dim):
-                query[index] = _wide(queries[row, head, index]) * scale
+                query[index] = wide(queries[row, head, index]) * scale
             _score(query, keys, head // fold, tables[row], spans[row], scores)
             largest = visible[0]
             for position in range(len(visible)):
@@ -251,74 +237,4 @@ def attend(
                 total += visible[position]
             _blend(scores, values, head // fold, tables[row], spans[row], blended)
             for index in range(head_dim):
-                attended[row, head, index] = _narrow(blended[index] / total, attended)
-
-
-@_compile
-def multiply_row(
-    tiles: npt.NDArray[np.int32], states: npt.NDArray[np.int32], products: npt.NDArray[np.int16]
-) -> None:
-    """One row by bfloat16 weights; sums are float32, products rounded to bfloat16.
-
-    `tiles` are pairs of inputs, (outputs / 64, inputs / 32, 16, 64); `states` (inputs / 2,) pairs.
-    Reads the weights from memory as fast as one core can, which no product of PyTorch's does for
-    one row on CPUs without AMX.
-    """
-    for row in range(tiles.shape[0]):
-        sums = np.zeros(TILE_ROWS, np.float32)
-        for column in range(tiles.shape[1]):
-            for pair in range(TILE_PAIRS):
-                state = states[column * TILE_PAIRS + pair]
-                first, second = _first(state), _second(state)
-                for output in range(TILE_ROWS):
-                    weight = tiles[row, column, pair, output]
-                    sums[output] += _first(weight) * first + _second(weight) * second
-        for output in range(TILE_ROWS):
-            products[row * TILE_ROWS + output] = _rounded(sums[output])
-
-
-#: Added and taken away again, it leaves the nearest whole number, ties to even.
-_ROUNDS = np.float32(12582912.0)
-
-
-@_compile
-def split_digits(
-    states: Numbers, digit: np.float32, digits: Numbers, scales: npt.NDArray[np.float32]
-) -> None:
-    """Writes (rows, width) as two whole numbers each, times a row's scale.
-
-    `digits` is float32 (2 * rows, width): the first digits, in -127..127, then the second ones,
-    in units of 1 / `digit`. The scale of a row that is not finite is none.
-    """
-    rows, width = states.shape
-    for row in range(rows):
-        largest, doubt = np.float32(1e-30), np.float32(0)
-        for column in range(width):
-            number = _wide(states[row, column])
-            doubt += number * np.float32(0)
-            size = abs(number)
-            if size > largest:
-                largest = size
-        scale = largest / np.float32(127)
-        scales[row] = scale + doubt
-        for column in range(width):
-            number = _wide(states[row, column]) / scale
-            first = (number + _ROUNDS) - _ROUNDS
-            second = ((number - first) * digit + _ROUNDS) - _ROUNDS
-            digits[row, column] = first
-            digits[rows + row, column] = second
-
-
-@_compile
-def join_digits(
-    products: npt.NDArray[np.float32],
-    digit: np.float32,
-    scales: npt.NDArray[np.float32],
-    joined: Numbers,
-) -> None:
-    """The products of the digits of `split_digits`, (2 * rows, width), as those of its numbers."""
-    rows, width = joined.shape
-    for row in range(rows):
-        for column in range(width):
-            whole = products[row, column] + products[rows + row, column] / digit
-            joined[row, column] = _narrow(whole * scales[row], joined)
+                attended[row, head, index] = narrow(blended[index] / total, attended)

@@ -47,10 +47,15 @@ def fastest(
     return best
 
 
-def probe_weights() -> list[torch.Tensor]:
-    """bfloat16 matrices to race on."""
+def race_for(rows: int, raced: Sequence[int]) -> int | None:
+    """Which of the raced numbers of rows, in order, tells about so many; None of more than all."""
+    return next((number for number in raced if rows <= number), None)
+
+
+def probe_weight() -> torch.Tensor:
+    """A bfloat16 matrix, of which `PROBES` copies are to race."""
     # Ones, not empty: pages that nobody wrote are all the same one, and in the cache.
-    return [torch.ones(PROBE_SHAPE, dtype=torch.bfloat16) for _ in range(PROBES)]
+    return torch.ones(PROBE_SHAPE, dtype=torch.bfloat16)
 
 
 def _lap(calls: Sequence[Way], clock: Callable[[], float]) -> float:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from functools import cache, partial
 
+import numpy as np
 import torch
 from torch.nn import functional
 
-from tandem.engine.model.fastest import fastest, probe_weights
-from tandem.engine.model.operators import join_digits, split_digits, takes
+from tandem.engine.model.fastest import (
+    PROBE_SHAPE,
+    PROBES,
+    Way,
+    fastest,
+    probe_weight,
+    race_for,
+)
+from tandem.engine.model.operators import Digits, Results, join_digits, multiply_digits, takes
+from tandem.engine.model.products import ZERO
+from tandem.engine.model.tiles import known_tiles
 
 #: How many units of an activation's second digit make one of its first.
-_DIGIT = 254.0
-#: Digits of both signs as unsigned ones: CPUs with VNNI but no AMX multiply only those.
-_ZERO = 128
-#: Rows for which the ways to multiply race: one sequence that decodes, and a batch.
-_RACED_ROWS = (1, 16)
-
-#: float32 (rows, in_features) of whole numbers in -127..127 → float32 (rows, out_features), the
-#: weights' scales applied.
-Product = Callable[[torch.Tensor], torch.Tensor]
+_UNIT = np.float32(254.0)
+#: How rows are multiplied. The ways race for each of these numbers; those between go with the next
+#: one, and more than the last one through oneDNN.
+COMPILED, ONEDNN = "compiled", "oneDNN"
+_RACED_ROWS = (1, 4, 8, 16)
 
 
 class QuantizedWeight:
@@ -45,47 +49,26 @@ class UnpackedInt8Linear:
         return functional.linear(states, weight, self._bias)
 
 
-class IntegerLinear:
-    """int8 by int8, on CPUs that multiply those: the weights are read as they are.
+class PackedInt8:
+    """A `QuantizedWeight` in the blocks that oneDNN reads fastest; it does not keep that one."""
 
-    Each activation is written as two digits, a row's largest being 127, which keeps 16 bits of it;
-    both digits go through one product. Sums of integers are exact, so a row's result does not
-    depend on the rows beside it.
-    """
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self.scales = weight.scales
+        self._blocks = torch.ops.onednn.qlinear_prepack(weight.values, None)
+        self._no_zeros = torch.zeros(len(weight.scales), dtype=torch.int64)
+        self.tiles = known_tiles(self._blocks, weight.values)
+        sums = weight.values.sum(dim=1, dtype=torch.int32)
+        self._zeros = (sums * ZERO).numpy()
 
-    def __init__(self, product: Product, bias: torch.Tensor | None) -> None:
-        self._product = product
-        self._bias = bias
-
-    @staticmethod
-    def is_fast() -> bool:
-        """Whether this CPU has the instructions; others could overflow in 16 bits."""
-        features = torch.cpu.get_capabilities()
-        fast = features.get("avx512_vnni") or features.get("amx_int8")
-        return bool(fast) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        if not takes(states.dtype, states.device):
-            return self(states.float()).to(states.dtype)
-        digits, scales = split_digits(states, _DIGIT)
-        result = join_digits(self._product(digits), scales, _DIGIT, states.dtype)
-        return result if self._bias is None else result + self._bias
-
-
-def onednn_product(weight: QuantizedWeight) -> Product:
-    """oneDNN's: the faster one on CPUs with AMX."""
-    packed = torch.ops.onednn.qlinear_prepack(weight.values, None)
-    scales = weight.scales  # not the weight, which would stay in memory beside the packed one
-    zeros = torch.zeros(len(scales), dtype=torch.int64)
-
-    def multiply(digits: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            (digits + _ZERO).to(torch.uint8),
+    def multiply(self, digits: Digits, joined: torch.Tensor) -> torch.Tensor:
+        """By oneDNN, into (rows, out_features)."""
+        product = torch.ops.onednn.qlinear_pointwise(
+            torch.from_numpy(digits.values),
             1.0,
-            _ZERO,
-            packed,
-            scales,
-            zeros,
+            ZERO,
+            self._blocks,
+            self.scales,
+            self._no_zeros,
             None,
             1.0,
             0,
@@ -94,31 +77,42 @@ def onednn_product(weight: QuantizedWeight) -> Product:
             [],
             "",
         )
-        return product
+        return join_digits(digits, product, joined)
 
-    return multiply
-
-
-def fbgemm_product(weight: QuantizedWeight) -> Product:
-    """FBGEMM's: the faster one with few rows on CPUs without AMX."""
-    scales, zeros = weight.scales.double(), torch.zeros(len(weight.scales), dtype=torch.int64)
-    with warnings.catch_warnings():
-        # PyTorch will drop such tensors one day; it has no other way yet into FBGEMM.
-        warnings.simplefilter("ignore", UserWarning)
-        quantized = torch._make_per_channel_quantized_tensor(  # noqa: SLF001
-            weight.values, scales, zeros, 0
-        )
-    packed = torch.ops.quantized.linear_prepack(quantized, None)
-    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-
-    def product(digits: torch.Tensor) -> torch.Tensor:
-        multiplied: torch.Tensor = multiply(digits, 1.0, _ZERO, packed)
-        return multiplied
-
-    return product
+    def multiply_few(self, digits: Digits, joined: torch.Tensor) -> torch.Tensor:
+        """By compiled loops, where `tiles` are known."""
+        assert self.tiles is not None, "loops can only read tiles in the known order"
+        return multiply_digits(digits, self.tiles, self._zeros, self.scales, joined)
 
 
-PRODUCTS = {"FBGEMM": fbgemm_product, "oneDNN": onednn_product}
+class IntegerLinear:
+    """int8 by int8, on CPUs that multiply those: the weights are read as they are.
+
+    Each activation is written as two digits, a row's largest being 127, which keeps 16 bits of it;
+    both digits go through one product. Sums of integers are exact, so a row's result does not
+    depend on the rows beside it.
+    """
+
+    def __init__(self, weight: PackedInt8, bias: torch.Tensor | None) -> None:
+        self._weight = weight
+        self._bias = bias
+        self._results = Results()
+        _ways(torch.get_num_threads())  # they race while nobody waits for an answer
+
+    @staticmethod
+    def is_fast() -> bool:
+        """Whether this CPU has the instructions; others could overflow in 16 bits."""
+        features = torch.cpu.get_capabilities()
+        return bool(features.get("avx512_vnni")) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        if not takes(states.dtype, states.device):
+            return self(states.float()).to(states.dtype)
+        joined = self._results.empty((len(states), len(self._weight.scales)), states)
+        few = self._weight.tiles is not None and _way_of(len(states)) == COMPILED
+        multiply = self._weight.multiply_few if few else self._weight.multiply
+        result = multiply(Digits.of(states, _UNIT), joined)
+        return result if self._bias is None else result + self._bias
 
 
 def make_int8_linear(
@@ -127,16 +121,27 @@ def make_int8_linear(
     quantized = QuantizedWeight(weight)
     if weight.device.type != "cpu" or not IntegerLinear.is_fast():
         return UnpackedInt8Linear(quantized, bias)
-    product = PRODUCTS[_fastest_product(torch.get_num_threads())](quantized)
-    return IntegerLinear(product, bias)
+    return IntegerLinear(PackedInt8(quantized), bias)
+
+
+def _way_of(rows: int) -> str:
+    raced = race_for(rows, _RACED_ROWS)
+    return ONEDNN if raced is None else _ways(torch.get_num_threads())[raced]
 
 
 @cache
-def _fastest_product(threads: int) -> str:  # noqa: ARG001 - the race runs on so many
-    weights = [QuantizedWeight(probe) for probe in probe_weights()]
-    digits = [torch.ones((2 * rows, weights[0].values.shape[1])) for rows in _RACED_ROWS]
-    ways = {
-        name: [partial(make(weight), d) for weight in weights for d in digits]
-        for name, make in PRODUCTS.items()
-    }
-    return fastest("int8 product", ways)
+def _ways(threads: int) -> dict[int, str]:  # noqa: ARG001 - the races run on so many
+    probe = QuantizedWeight(probe_weight())
+    weights = [PackedInt8(probe) for _ in range(PROBES)]
+    return {rows: _fastest_way(rows, weights) for rows in _RACED_ROWS}
+
+
+def _fastest_way(rows: int, weights: list[PackedInt8]) -> str:
+    digits = Digits.of(torch.ones((rows, PROBE_SHAPE[1])), _UNIT)
+    joined = torch.empty((rows, PROBE_SHAPE[0]))
+    known = [weight for weight in weights if weight.tiles is not None]
+    ways: dict[str, list[Way]] = {}
+    if known:
+        ways[COMPILED] = [partial(weight.multiply_few, digits, joined) for weight in known]
+    ways[ONEDNN] = [partial(weight.multiply, digits, joined) for weight in weights]
+    return fastest(f"int8 rows: {rows}", ways)

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from tandem.engine.model import compiled
+from tandem.engine.model import compiled, products
 from tandem.engine.model.compiled import Numbers
+from tandem.engine.model.products import Tiles
 
 IntArray = npt.NDArray[np.int64]
 
@@ -133,29 +134,51 @@ def attend_paged(
     return attended.view(len(queries), -1)
 
 
-def multiply_one(
-    states: torch.Tensor, tiles: npt.NDArray[np.int32], results: Results
-) -> torch.Tensor:
-    """(1, in_features) bfloat16 by the tiles of `compiled.multiply_row`: (1, out_features)."""
-    product = results.empty((1, tiles.shape[0] * compiled.TILE_ROWS), states)
-    compiled.multiply_row(tiles, bits(states).view(np.int32)[0], bits(product)[0])
+def multiply_few(states: torch.Tensor, tiles: Tiles, results: Results) -> torch.Tensor:
+    """`products.multiply_pairs` of bfloat16 (rows, in_features): (rows, out_features)."""
+    product = results.empty((len(states), len(tiles) * products.TILE_OUTPUTS), states)
+    pairs = bits(states).view(np.int32)
+    products.multiply_pairs(tiles, pairs, bits(product).view(np.int16))
     return product
 
 
-def split_digits(states: torch.Tensor, digit: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """`compiled.split_digits` of (rows, width): digits and scales, float32."""
-    rows, width = states.shape
-    digits, scales = torch.empty((2 * rows, width)), torch.empty(rows)
-    compiled.split_digits(bits(states), np.float32(digit), digits.numpy(), scales.numpy())
-    return digits, scales
+@dataclass(frozen=True)
+class Digits:
+    """`products.split_digits` of (rows, width): uint8 (2 * rows, width), and scales (rows,)."""
+
+    values: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float32]
+    unit: np.float32
+
+    @classmethod
+    def of(cls, states: torch.Tensor, unit: np.float32) -> Digits:
+        rows, width = states.shape
+        values, scales = np.empty((2 * rows, width), np.uint8), np.empty(rows, np.float32)
+        products.split_digits(bits(states), unit, values, scales)
+        return cls(values, scales, unit)
 
 
-def join_digits(
-    products: torch.Tensor, scales: torch.Tensor, digit: float, dtype: torch.dtype
+def multiply_digits(
+    digits: Digits,
+    tiles: Tiles,
+    zeros: npt.NDArray[np.int32],
+    outputs: torch.Tensor,
+    joined: torch.Tensor,
 ) -> torch.Tensor:
-    """`compiled.join_digits` of float32 (2 * rows, width): (rows, width) of `dtype`."""
-    joined = torch.empty((len(scales), products.shape[1]), dtype=dtype)
-    compiled.join_digits(products.numpy(), np.float32(digit), scales.numpy(), bits(joined))
+    products.multiply_digits(
+        tiles,
+        digits.values.view(np.int32),
+        zeros,
+        outputs.numpy(),
+        digits.unit,
+        digits.scales,
+        bits(joined),
+    )
+    return joined
+
+
+def join_digits(digits: Digits, multiplied: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
+    products.join_digits(multiplied.numpy(), digits.unit, digits.scales, bits(joined))
     return joined
 
 
