@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from pathlib import Path
 
 import msgspec
 import psutil
 import torch
-from torch.nn import functional
 
 from tandem.cluster.plan import model_bytes
-from tandem.engine import ModelSetup, kv_bytes_per_token, layer_prefix, tensor_shapes
+from tandem.engine import (
+    ModelSetup,
+    decode_bytes_per_s,
+    kv_bytes_per_token,
+    layer_prefix,
+    tensor_shapes,
+)
 from tandem.protocol.between_nodes import ModelFacts
 
-_MEASURED_S = 0.1
-_MEASURED_FEATURES = 2048
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
@@ -28,7 +30,7 @@ class NodeFacts(msgspec.Struct, frozen=True):
 
 def measure_node(setup: ModelSetup, name: str) -> NodeFacts:
     """Reads and computes for a moment: call it on a worker thread."""
-    return NodeFacts(model_facts(setup, name), bytes_per_s(setup))
+    return NodeFacts(model_facts(setup, name), decode_bytes_per_s(setup))
 
 
 def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
@@ -78,21 +80,3 @@ def available_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
-
-
-@torch.inference_mode()
-def bytes_per_s(setup: ModelSetup) -> float:
-    """How fast this machine reads weights when it decodes one token: what limits decoding.
-
-    The best of many short measurements: other processes can only make one slower.
-    """
-    weight = torch.ones(
-        _MEASURED_FEATURES, _MEASURED_FEATURES, dtype=setup.dtype, device=setup.device
-    )
-    states = torch.ones(1, _MEASURED_FEATURES, dtype=setup.dtype, device=setup.device)
-    functional.linear(states, weight)
-    best_s, started = math.inf, time.perf_counter()
-    while (before := time.perf_counter()) - started < _MEASURED_S:
-        functional.linear(states, weight).sum().item()
-        best_s = min(best_s, time.perf_counter() - before)
-    return weight.nbytes / best_s

@@ -32,6 +32,7 @@ from tandem.engine.model.layout import layer_prefix, parameter_count, tensor_sha
 from tandem.engine.model.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.scheduler import SchedulerLimits
 from tandem.engine.sequence import SamplingParams
+from tandem.engine.speed import decode_bytes_per_s
 from tandem.engine.step import StepPlan, StepResult
 from tandem.engine.tokenizer import Message, Tokenizer
 
@@ -65,6 +66,7 @@ __all__ = [
     "StepPlan",
     "StepResult",
     "Tokenizer",
+    "decode_bytes_per_s",
     "default_kv_tokens",
     "kv_bytes_per_token",
     "layer_prefix",
