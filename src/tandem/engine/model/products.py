@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import binding, ir
-from numba.core import cgutils
+from numba.core import cgutils, codegen
 from numba.extending import intrinsic
 
 from tandem.engine.model.compiled import Numbers, compile_loop, narrow, rounded, wide
@@ -45,8 +45,8 @@ _WORDS, _FLOATS = ir.VectorType(_WORD, _LANES), ir.VectorType(ir.FloatType(), _L
 
 binding.initialize_native_asmparser()  # for the instructions that are written by name
 #: What numba compiles for: this machine, unless its environment variables say otherwise.
-_settings: Any = numba.config
-_features = _settings.CPU_FEATURES or binding.get_host_cpu_features().flatten()
+_untyped: Any = codegen
+_features: str = _untyped.config.CPU_FEATURES or _untyped.get_host_cpu_features()
 _HAS_PAIRS = "+avx512bf16" in _features.split(",")
 
 
