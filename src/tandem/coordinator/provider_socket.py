@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 #: WebSocket close codes (RFC 6455): the peer broke the rules, or we go away.
 _POLICY_VIOLATION, _GOING_AWAY = 1008, 1001
+#: The next request's key is made once the first token of this one may have passed: to make a key,
+#: and at the provider to open it, takes longer than all else that is between them.
+_ANNOUNCED_AFTER_S = 0.002
 #: What sending on a connection that has ended raises.
 _BROKEN = (OSError, RuntimeError, WebSocketDisconnect)
 
@@ -177,6 +180,7 @@ class ProviderSocket:
             self._count("malformed_role")
 
     async def _write(self, connection: _Connection) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             message = await connection.link.next_outgoing()
             try:
@@ -187,7 +191,7 @@ class ProviderSocket:
             except _BROKEN as error:
                 raise _Closed("the connection broke while writing") from error
             if isinstance(message, protocol.Request):
-                connection.link.announce()
+                loop.call_later(_ANNOUNCED_AFTER_S, connection.link.announce)
 
     async def _watch(self, connection: _Connection) -> None:
         """A machine that lost its power closes no connection: silence is all there is to see.

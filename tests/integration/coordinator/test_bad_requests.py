@@ -182,8 +182,6 @@ def test_the_request_id_comes_back(http: httpx2.Client) -> None:
     assert mine.headers["x-request-id"] == "mine-1"
     made = {http.get("/v1/models").headers["x-request-id"] for _ in range(2)}
     assert len(made) == 2
-    refused = http.post(CHAT, json={}, headers={"x-request-id": "mine-2"})
-    assert refused.headers["x-request-id"] == "mine-2"
 
 
 JSON = st.recursive(

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tandem.coordinator.api.console import Console
-from tandem.coordinator.api.errors import (
-    answer_errors,
-    on_defect,
-    on_http_exception,
-    on_tandem_error,
-)
+from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tandem_error
 from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
 from tandem.coordinator.api.models import Inventory
 from tandem.coordinator.api.providers import ProviderRoutes
@@ -76,17 +69,13 @@ def build_app(
         },
     )
     app.router.redirect_slashes = False
-    return _entrance(app, {"/v1/chat/completions": chat, "/v1/completions": completion})
+    return _with_request_id(app)
 
 
-def _entrance(app: ASGIApp, direct: Mapping[str, ASGIApp]) -> ASGIApp:
-    """Every answer carries `x-request-id`: the consumer's own, or one made here.
+def _with_request_id(app: ASGIApp) -> ASGIApp:
+    """Every answer carries `x-request-id`: the consumer's own, or one made here."""
 
-    What is posted to the `direct` paths does not pass through Starlette's routing and handlers,
-    which would be a tenth of the time that the coordinator adds to a first token.
-    """
-
-    async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -98,13 +87,9 @@ def _entrance(app: ASGIApp, direct: Mapping[str, ASGIApp]) -> ASGIApp:
                 message = {**message, "headers": headers}
             await send(message)
 
-        endpoint = direct.get(scope["path"]) if scope["method"] == "POST" else None
-        if endpoint is None:
-            await app(scope, receive, send_with_id)
-        else:
-            await answer_errors(endpoint, scope, receive, send_with_id)
+        await app(scope, receive, send_with_id)
 
-    return enter
+    return wrapped
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -7,7 +7,6 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tandem.errors import InternalError, MethodNotAllowed, NotFound, TandemError
 
@@ -58,19 +57,5 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_defect(request: Request, error: Exception) -> Response:
-    return _defect(request.url.path, error)
-
-
-async def answer_errors(endpoint: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with what `endpoint` raises, which has sent nothing then."""
-    try:
-        await endpoint(scope, receive, send)
-    except TandemError as error:
-        await error_response(error)(scope, receive, send)
-    except Exception as error:  # noqa: BLE001 - nobody above would answer
-        await _defect(scope["path"], error)(scope, receive, send)
-
-
-def _defect(path: str, error: Exception) -> Response:
-    log.error("defect", path=path, exc_info=error)
+    log.error("defect", path=request.url.path, exc_info=error)
     return error_response(InternalError("a defect of this service; its log says more"))
