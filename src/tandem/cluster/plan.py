@@ -27,7 +27,7 @@ _COLLECTIVE_OVERHEAD_S = 60e-6
 _WEIGHTS_SHARE = 0.8
 _CACHE_SHARE = 0.3
 #: How often a token that passes the layers also passes the head: those of a prompt do not.
-_HEAD_SHARE = 0.25
+_HEAD_SHARE = 0.2
 
 
 class Member(msgspec.Struct, frozen=True):
