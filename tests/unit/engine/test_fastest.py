@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
 
-from tandem.engine.model.fastest import fastest
+from tandem.engine.model.fastest import RowRaces, Way, fastest
 
 
 class Track:
@@ -48,3 +48,18 @@ def test_a_disturbed_lap_decides_nothing() -> None:
     track = Track()
     ways = {"usual": track.way(2.0), "fast": track.way(9.0, 9.0, 1.0)}
     assert fastest("a race", ways, track.clock) == "fast"
+
+
+def test_rows_between_go_with_the_next_race_and_races_run_once() -> None:
+    raced: list[int] = []
+
+    def ways(rows: int, probes: list[str]) -> dict[str, Sequence[Way]]:
+        assert probes == ["a probe"]
+        raced.append(rows)
+        return {f"as {rows} do": [lambda: None]}
+
+    races = RowRaces("some", (1, 4), lambda: ["a probe"], ways, more="as many do")
+    found = [races.winner(rows) for rows in (1, 2, 4, 5)]
+    assert found == ["as 1 do", "as 4 do", "as 4 do", "as many do"]
+    assert races.run() == {1: "as 1 do", 4: "as 4 do"}
+    assert raced == [1, 4]

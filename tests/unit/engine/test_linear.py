@@ -39,7 +39,7 @@ def integer(way: str) -> Maker:
 
         def multiply(states: torch.Tensor) -> torch.Tensor:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(int8, "_way_of", lambda _: way)
+                patch.setattr(int8._races, "winner", lambda _: way)
                 return linear(states)
 
         return multiply
@@ -172,7 +172,7 @@ def test_packed_products_are_right_whichever_way_is_fastest(
     seed: int,
     biased: bool,
 ) -> None:
-    monkeypatch.setattr(packed, "_way_of", lambda _: way)
+    monkeypatch.setattr(packed._races, "winner", lambda _: way)
     weight, bias, states = random_parts(shape, seed, torch.bfloat16)
     linear = PackedLinear(PackedWeight(weight), bias if biased else None)
     check_products(linear, (weight, bias if biased else torch.zeros_like(bias), states))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import structlog
 import torch
@@ -21,6 +22,7 @@ _LAPS = 7
 PROBE_SHAPE, PROBES = (4096, 4096), 6
 
 Way = Callable[[], object]
+W = TypeVar("W")
 
 
 def fastest(
@@ -47,15 +49,52 @@ def fastest(
     return best
 
 
-def race_for(rows: int, raced: Sequence[int]) -> int | None:
-    """Which of the raced numbers of rows, in order, tells about so many; None of more than all."""
-    return next((number for number in raced if rows <= number), None)
-
-
 def probe_weight() -> torch.Tensor:
     """A bfloat16 matrix, of which `PROBES` copies are to race."""
     # Ones, not empty: pages that nobody wrote are all the same one, and in the cache.
     return torch.ones(PROBE_SHAPE, dtype=torch.bfloat16)
+
+
+class RowRaces(Generic[W]):
+    """Which way so many rows go by weights of one kind: ways race for some numbers of rows.
+
+    Numbers between go the way of the next one. Races run once for a number of threads, of which
+    PyTorch has as many then.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        rows: Sequence[int],
+        probes: Callable[[], list[W]],
+        ways: Callable[[int, list[W]], Mapping[str, Sequence[Way]]],
+        *,
+        more: str,
+    ) -> None:
+        """`ways` of so many rows by the probes; `more` rows than any of `rows` go that way."""
+        self._what = what
+        self._rows = rows
+        self._probes = probes
+        self._ways = ways
+        self._more = more
+        self._winners: dict[int, dict[int, str]] = {}
+
+    def run(self) -> dict[int, str]:
+        """The winners by the number of rows; called before anybody waits for an answer."""
+        threads = torch.get_num_threads()
+        if threads not in self._winners:
+            probes = self._probes()
+            self._winners[threads] = {
+                rows: fastest(f"{self._what} rows: {rows}", self._ways(rows, probes))
+                for rows in self._rows
+            }
+        return self._winners[threads]
+
+    def winner(self, rows: int) -> str:
+        for raced, way in self.run().items():
+            if rows <= raced:
+                return way
+        return self._more
 
 
 def _lap(calls: Sequence[Way], clock: Callable[[], float]) -> float:

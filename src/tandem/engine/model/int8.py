@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from tandem.engine.model.fastest import (
-    PROBE_SHAPE,
-    PROBES,
-    Way,
-    fastest,
-    probe_weight,
-    race_for,
-)
+from tandem.engine.model.fastest import PROBE_SHAPE, PROBES, RowRaces, Way, probe_weight
 from tandem.engine.model.operators import Digits, Results, join_digits, multiply_digits, takes
 from tandem.engine.model.products import ZERO
 from tandem.engine.model.tiles import known_tiles
 
 #: How many units of an activation's second digit make one of its first.
 _UNIT = np.float32(254.0)
-#: How rows are multiplied. The ways race for each of these numbers; those between go with the next
-#: one, and more than the last one through oneDNN.
+#: How rows are multiplied.
 COMPILED, ONEDNN = "compiled", "oneDNN"
-_RACED_ROWS = (1, 4, 8, 16)
 
 
 class QuantizedWeight:
@@ -97,7 +88,7 @@ class IntegerLinear:
         self._weight = weight
         self._bias = bias
         self._results = Results()
-        _ways(torch.get_num_threads())  # they race while nobody waits for an answer
+        _races.run()
 
     @staticmethod
     def is_fast() -> bool:
@@ -109,7 +100,7 @@ class IntegerLinear:
         if not takes(states.dtype, states.device):
             return self(states.float()).to(states.dtype)
         joined = self._results.empty((len(states), len(self._weight.scales)), states)
-        few = self._weight.tiles is not None and _way_of(len(states)) == COMPILED
+        few = self._weight.tiles is not None and _races.winner(len(states)) == COMPILED
         multiply = self._weight.multiply_few if few else self._weight.multiply
         result = multiply(Digits.of(states, _UNIT), joined)
         return result if self._bias is None else result + self._bias
@@ -124,24 +115,20 @@ def make_int8_linear(
     return IntegerLinear(PackedInt8(quantized), bias)
 
 
-def _way_of(rows: int) -> str:
-    raced = race_for(rows, _RACED_ROWS)
-    return ONEDNN if raced is None else _ways(torch.get_num_threads())[raced]
-
-
-@cache
-def _ways(threads: int) -> dict[int, str]:  # noqa: ARG001 - the races run on so many
+def _probes() -> list[PackedInt8]:
     probe = QuantizedWeight(probe_weight())
-    weights = [PackedInt8(probe) for _ in range(PROBES)]
-    return {rows: _fastest_way(rows, weights) for rows in _RACED_ROWS}
+    return [PackedInt8(probe) for _ in range(PROBES)]
 
 
-def _fastest_way(rows: int, weights: list[PackedInt8]) -> str:
+def _ways(rows: int, probes: list[PackedInt8]) -> dict[str, list[Way]]:
     digits = Digits.of(torch.ones((rows, PROBE_SHAPE[1])), _UNIT)
     joined = torch.empty((rows, PROBE_SHAPE[0]))
-    known = [weight for weight in weights if weight.tiles is not None]
+    known = [weight for weight in probes if weight.tiles is not None]
     ways: dict[str, list[Way]] = {}
     if known:
         ways[COMPILED] = [partial(weight.multiply_few, digits, joined) for weight in known]
-    ways[ONEDNN] = [partial(weight.multiply, digits, joined) for weight in weights]
-    return fastest(f"int8 rows: {rows}", ways)
+    ways[ONEDNN] = [partial(weight.multiply, digits, joined) for weight in probes]
+    return ways
+
+
+_races = RowRaces("int8", (1, 4, 8, 16), _probes, _ways, more=ONEDNN)

@@ -6,19 +6,12 @@ shares its weight with the head, and for few rows, which oneDNN multiplies slowl
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
 
-from tandem.engine.model.fastest import (
-    PROBE_SHAPE,
-    PROBES,
-    Way,
-    fastest,
-    probe_weight,
-    race_for,
-)
+from tandem.engine.model.fastest import PROBE_SHAPE, PROBES, RowRaces, Way, probe_weight
 from tandem.engine.model.operators import Results, multiply_few
 from tandem.engine.model.products import TILE_OUTPUTS
 from tandem.engine.model.tiles import known_tiles
@@ -29,10 +22,8 @@ _mkldnn = torch.ops.mkldnn
 _USUAL_ROWS = 16
 #: With fewer rows oneDNN is slower than with so many on some CPUs.
 _FULL_ROWS = 4
-#: How few rows are multiplied. The ways race for each of these numbers; those between go with the
-#: next one, and more than the last one go as they are.
+#: How few rows are multiplied.
 AS_THEY_ARE, FILLED_UP, COMPILED = "as they are", "filled up", "compiled"
-_RACED_ROWS = (1, 3, 8, 16)
 
 
 class PackedWeight:
@@ -61,11 +52,11 @@ class PackedLinear:
         self._weight = weight
         self._bias = bias
         self._results = Results()
-        _ways(torch.get_num_threads())  # they race while nobody waits for an answer
+        _races.run()
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         count, tiles = len(states), self._weight.tiles
-        way = _way_of(count)
+        way = _races.winner(count)
         if way == COMPILED and tiles is not None:
             product = multiply_few(states, tiles, self._results)
             return product if self._bias is None else product + self._bias
@@ -76,31 +67,6 @@ class PackedLinear:
         return _multiply(states, self._weight, self._bias)
 
 
-def _way_of(count: int) -> str:
-    raced = race_for(count, _RACED_ROWS)
-    return AS_THEY_ARE if raced is None else _ways(torch.get_num_threads())[raced]
-
-
-@cache
-def _ways(threads: int) -> dict[int, str]:  # noqa: ARG001 - the races run on so many
-    probe = probe_weight()
-    weights = [PackedWeight(probe) for _ in range(PROBES)]
-    return {count: _fastest_way(count, weights) for count in _RACED_ROWS}
-
-
-def _fastest_way(count: int, weights: list[PackedWeight]) -> str:
-    states = torch.ones((count, PROBE_SHAPE[1]), dtype=torch.bfloat16)
-    tiles = [weight.tiles for weight in weights if weight.tiles is not None]
-    ways: dict[str, list[Way]] = {}
-    if tiles:
-        ways[COMPILED] = [partial(multiply_few, states, one, Results()) for one in tiles]
-    if count < _FULL_ROWS:
-        filled = states[:1].repeat(_FULL_ROWS, 1)
-        ways[FILLED_UP] = [partial(_multiply, filled, weight, None) for weight in weights]
-    ways[AS_THEY_ARE] = [partial(_multiply, states, weight, None) for weight in weights]
-    return fastest(f"bfloat16 rows: {count}", ways)
-
-
 def _multiply(
     states: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None
 ) -> torch.Tensor:
@@ -108,3 +74,24 @@ def _multiply(
         states, weight.blocks, bias, "none", [], ""
     )
     return product
+
+
+def _probes() -> list[PackedWeight]:
+    probe = probe_weight()
+    return [PackedWeight(probe) for _ in range(PROBES)]
+
+
+def _ways(count: int, probes: list[PackedWeight]) -> dict[str, list[Way]]:
+    states = torch.ones((count, PROBE_SHAPE[1]), dtype=torch.bfloat16)
+    tiles = [weight.tiles for weight in probes if weight.tiles is not None]
+    ways: dict[str, list[Way]] = {}
+    if tiles:
+        ways[COMPILED] = [partial(multiply_few, states, one, Results()) for one in tiles]
+    if count < _FULL_ROWS:
+        filled = states[:1].repeat(_FULL_ROWS, 1)
+        ways[FILLED_UP] = [partial(_multiply, filled, weight, None) for weight in probes]
+    ways[AS_THEY_ARE] = [partial(_multiply, states, weight, None) for weight in probes]
+    return ways
+
+
+_races = RowRaces("bfloat16", (1, 3, 8, 16), _probes, _ways, more=AS_THEY_ARE)

@@ -175,7 +175,7 @@ def _number(value: int) -> Any:  # noqa: ANN401
 def _grouped(states: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """(rows, words) → (groups, words, 1, 2 or 4), filled up with rows of zeros."""
     rows, words = states.shape
-    width = min(rows, 2) if rows <= 2 else _GROUP_ROWS
+    width = rows if rows <= 2 else _GROUP_ROWS
     groups = (rows + width - 1) // width
     grouped = np.zeros((groups, words, width), np.int32)
     for row in range(rows):

@@ -27,7 +27,8 @@ _MADV_COLLAPSE = 25
 def known_tiles(blocks: torch.Tensor, weight: torch.Tensor) -> Tiles | None:
     """The memory of `blocks`, (outputs / 64, words, 64); None if its order is another one.
 
-    `weight` is what was packed, (outputs, inputs). The result does not keep `blocks` alive.
+    `weight` is what was packed, (outputs, inputs). Known tiles are moved into large pages. The
+    result does not keep `blocks` alive.
     """
     outputs, inputs = weight.shape
     words = inputs * weight.element_size() // _WORD_BYTES
