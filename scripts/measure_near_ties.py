@@ -31,7 +31,7 @@ from tandem.engine import (
     SamplingParams,
     load_engine,
 )
-from tandem.engine.random_checkpoint import create_checkpoint
+from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
 
 REQUESTS, TOKENS = 32, 64
 

@@ -7,9 +7,9 @@ import time
 from unittest import mock
 
 from tandem import protocol
-from tandem.coordinator import registry as module
-from tandem.coordinator.provider import Demand
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.routing import registry as module
+from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.registry import Registry
 from tandem.security import SealingKey
 
 PROVIDERS, RESERVATIONS = 5_000, 2_000

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
-from tandem.protocol.between_nodes import DataHello
+from tandem.protocol.cluster import DataHello
 from tandem.security import Identity, PairedNode, load_or_create_identity
 
 SESSION = "session-1"

@@ -13,10 +13,15 @@ from pathlib import Path
 import torch
 from tests.links import SESSION, TIMEOUT_S, all_paired
 
-from tandem.cluster.communicator import LinkCommunicator
-from tandem.cluster.executors import PipelineExecutor, TensorParallelExecutor
+from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.session import Sums
-from tandem.cluster.shard_server import PipelineWork, RankWork, ShardServer, TensorParallelWork
+from tandem.cluster.strategies.executors import PipelineExecutor, TensorParallelExecutor
+from tandem.cluster.strategies.shard_server import (
+    PipelineWork,
+    RankWork,
+    ShardServer,
+    TensorParallelWork,
+)
 from tandem.engine import (
     Aborted,
     ChoiceDelta,
@@ -40,7 +45,7 @@ from tandem.engine import (
 )
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, dial_data
-from tandem.protocol.between_nodes import Collectives, DataHello
+from tandem.protocol.cluster import Collectives, DataHello
 from tandem.runtime import free_port
 
 BLOCKS = 64

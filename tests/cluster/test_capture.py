@@ -22,10 +22,10 @@ from tandem.engine import (
     SamplingParams,
     prepare,
 )
-from tandem.engine.random_checkpoint import Size, create_checkpoint
-from tandem.engine.step import SequenceStep, StepPlan
+from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
+from tandem.engine.core.step import SequenceStep, StepPlan
 from tandem.link.frames import encode_frame
-from tandem.protocol.between_nodes import Parallelism, PlanHeader
+from tandem.protocol.cluster import Parallelism, PlanHeader
 
 SHAPE = Size(2, 64, 176, 8, 4, 16, 389, 1024)
 PROMPT = [101, 202, 303, 104, 205, 306, 107, 208]

@@ -9,10 +9,10 @@ import pytest
 from tests.cluster.ranks import Group, running
 from tests.links import TIMEOUT_S
 
-from tandem.cluster.communicator import LinkCommunicator
-from tandem.cluster.torch_collectives import check_group
+from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.collectives.torch_collectives import check_group
 from tandem.engine import GenerationRequest, SamplingParams
-from tandem.engine.random_checkpoint import Size, create_checkpoint
+from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
 from tandem.errors import ProtocolError
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")

@@ -14,7 +14,7 @@ from tests.cluster.ranks import Group, running
 from tests.links import Tap
 
 from tandem.engine import GenerationRequest, SamplingParams
-from tandem.engine.random_checkpoint import Size, create_checkpoint
+from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
 from tandem.errors import LinkLost, ServiceStopping
 
 SHAPE = Size(2, 32, 64, 2, 2, 16, 300, 256)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tandem.engine.random_checkpoint import create_checkpoint
+from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
 
 _MEASURE = """
 import sys
 from pathlib import Path
 import psutil, torch
 from tandem.engine import *
-from tandem.engine.model.linear import make_linear
+from tandem.engine.backends.pytorch.layers.linear import make_linear
 from tandem.runtime import configure_logging
 configure_logging("error")
 strategy, rank, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

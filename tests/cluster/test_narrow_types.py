@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.cluster.ranks import close_all, mesh, together
 
-from tandem.cluster.communicator import LinkCommunicator
+from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.engine import (
     Communicator,
     EngineOptions,
@@ -20,8 +20,8 @@ from tandem.engine import (
     tensor_parallel,
     whole,
 )
-from tandem.engine.random_checkpoint import Size, create_checkpoint
-from tandem.engine.step import SampleSpec, SequenceStep
+from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
+from tandem.engine.core.step import SampleSpec, SequenceStep
 
 SHAPE = Size(6, 64, 176, 8, 4, 16, 389, 1024)
 PLAN = StepPlan(
@@ -34,7 +34,7 @@ PLAN = StepPlan(
 
 
 def _logits(
-    checkpoint: Path, dtype: str, shard: Shard | None, group: Communicator
+    checkpoint: Path, dtype: str, shard: Shard | None, group: Communicator[torch.Tensor]
 ) -> torch.Tensor | None:
     setup = prepare(EngineOptions(directory=checkpoint, dtype=dtype, threads=1))
     stage = load_stage(setup, shard or whole(setup.config), group, 8)

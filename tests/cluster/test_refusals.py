@@ -12,8 +12,8 @@ from tests.links import TIMEOUT_S, identities, paired
 
 from tandem.cluster import ClusterConfig, ClusterNode, NodeFacts, State, measure_node
 from tandem.engine import EngineOptions, Executor, ModelSetup, prepare
-from tandem.engine.random_checkpoint import create_checkpoint
-from tandem.protocol.between_nodes import Collectives, Parallelism
+from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
+from tandem.protocol.cluster import Collectives, Parallelism
 
 
 class _Host:

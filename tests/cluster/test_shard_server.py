@@ -12,12 +12,12 @@ import pytest
 import torch
 from tests.links import TIMEOUT_S, channels
 
-from tandem.cluster.communicator import LinkCommunicator
-from tandem.cluster.shard_server import ShardServer
+from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.strategies.shard_server import ShardServer
 from tandem.engine import StepPlan
 from tandem.errors import LinkLost, ProtocolError, TandemError
 from tandem.link import Channel
-from tandem.protocol.between_nodes import (
+from tandem.protocol.cluster import (
     DataHello,
     FailureHeader,
     PlanHeader,

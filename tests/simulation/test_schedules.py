@@ -12,7 +12,7 @@ from tests.simulation.virtual_time import run
 from tests.simulation.wire import Faults
 from tests.simulation.world import World, key
 
-from tandem.coordinator.keys import KeyRecord
+from tandem.coordinator.accounts.sqlite.keys import KeyRecord
 
 SCHEDULES = 10_000
 BLOCKS = 8

@@ -21,14 +21,14 @@ from starlette.websockets import WebSocket
 from tests.simulation.wire import Faults, Wire
 
 from tandem import protocol
+from tandem.coordinator.accounts.limits import Limiter
+from tandem.coordinator.accounts.sqlite.keys import KeyLimits, KeyRecord
+from tandem.coordinator.accounts.sqlite.ledger import Entry
+from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.demand import Ask
-from tandem.coordinator.dispatch import Dispatcher
-from tandem.coordinator.keys import KeyLimits, KeyRecord
-from tandem.coordinator.ledger import Entry
-from tandem.coordinator.limits import Limiter
-from tandem.coordinator.provider_socket import ProviderSocket
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.requests.ask import Ask
+from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.routing.registry import Registry
 from tandem.errors import TandemError
 from tandem.protocol import ModelName
 from tandem.runtime import raise_if_cancelled

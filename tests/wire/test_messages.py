@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tandem import protocol
 from tandem.errors import ProtocolError
-from tandem.protocol import ToCoordinator, ToProvider, between_nodes
+from tandem.protocol import ToCoordinator, ToProvider
+from tandem.protocol.cluster import ToNode, ToRank
 
 RID = protocol.RequestId("r1")
 HARDWARE = protocol.Hardware("host", "linux", "cpu", 2, 1024)
@@ -117,9 +118,7 @@ def test_unknown_fields_are_ignored() -> None:
     assert protocol.decode_to_provider(msgspec.msgpack.encode(newer)) == TO_PROVIDER["grant"]
 
 
-@pytest.mark.parametrize(
-    "union", [ToCoordinator, ToProvider, between_nodes.ToNode, between_nodes.ToRank]
-)
+@pytest.mark.parametrize("union", [ToCoordinator, ToProvider, ToNode, ToRank])
 def test_every_message_has_a_name_of_its_own(union: object) -> None:
     tags = [kind.__struct_config__.tag for kind in typing.get_args(union)]
     assert len(set(tags)) == len(tags)

@@ -18,10 +18,10 @@ import msgspec
 
 from tandem.bench.sealing import seal_s
 from tandem.cluster import ClusterConfig, measure_node
-from tandem.cluster.phases import Asker, alone, clustered
+from tandem.cluster.one_session import Asker, alone, clustered
 from tandem.cluster.stopwatch import StepsTaken
 from tandem.engine import ModelSetup
-from tandem.protocol.between_nodes import Parallelism
+from tandem.protocol.cluster import Parallelism
 
 #: One rank by itself; and as many as there are, each by itself at the same time: what their cores
 #: and the memory that they share can give.

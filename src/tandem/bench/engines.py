@@ -19,7 +19,7 @@ import msgspec
 import psutil
 
 from tandem.bench.service import BenchmarkFailed
-from tandem.cluster.phases import Asker
+from tandem.cluster.one_session import Asker
 from tandem.engine import EngineOptions, SchedulerLimits, load_engine
 from tandem.runtime import configure_logging
 

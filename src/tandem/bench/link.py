@@ -14,10 +14,10 @@ import msgspec
 import torch
 
 from tandem.bench.sealing import credentials, identity
-from tandem.cluster.communicator import LinkCommunicator
-from tandem.cluster.torch_collectives import TorchCommunicator
+from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.collectives.torch_collectives import TorchCommunicator
 from tandem.link import Channel, DataListener, dial_data
-from tandem.protocol.between_nodes import Collectives, DataHello
+from tandem.protocol.cluster import Collectives, DataHello
 from tandem.runtime import free_port
 
 SIZES = tuple(1024 << (2 * power) for power in range(8))  # 1 KiB to 16 MiB

@@ -11,8 +11,8 @@ import torch
 
 from tandem.bench.engines import CONTEXT, MAX_BATCH, Generator, Job, Times
 from tandem.engine import ModelConfig, tensor_shapes
-from tandem.engine.model.config import read_config
-from tandem.engine.model.weights import Checkpoint
+from tandem.engine.checkpoint.config import read_config
+from tandem.engine.checkpoint.safetensors import Checkpoint
 from tandem.errors import ConfigurationError
 
 _PREFILL_ROWS = 512

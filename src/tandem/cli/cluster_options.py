@@ -99,7 +99,7 @@ def cluster_config(
             " --allow-plaintext-collectives if nobody else can reach the link"
         )
     from tandem.cluster import ClusterConfig
-    from tandem.protocol.between_nodes import Collectives, Parallelism
+    from tandem.protocol.cluster import Collectives, Parallelism
     from tandem.security import PairedNodes, load_or_create_identity
 
     return ClusterConfig(

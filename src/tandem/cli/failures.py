@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from tandem.client.endpoint import NotServing
 from tandem.errors import (
     AuthenticationFailed,
     CheckpointError,
@@ -29,18 +30,6 @@ class ExitCode(IntEnum):
     USAGE = 2  # an option, a file or the request itself is wrong: trying again will not help
     NOT_SERVING = 3  # nobody answers there, or nobody there can serve now: it may help later
     INTERRUPTED = 130  # Ctrl-C, as shells number it (128 + SIGINT)
-
-
-class NotServing(TandemError):
-    """No service was found, or it could not be reached."""
-
-    code = "not_serving"
-
-
-class ChildFailed(TandemError):
-    """A process that `tandem up` started ended, or did not get ready in time."""
-
-    code = "child_failed"
 
 
 _EXIT_CODES: tuple[tuple[type[TandemError], ExitCode], ...] = (
@@ -84,7 +73,7 @@ def describe(error: TandemError | OSError) -> str:
 
 def report(error: TandemError | OSError) -> ExitCode:
     """Prints the error on stderr and returns the exit code the process should end with."""
-    from tandem.cli.console import stderr
+    from tandem.cli.output import stderr
 
     stderr().print("error:", style="bold red", end=" ")
     stderr().print(describe(error), markup=False, highlight=False, soft_wrap=True)

@@ -8,9 +8,6 @@ from typing import Annotated
 
 import typer
 
-from tandem.runtime.paths import default_data_dir
-
-DEFAULT_PORT = 8000
 DEFAULT_MODEL = "tandem-demo"
 DEFAULT_REQUEST_TIMEOUT_S = 120.0
 
@@ -103,7 +100,3 @@ System = Annotated[str | None, typer.Option("--system", "-s", help="The system p
 ClientTimeout = Annotated[
     float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the next token.")
 ]
-
-
-def data_dir_or_default(data_dir: Path | None) -> Path:
-    return (data_dir or default_data_dir()).expanduser().absolute()

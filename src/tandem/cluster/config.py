@@ -6,9 +6,9 @@ from typing import Protocol
 
 import msgspec
 
-from tandem.cluster.executors import LinkedExecutor
 from tandem.cluster.peers import Address
-from tandem.protocol.between_nodes import Collectives, Parallelism
+from tandem.cluster.strategies.executors import LinkedExecutor
+from tandem.protocol.cluster import Collectives, Parallelism
 from tandem.security import Identity, PairedNode
 
 

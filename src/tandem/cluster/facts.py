@@ -18,7 +18,7 @@ from tandem.engine import (
     layer_prefix,
     tensor_shapes,
 )
-from tandem.protocol.between_nodes import ModelFacts
+from tandem.protocol.cluster import ModelFacts
 
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 

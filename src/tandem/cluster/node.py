@@ -35,7 +35,7 @@ from tandem.cluster.status import ClusterStatus, rank_statuses
 from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import DataListener, LinkCredentials
-from tandem.protocol.between_nodes import (
+from tandem.protocol.cluster import (
     Agreement,
     Begin,
     Invitation,

@@ -15,7 +15,7 @@ import structlog
 from tandem.cluster.plan import Member, check_compatible
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import ControlLink, LinkCredentials, dial_control, serve_control
-from tandem.protocol.between_nodes import (
+from tandem.protocol.cluster import (
     Known,
     Leaving,
     PeerHello,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tandem.errors import PeerRefused
-from tandem.protocol.between_nodes import (
+from tandem.protocol.cluster import (
     Invitation,
     ModelFacts,
     Parallelism,

@@ -13,11 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import msgspec
 import torch
 
-from tandem.cluster.communicator import LinkCommunicator
-from tandem.cluster.executors import LinkedExecutor, PipelineExecutor, TensorParallelExecutor
+from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.collectives.torch_collectives import TorchCommunicator
 from tandem.cluster.peers import Peer
-from tandem.cluster.shard_server import PipelineWork, ShardServer, TensorParallelWork
-from tandem.cluster.torch_collectives import TorchCommunicator
+from tandem.cluster.strategies.executors import (
+    LinkedExecutor,
+    PipelineExecutor,
+    TensorParallelExecutor,
+)
+from tandem.cluster.strategies.shard_server import PipelineWork, ShardServer, TensorParallelWork
 from tandem.engine import (
     ModelSetup,
     Solo,
@@ -28,7 +32,7 @@ from tandem.engine import (
 )
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
-from tandem.protocol.between_nodes import (
+from tandem.protocol.cluster import (
     Collectives,
     DataHello,
     Invitation,

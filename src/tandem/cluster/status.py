@@ -9,7 +9,7 @@ import msgspec
 from tandem.cluster.peers import Peer
 from tandem.cluster.session import LinkFigures
 from tandem.cluster.state import State
-from tandem.protocol.between_nodes import Collectives, Proposal
+from tandem.protocol.cluster import Collectives, Proposal
 from tandem.security import NodeId
 
 

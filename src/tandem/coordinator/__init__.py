@@ -5,12 +5,12 @@ One process, one event loop. It never runs a model, and imports neither PyTorch 
 
 from __future__ import annotations
 
+from tandem.coordinator.accounts.sqlite.join_tokens import JoinTokens, load_or_create_join_token
+from tandem.coordinator.accounts.sqlite.keys import CreatedKey, KeyLimits, KeyRecord, KeyStore
+from tandem.coordinator.accounts.sqlite.ledger import Entry, Total, entries, totals
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.join_token import JoinTokens, load_or_create_join_token
-from tandem.coordinator.keys import CreatedKey, KeyLimits, KeyRecord, KeyStore
-from tandem.coordinator.ledger import Entry, Total, entries, totals
+from tandem.coordinator.requests.trace import Trace
 from tandem.coordinator.service import serve
-from tandem.coordinator.trace import Trace
 
 __all__ = [
     "CoordinatorConfig",

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tandem.coordinator.ledger import Entry
-from tandem.coordinator.provider import Provider
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.accounts.sqlite.ledger import Entry
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.routing.registry import Registry
 
 _SECONDS = (0.005, 0.02, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _COUNTER_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -17,17 +17,17 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tandem import protocol
+from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.limits import Limiter
+from tandem.coordinator.accounts.sqlite.join_tokens import JoinTokens
+from tandem.coordinator.accounts.sqlite.keys import KeyStore
+from tandem.coordinator.accounts.sqlite.ledger import Entry, Ledger
 from tandem.coordinator.api import build_app
-from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.dispatch import Dispatcher
-from tandem.coordinator.join_token import JoinTokens
-from tandem.coordinator.keys import KeyStore
-from tandem.coordinator.ledger import Entry, Ledger
-from tandem.coordinator.limits import Limiter
 from tandem.coordinator.metrics import Metrics
-from tandem.coordinator.provider_socket import ProviderSocket
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.routing.registry import Registry
 from tandem.runtime import Stop
 from tandem.security import ChainVerifier, load_roots
 

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from tandem.engine.communicator import Communicator, Solo
-from tandem.engine.engine import Engine, EngineLimits, EngineLoad
-from tandem.engine.executor import Executor, LocalExecutor, Stage
-from tandem.engine.generation import (
-    Aborted,
-    ChoiceDelta,
-    Completed,
-    EngineEvent,
-    Finish,
-    GenerationRequest,
-    LogprobEntry,
-    Progress,
-)
-from tandem.engine.hub import DEMO_MODEL, model_name, resolve_model
-from tandem.engine.load import (
+from tandem.engine.backends.pytorch.load import (
     EngineOptions,
     LoadedModel,
     ModelSetup,
@@ -27,14 +13,29 @@ from tandem.engine.load import (
     prepare,
     start_engine,
 )
-from tandem.engine.model.config import ModelConfig
-from tandem.engine.model.layout import layer_prefix, parameter_count, tensor_shapes
-from tandem.engine.model.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
-from tandem.engine.scheduler import SchedulerLimits
-from tandem.engine.sequence import SamplingParams
-from tandem.engine.speed import decode_bytes_per_s
-from tandem.engine.step import StepPlan, StepResult
-from tandem.engine.tokenizer import Message, Tokenizer
+from tandem.engine.backends.pytorch.speed import decode_bytes_per_s
+from tandem.engine.backends.pytorch.stage import LocalExecutor, Stage
+from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
+from tandem.engine.checkpoint.layout import layer_prefix, parameter_count, tensor_shapes
+from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
+from tandem.engine.core.communicator import Communicator, Solo
+from tandem.engine.core.executor import Executor
+from tandem.engine.core.scheduler import SchedulerLimits
+from tandem.engine.core.sequence import SamplingParams
+from tandem.engine.core.step import StepPlan, StepResult
+from tandem.engine.engine import Engine, EngineLimits, EngineLoad
+from tandem.engine.generation import (
+    Aborted,
+    ChoiceDelta,
+    Completed,
+    EngineEvent,
+    Finish,
+    GenerationRequest,
+    LogprobEntry,
+    Progress,
+)
+from tandem.engine.text.tokenizer import Message, Tokenizer
 
 __all__ = [
     "DEMO_MODEL",

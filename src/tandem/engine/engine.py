@@ -17,9 +17,11 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from tandem.engine.block_manager import BlockManager
-from tandem.engine.detokenizer import StopMatcher, StreamDetokenizer
-from tandem.engine.executor import Executor
+from tandem.engine.core.block_manager import BlockManager
+from tandem.engine.core.executor import Executor
+from tandem.engine.core.scheduler import BatchScheduler, Sampled, SchedulerLimits
+from tandem.engine.core.sequence import SamplingParams, Sequence
+from tandem.engine.core.step import StepPlan
 from tandem.engine.generation import (
     Aborted,
     Choice,
@@ -28,10 +30,8 @@ from tandem.engine.generation import (
     GenerationRequest,
     Progress,
 )
-from tandem.engine.scheduler import BatchScheduler, Sampled, SchedulerLimits
-from tandem.engine.sequence import SamplingParams, Sequence
-from tandem.engine.step import StepPlan
-from tandem.engine.tokenizer import Tokenizer
+from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
+from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import (
     ContextLengthExceeded,
     ExecutorFailed,

@@ -8,11 +8,11 @@ from enum import StrEnum
 
 import msgspec
 
-from tandem.engine.detokenizer import StopMatcher, StreamDetokenizer
-from tandem.engine.scheduler import Outcome, Sampled
-from tandem.engine.sequence import SamplingParams, Sequence
-from tandem.engine.step import SampledToken
-from tandem.engine.tokenizer import Tokenizer
+from tandem.engine.core.scheduler import Outcome, Sampled
+from tandem.engine.core.sequence import SamplingParams, Sequence
+from tandem.engine.core.step import SampledToken
+from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
+from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import ExecutorFailed, TandemError
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import torch
 
-from tandem.engine.load import choose_dtype, kv_bytes_per_token
-from tandem.engine.model.config import read_config
-from tandem.engine.model.layout import parameter_count, tensor_shapes
-from tandem.engine.model.weights import Checkpoint
+from tandem.engine.backends.pytorch.load import choose_dtype, kv_bytes_per_token
+from tandem.engine.checkpoint.config import read_config
+from tandem.engine.checkpoint.layout import parameter_count, tensor_shapes
+from tandem.engine.checkpoint.safetensors import Checkpoint
 
 
 class CheckpointSummary(msgspec.Struct, frozen=True):

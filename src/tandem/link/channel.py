@@ -14,7 +14,7 @@ import msgspec
 
 from tandem.errors import LinkLost
 from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
-from tandem.protocol.between_nodes import ToRank
+from tandem.protocol.cluster import ToRank
 from tandem.security import NodeId
 
 _decoder: HeaderDecoder[ToRank] = HeaderDecoder(ToRank)  # type: ignore[arg-type]

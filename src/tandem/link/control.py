@@ -11,7 +11,7 @@ import structlog
 from tandem.errors import LinkLost, PeerRefused, TandemError
 from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
 from tandem.link.tls import HANDSHAKE_TIMEOUT_S, LinkCredentials, NoCommonVersion
-from tandem.protocol.between_nodes import PeerRefusal, ToNode
+from tandem.protocol.cluster import PeerRefusal, ToNode
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ import structlog
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link.channel import Channel
 from tandem.link.tls import HANDSHAKE_TIMEOUT_S, LinkCredentials, tune
-from tandem.protocol.between_nodes import DataHello
+from tandem.protocol.cluster import DataHello
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)

@@ -24,15 +24,6 @@ Struct unions are by receiver, so that a message going the wrong way does not de
 from __future__ import annotations
 
 from tandem.protocol.attestation import NONCE_BYTES, ChainEvidence, Evidence, Trust, statement
-from tandem.protocol.codec import (
-    MAX_MESSAGE_BYTES,
-    decode_answer,
-    decode_generate,
-    decode_registration,
-    decode_to_coordinator,
-    decode_to_provider,
-    encode,
-)
 from tandem.protocol.common import (
     ChatMessage,
     ChatPrompt,
@@ -51,7 +42,16 @@ from tandem.protocol.common import (
     TopLogprob,
     Usage,
 )
-from tandem.protocol.sealed import (
+from tandem.protocol.provider.codec import (
+    MAX_MESSAGE_BYTES,
+    decode_answer,
+    decode_generate,
+    decode_registration,
+    decode_to_coordinator,
+    decode_to_provider,
+    encode,
+)
+from tandem.protocol.provider.sealed import (
     Answer,
     Chunk,
     Delta,
@@ -61,7 +61,7 @@ from tandem.protocol.sealed import (
     Stages,
     join_deltas,
 )
-from tandem.protocol.to_coordinator import (
+from tandem.protocol.provider.to_coordinator import (
     Draining,
     Heartbeat,
     Hello,
@@ -71,7 +71,7 @@ from tandem.protocol.to_coordinator import (
     ToCoordinator,
     Unreadable,
 )
-from tandem.protocol.to_provider import (
+from tandem.protocol.provider.to_provider import (
     Cancel,
     Challenge,
     Grant,

@@ -22,7 +22,7 @@ from tandem.cluster import (
     measure_node,
     whole_model_bytes,
 )
-from tandem.protocol.between_nodes import Collectives, Parallelism
+from tandem.protocol.cluster import Collectives, Parallelism
 from tandem.provider.config import ProviderConfig
 from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner

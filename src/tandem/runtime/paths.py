@@ -10,3 +10,8 @@ import platformdirs
 def default_data_dir() -> Path:
     """The platform's per-user data folder, e.g. `~/.local/share/tandem` on Linux."""
     return platformdirs.user_data_path("tandem", appauthor=False)
+
+
+def data_dir_or_default(data_dir: Path | None) -> Path:
+    """What the operator names, `~` resolved, or else the platform's folder."""
+    return (data_dir or default_data_dir()).expanduser().absolute()

@@ -1,8 +1,11 @@
-"""Ports for processes that are about to start."""
+"""The coordinator's usual port, and ports for processes that are about to start."""
 
 from __future__ import annotations
 
 import socket
+
+#: Where a coordinator listens unless it is told otherwise.
+DEFAULT_PORT = 8000
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ import pytest
 from openai import OpenAI
 from tests.integration.running import DEADLINE_S, running_up, tandem
 
-from tandem.cli.session import read_session
+from tandem.client.session import read_session
 
 
 def _all_gone(processes: list[psutil.Process]) -> bool:

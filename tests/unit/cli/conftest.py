@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.fake_service import KEY, FakeService
 
 from tandem.cli import main
-from tandem.cli.session import Session, SessionPids, write_session
+from tandem.client.session import Session, SessionPids, write_session
 
 RunCli = Callable[..., int]
 

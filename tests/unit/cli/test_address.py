@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tandem.cli.address import (
+from tandem.client.address import (
     api_base_url,
     cannot_listen,
     choose_port,
@@ -14,8 +14,8 @@ from tandem.cli.address import (
     local_host,
     websocket_url,
 )
-from tandem.cli.options import DEFAULT_PORT
 from tandem.errors import ConfigurationError
+from tandem.runtime.ports import DEFAULT_PORT
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_busy_port_that_was_asked_for_is_an_error_that_says_what_to_do() -> No
 
 def test_a_busy_default_port_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr("tandem.cli.address.DEFAULT_PORT", server.getsockname()[1])
+        monkeypatch.setattr("tandem.client.address.DEFAULT_PORT", server.getsockname()[1])
         assert choose_port("127.0.0.1", None) == 0
     assert DEFAULT_PORT == 8000
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tandem.cli.child import Child, ChildSpec, how_it_ended, lines, rotate, tail
-from tandem.cli.events import Listening
-from tandem.cli.failures import ChildFailed
+from tandem.up.child import Child, ChildFailed, ChildSpec, how_it_ended, lines, rotate, tail
+from tandem.up.events import Listening
 
 _DEADLINE_S = 30.0
 

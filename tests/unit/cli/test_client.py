@@ -6,10 +6,9 @@ import httpx2
 import msgspec
 import pytest
 
-from tandem.cli.answer import receive
-from tandem.cli.client import ChatRequest, Client, Message
-from tandem.cli.endpoint import Endpoint
-from tandem.cli.failures import NotServing
+from tandem.client.api import ChatRequest, Client, Message
+from tandem.client.conversation import receive
+from tandem.client.endpoint import Endpoint, NotServing
 from tandem.errors import (
     ConfigurationError,
     InternalError,

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tandem.cli.endpoint import Endpoint, find_endpoint
-from tandem.cli.failures import NotServing
-from tandem.cli.session import Session, SessionPids, write_session
+from tandem.client.endpoint import Endpoint, NotServing, find_endpoint
+from tandem.client.session import Session, SessionPids, write_session
 
 _SESSION = Session("http://127.0.0.1:8123/v1", "sk-session", SessionPids(1, 2, [3]))
 

@@ -6,15 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from tandem import errors
-from tandem.cli.failures import (
-    ChildFailed,
-    ExitCode,
-    NotServing,
-    describe,
-    exit_code_for,
-    report,
-)
+from tandem.cli.failures import ExitCode, describe, exit_code_for, report
+from tandem.client.endpoint import NotServing
 from tandem.errors import TandemError
+from tandem.up.child import ChildFailed
 
 
 def _all_errors(root: type[TandemError] = TandemError) -> Iterator[type[TandemError]]:

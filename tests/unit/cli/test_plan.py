@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tandem.cli.plan import UpOptions, make_plan, prepare_logs, threads_per_provider
+from tandem.up.launch import UpOptions, make_plan, prepare_logs, threads_per_provider
 
 _OPTIONS = UpOptions(
     model="tandem-demo",

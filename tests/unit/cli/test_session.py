@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.cli.session import (
+from tandem.client.session import (
     Session,
     SessionPids,
     exclusive,

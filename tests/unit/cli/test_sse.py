@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.cli.sse import MAX_EVENT_BYTES, SseDecoder
+from tandem.client.sse import MAX_EVENT_BYTES, SseDecoder
 from tandem.errors import ProtocolError
 
 _LINE_ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])

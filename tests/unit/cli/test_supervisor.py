@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tandem.cli.child import ChildSpec
-from tandem.cli.failures import ChildFailed
-from tandem.cli.supervisor import Plan, Supervisor
+from tandem.up.child import ChildFailed, ChildSpec
+from tandem.up.supervisor import Plan, Supervisor
 
 _DEADLINE_S = 60.0
 _LISTENING = 'print(\'{"event": "listening", "port": 7}\', flush=True)\n'

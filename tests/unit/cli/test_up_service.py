@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from tests.unit.cli import fake_service
 
-from tandem.cli.child import ChildSpec
-from tandem.cli.failures import ChildFailed, ExitCode
-from tandem.cli.plan import UpOptions
-from tandem.cli.session import read_session
-from tandem.cli.supervisor import Plan
-from tandem.cli.up_service import UpService
+from tandem.cli.up_terminal import Terminal
+from tandem.client.session import read_session
+from tandem.up.child import ChildFailed, ChildSpec
+from tandem.up.launch import UpOptions
+from tandem.up.service import UpService
+from tandem.up.supervisor import Plan
 
 _PROVIDER = 'print(\'{"event": "ready", "models": []}\', flush=True); import sys; sys.stdin.read()'
 _STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{_PROVIDER}"
@@ -58,24 +58,25 @@ def _service(data_dir: Path, *, provider: str = _PROVIDER, as_json: bool = True)
         stop_timeout_s=60.0,
         verbose=False,
     )
-    return UpService(_options(data_dir), plan, fake_service.KEY, as_json=as_json)
+    options = _options(data_dir)
+    return UpService(options, plan, fake_service.KEY, Terminal(options, as_json=as_json))
 
 
 def _serve(
     service: UpService, data_dir: Path, when_ready: Callable[[asyncio.AbstractEventLoop], None]
-) -> ExitCode:
+) -> bool:
     """Runs it; `when_ready` is called once the session file is there."""
 
-    async def scenario() -> ExitCode:
+    async def scenario() -> bool:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        original = service._terminal.ready
+        original = service._screen.ready
 
         def tell(*args: object, **kwargs: object) -> None:
             original(*args, **kwargs)  # type: ignore[arg-type]
             ready.set()
 
-        service._terminal.ready = tell  # type: ignore[method-assign]
+        service._screen.ready = tell  # type: ignore[method-assign]
         async with asyncio.timeout(60.0), asyncio.TaskGroup() as group:
             running = group.create_task(service.run())
             await ready.wait()
@@ -91,7 +92,7 @@ def test_a_signal_stops_everything_with_exit_code_0(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], signum: signal.Signals
 ) -> None:
     code = _serve(_service(tmp_path), tmp_path, lambda _loop: os.kill(os.getpid(), signum))
-    assert code == ExitCode.OK
+    assert code
     assert read_session(tmp_path) is None
     (line,) = capsys.readouterr().out.splitlines()
     ready = json.loads(line)
@@ -110,7 +111,7 @@ def test_a_second_signal_kills_what_does_not_stop(tmp_path: Path) -> None:
         loop.call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
 
     started = time.monotonic()
-    assert _serve(_service(tmp_path, provider=_STUBBORN), tmp_path, twice) == ExitCode.INTERRUPTED
+    assert not _serve(_service(tmp_path, provider=_STUBBORN), tmp_path, twice)
     assert time.monotonic() - started < 30.0
     assert read_session(tmp_path) is None
 
@@ -142,9 +143,9 @@ def test_a_failed_start_leaves_no_session(
 def test_a_stop_before_it_was_ready_is_an_interruption(tmp_path: Path) -> None:
     service = _service(tmp_path, provider=_STARTING)
 
-    async def scenario() -> ExitCode:
+    async def scenario() -> bool:
         async with asyncio.timeout(30.0):
             asyncio.get_running_loop().call_soon(service._on_signal)
             return await service.run()
 
-    assert asyncio.run(scenario()) == ExitCode.INTERRUPTED
+    assert not asyncio.run(scenario())

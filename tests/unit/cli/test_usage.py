@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from tests.unit.cli.conftest import RunCli
 
-from tandem.coordinator.keys import KeyStore
-from tandem.coordinator.ledger import COMPLETED, Entry, Ledger
+from tandem.coordinator.accounts.sqlite.keys import KeyStore
+from tandem.coordinator.accounts.sqlite.ledger import COMPLETED, Entry, Ledger
 from tandem.protocol import Trust
 
 

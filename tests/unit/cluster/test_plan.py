@@ -22,7 +22,7 @@ from tandem.cluster.plan import (
 )
 from tandem.cluster.state import Event, State, decide
 from tandem.errors import PeerRefused
-from tandem.protocol.between_nodes import (
+from tandem.protocol.cluster import (
     Collectives,
     Invitation,
     ModelFacts,

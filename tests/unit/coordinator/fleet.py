@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from tandem import protocol
-from tandem.coordinator.provider import Provider
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.routing.registry import Registry
 from tandem.security import SealingKey
 
 HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.coordinator.breaker import Breaker
+from tandem.coordinator.fleet.breaker import Breaker
 
 
 def tripped(now: float = 0.0) -> Breaker:

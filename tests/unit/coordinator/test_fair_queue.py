@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.coordinator.fair_queue import FairQueue, QueueFull
+from tandem.coordinator.routing.fair_queue import FairQueue, QueueFull
 
 QUANTUM = 100
 Item = tuple[str, int, int]  # key, number within the key, cost

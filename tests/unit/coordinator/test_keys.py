@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tandem.coordinator import KeyStore, load_or_create_join_token
-from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.errors import AuthenticationFailed, ConfigurationError
 
 

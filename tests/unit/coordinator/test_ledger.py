@@ -11,9 +11,17 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from tandem.coordinator.keys import KeyLimits, KeyStore
-from tandem.coordinator.ledger import CANCELLED, COMPLETED, CRASHED, Entry, Ledger, entries, totals
-from tandem.coordinator.store import database_path
+from tandem.coordinator.accounts.sqlite.database import database_path
+from tandem.coordinator.accounts.sqlite.keys import KeyLimits, KeyStore
+from tandem.coordinator.accounts.sqlite.ledger import (
+    CANCELLED,
+    COMPLETED,
+    CRASHED,
+    Entry,
+    Ledger,
+    entries,
+    totals,
+)
 from tandem.errors import ConfigurationError
 
 
@@ -71,7 +79,7 @@ def test_a_crash_leaves_a_row_that_says_so(tmp_path: Path) -> None:
 import os, time
 from pathlib import Path
 from tests.unit.coordinator.test_ledger import closed, entry
-from tandem.coordinator.ledger import Ledger, entries
+from tandem.coordinator.accounts.sqlite.ledger import Ledger, entries
 ledger = Ledger(Path({str(tmp_path)!r}))
 ledger.open(entry("open"))
 ledger.record(entry("open", prompt_tokens=10, completion_tokens=4))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.coordinator.keys import KeyLimits, KeyRecord
-from tandem.coordinator.limits import Lease, Limiter
+from tandem.coordinator.accounts.limits import Lease, Limiter
+from tandem.coordinator.accounts.sqlite.keys import KeyLimits, KeyRecord
 from tandem.errors import BudgetExhausted, RateLimited
 
 

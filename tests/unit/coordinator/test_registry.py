@@ -12,10 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.unit.coordinator.fleet import beat, join, make_registry, registration
 
 from tandem import protocol
-from tandem.coordinator.provider import Demand, Provider, Role
-from tandem.coordinator.registry import Registry
-from tandem.coordinator.reservation import Reservation
-from tandem.coordinator.routing import Eligible, Ineligible, Reason, eligibility
+from tandem.coordinator.fleet.provider import Provider, Role
+from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.eligibility import Eligible, Ineligible, Reason, eligibility
+from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import (
     ContextLengthExceeded,
     ModelNotFound,

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from tests.unit.coordinator.fleet import beat, join, make_registry
 
-from tandem.coordinator import routing
-from tandem.coordinator.admission import Admission
-from tandem.coordinator.provider import Demand
-from tandem.coordinator.registry import Registry
-from tandem.coordinator.reservation import Reservation
+from tandem.coordinator.routing import eligibility
+from tandem.coordinator.routing.admission import Admission
+from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.routing.reservation import Reservation
 from tandem.protocol import ModelName
 
 A = Demand(ModelName("a"))
@@ -28,9 +28,9 @@ def full_fleet(size: int) -> tuple[Registry, Admission, list[Reservation]]:
 def test_a_place_that_is_given_back_goes_to_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the price of one look at one provider, however many there are."""
     looks = 0
-    original = routing._reason
+    original = eligibility._reason
 
-    def counted(*arguments: object) -> routing.Reason | None:
+    def counted(*arguments: object) -> eligibility.Reason | None:
         nonlocal looks
         looks += 1
         return original(*arguments)  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def test_a_place_that_is_given_back_goes_to_whoever_waits(monkeypatch: pytest.Mo
         waiting = [asyncio.create_task(admission.reserve(A, "k")) for _ in range(3)]
         await asyncio.sleep(0)
         assert admission.waiting(A.model) == 3
-        monkeypatch.setattr(routing, "_reason", counted)
+        monkeypatch.setattr(eligibility, "_reason", counted)
         looks = 0
         for place in places[7:10]:
             place.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
 
-from tandem.engine.model.fastest import RowRaces, Way, fastest
+from tandem.engine.backends.pytorch.kernels.fastest import RowRaces, Way, fastest
 
 
 class Track:

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tandem.engine.model import int8, packed
-from tandem.engine.model.int8 import (
+from tandem.engine.backends.pytorch.kernels import int8, packed
+from tandem.engine.backends.pytorch.kernels.int8 import (
     ONEDNN,
     IntegerLinear,
     PackedInt8,
@@ -24,9 +24,15 @@ from tandem.engine.model.int8 import (
     UnpackedInt8Linear,
     make_int8_linear,
 )
-from tandem.engine.model.linear import DenseLinear, Linear, make_linear, make_tied
-from tandem.engine.model.operators import Results, multiply_few
-from tandem.engine.model.packed import AS_THEY_ARE, COMPILED, FILLED_UP, PackedLinear, PackedWeight
+from tandem.engine.backends.pytorch.kernels.operators import Results, multiply_few
+from tandem.engine.backends.pytorch.kernels.packed import (
+    AS_THEY_ARE,
+    COMPILED,
+    FILLED_UP,
+    PackedLinear,
+    PackedWeight,
+)
+from tandem.engine.backends.pytorch.layers.linear import DenseLinear, Linear, make_linear, make_tied
 
 Maker = Callable[[QuantizedWeight, torch.Tensor | None], Linear]
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tandem.engine.block_manager import BlockManager
-from tandem.engine.communicator import Solo
-from tandem.engine.model.attention import BatchBuilder, KVCache
-from tandem.engine.model.config import read_config
-from tandem.engine.model.layout import tensor_shapes
-from tandem.engine.model.sharding import whole
-from tandem.engine.model.transformer import LoadContext, Transformer
-from tandem.engine.model.weights import Checkpoint
-from tandem.engine.random_checkpoint import Size, create_checkpoint
-from tandem.engine.step import SampleSpec, SequenceStep
+from tandem.engine.backends.pytorch.layers.attention import BatchBuilder, KVCache
+from tandem.engine.backends.pytorch.models.transformer import LoadContext, Transformer
+from tandem.engine.checkpoint.config import read_config
+from tandem.engine.checkpoint.layout import tensor_shapes
+from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
+from tandem.engine.checkpoint.safetensors import Checkpoint
+from tandem.engine.checkpoint.sharding import whole
+from tandem.engine.core.block_manager import BlockManager
+from tandem.engine.core.communicator import Solo
+from tandem.engine.core.step import SampleSpec, SequenceStep
 
 TOLERANCE = 1e-4
 BLOCK = 4

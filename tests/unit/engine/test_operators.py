@@ -10,12 +10,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tandem.engine.model import attention, compiled, operators, products
-from tandem.engine.model.attention import BatchBuilder, KVCache, PagedGroup
-from tandem.engine.model.config import ModelConfig, RopeScaling
-from tandem.engine.model.operators import LayerCache, Places, Results, RMSNorm
-from tandem.engine.model.sharding import whole
-from tandem.engine.step import SequenceStep
+from tandem.engine.backends.pytorch.kernels import compiled, operators, products
+from tandem.engine.backends.pytorch.kernels.operators import LayerCache, Places, Results, RMSNorm
+from tandem.engine.backends.pytorch.layers import attention
+from tandem.engine.backends.pytorch.layers.attention import BatchBuilder, KVCache, PagedGroup
+from tandem.engine.checkpoint.config import ModelConfig, RopeScaling
+from tandem.engine.checkpoint.sharding import whole
+from tandem.engine.core.step import SequenceStep
 
 DTYPES = [torch.float32, torch.bfloat16]
 #: Of the largest number, by dtype: the order of a sum, or one rounding more.

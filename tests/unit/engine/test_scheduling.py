@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.engine import SamplingParams, SchedulerLimits
-from tandem.engine.block_manager import BlockManager
-from tandem.engine.scheduler import BatchScheduler, Outcome
-from tandem.engine.sequence import Sequence, SequenceState
-from tandem.engine.step import SampledToken, StepPlan, StepResult
+from tandem.engine.core.block_manager import BlockManager
+from tandem.engine.core.scheduler import BatchScheduler, Outcome
+from tandem.engine.core.sequence import Sequence, SequenceState
+from tandem.engine.core.step import SampledToken, StepPlan, StepResult
 from tandem.errors import Overloaded
 
 BLOCK = 4

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.engine import Tokenizer, resolve_model
-from tandem.engine.detokenizer import StopMatcher, StreamDetokenizer
+from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
 
 tokenizer = Tokenizer(resolve_model("tandem-demo"))
 

@@ -14,7 +14,7 @@ from tandem.link.frames import (
     decode_prefix,
     encode_frame,
 )
-from tandem.protocol.between_nodes import PlanHeader, TensorHeader, ToRank
+from tandem.protocol.cluster import PlanHeader, TensorHeader, ToRank
 
 decoder: HeaderDecoder[ToRank] = HeaderDecoder(ToRank)  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ from tests.links import (
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import Channel, ControlLink, DataListener, LinkCredentials, dial_control, dial_data
 from tandem.link.control import serve_control
-from tandem.protocol.between_nodes import DataHello, Ping, PlanHeader, TensorHeader
+from tandem.protocol.cluster import DataHello, Ping, PlanHeader, TensorHeader
 from tandem.security import Identity, NodeId, issue_certificate
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tandem.coordinator.challenges import MAX_STRIKES, Challenges
+from tandem.coordinator.fleet.challenges import MAX_STRIKES, Challenges
 from tandem.errors import AttestationRefused, ConfigurationError
 from tandem.protocol import Evidence, Hardware, Registration, Trust, encode, statement
 from tandem.security import (

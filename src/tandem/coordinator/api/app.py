@@ -7,18 +7,18 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.api.console import Console
 from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tandem_error
 from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
 from tandem.coordinator.api.models import Inventory
+from tandem.coordinator.api.pace import Turns
+from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.api.providers import ProviderRoutes
-from tandem.coordinator.api.turns import Turns
-from tandem.coordinator.authentication import Authenticator
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.dispatch import Dispatcher
 from tandem.coordinator.metrics import Metrics
-from tandem.coordinator.provider_socket import ProviderSocket
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.routing.registry import Registry
 from tandem.errors import TandemError
 from tandem.protocol import CONNECT_PATH
 from tandem.runtime import new_id

@@ -12,12 +12,12 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from tandem.coordinator import trace
-from tandem.coordinator.answer import Answer
+from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.sqlite.keys import KeyRecord
 from tandem.coordinator.api.body import ConsumerGone, read_body, while_connected
 from tandem.coordinator.api.decode import RequestDecoder
 from tandem.coordinator.api.errors import error_json
-from tandem.coordinator.api.responses import (
+from tandem.coordinator.api.openai.format import (
     DONE,
     ChatFormat,
     Format,
@@ -25,19 +25,19 @@ from tandem.coordinator.api.responses import (
     Whole,
     sse,
 )
-from tandem.coordinator.api.schemas import (
+from tandem.coordinator.api.openai.schemas import (
     ChatCompletionRequest,
     CompletionRequest,
     GenerationRequest,
 )
-from tandem.coordinator.api.translate import ask_of_chat, ask_of_completion
-from tandem.coordinator.api.turns import Turns
-from tandem.coordinator.authentication import Authenticator
+from tandem.coordinator.api.openai.translate import ask_of_chat, ask_of_completion
+from tandem.coordinator.api.pace import Turns
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.demand import Ask
-from tandem.coordinator.dispatch import Dispatcher
-from tandem.coordinator.keys import KeyRecord
-from tandem.coordinator.trace import Trace
+from tandem.coordinator.requests import trace
+from tandem.coordinator.requests.ask import Ask
+from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.requests.run import Answer
+from tandem.coordinator.requests.trace import Trace
 from tandem.errors import InvalidRequest, TandemError
 from tandem.protocol import Trust
 from tandem.runtime import new_id

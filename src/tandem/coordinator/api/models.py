@@ -9,12 +9,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tandem.coordinator.api.responses import json_response
-from tandem.coordinator.authentication import Authenticator
-from tandem.coordinator.dispatch import Dispatcher
+from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.api.openai.format import json_response
+from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.metrics import Metrics
-from tandem.coordinator.provider import Demand, Provider
-from tandem.coordinator.registry import Capacity, Registry
+from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.registry import Capacity, Registry
 from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping, TandemError
 from tandem.protocol import ModelName
 

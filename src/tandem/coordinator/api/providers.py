@@ -8,11 +8,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tandem.coordinator.api.responses import json_response
-from tandem.coordinator.authentication import Authenticator
-from tandem.coordinator.keys import DEFAULT_ACCOUNT
-from tandem.coordinator.provider import Provider
-from tandem.coordinator.registry import Registry
+from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.sqlite.keys import DEFAULT_ACCOUNT
+from tandem.coordinator.api.openai.format import json_response
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.routing.registry import Registry
 from tandem.errors import InvalidRequest, NotFound
 from tandem.protocol import Hardware, Trust
 

@@ -1,0 +1,132 @@
+"""`tandem cluster`: what the clustered providers of this machine are doing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import typer
+
+from tandem.cli.cluster_options import STATUS_FILE
+from tandem.cli.failures import ExitCode
+from tandem.cli.options import DataDir, Json
+from tandem.cli.output import note, print_json, print_plain, printable, stdout
+from tandem.runtime.paths import data_dir_or_default
+
+cluster = typer.Typer(
+    help="Shows this machine's clusters.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+class _Rank(msgspec.Struct, frozen=True):
+    rank: int
+    node_id: str
+    name: str
+    address: str
+    layers: str
+    round_trip_us: float | None
+    mb_per_s: float | None
+
+
+class _Cluster(msgspec.Struct, frozen=True):
+    state: str
+    node_id: str
+    name: str
+    ranks_wanted: int
+    collectives: str
+    connected: list[str]
+    refusals: dict[str, str]
+    rank: int | None
+    strategy: str | None
+    why: str | None
+    ranks: list[_Rank]
+
+
+class NodeReport(msgspec.Struct, frozen=True):
+    """A node's own report; the file is written by the provider."""
+
+    pid: int
+    model: str
+    cluster: _Cluster
+
+
+@cluster.callback()
+def _group() -> None:
+    """Keeps `status` a subcommand although it is the only one."""
+
+
+@cluster.command()
+def status(json: Json = False, data_dir: DataDir = None) -> None:
+    """Shows ranks, processes, links, how the model is divided, and why.
+
+    \b
+    Examples:
+      tandem cluster status
+      tandem cluster status --json | jq '.[].cluster.strategy'
+    """
+    reports = read_reports(data_dir_or_default(data_dir))
+    if json:
+        print_json(reports)
+    elif not reports:
+        note("No clustered provider runs on this machine: `tandem up --ranks 2` starts two.")
+    for report in () if json else reports:
+        _show(report)
+    if not any(report.cluster.state == "active" for report in reports):
+        raise typer.Exit(ExitCode.NOT_SERVING)
+
+
+def read_reports(data_dir: Path) -> list[NodeReport]:
+    """What the nodes that run have written, by rank; a dead one's file does not count."""
+    paths = [data_dir / STATUS_FILE, *sorted(data_dir.glob(f"nodes/*/{STATUS_FILE}"))]
+    found = []
+    for path in paths:
+        try:
+            report = msgspec.json.decode(path.read_bytes(), type=NodeReport)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            continue  # not there, or of another version
+        if _is_alive(report.pid):
+            found.append(report)
+    return sorted(found, key=lambda report: (report.cluster.rank is None, report.cluster.rank or 0))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _show(report: NodeReport) -> None:
+    from rich.table import Table
+
+    own = report.cluster
+    role = "" if own.rank is None else f", rank {own.rank} of {len(own.ranks)}"
+    print_plain(f"{printable(own.name)} (pid {report.pid}): {own.state}{role}, {report.model}")
+    for peer, reason in own.refusals.items():
+        print_plain(f"  not connected to {printable(peer)}: {printable(reason)}")
+    if own.rank != 0:
+        return
+    print_plain(f"  {own.strategy}: {printable(own.why or '')}")
+    if own.collectives != "sealed":
+        print_plain(f"  {own.collectives}: activations cross the link UNENCRYPTED")
+    table = Table(box=None, pad_edge=False)
+    for column in ("RANK", "NODE", "ADDRESS", "LAYERS", "ROUND TRIP", "THROUGHPUT"):
+        table.add_column(column, no_wrap=True)
+    for rank in own.ranks:
+        table.add_row(
+            str(rank.rank),
+            printable(rank.name),
+            rank.address,
+            rank.layers,
+            _figure(rank.round_trip_us, "us"),
+            _figure(rank.mb_per_s, "MB/s"),
+        )
+    stdout().print(table)
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.0f} {unit}"

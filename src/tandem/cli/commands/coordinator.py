@@ -1,0 +1,130 @@
+"""`tandem coordinator`: the API and the registry of providers, in the foreground."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tandem.cli.options import (
+    DEFAULT_REQUEST_TIMEOUT_S,
+    DataDir,
+    Host,
+    Level,
+    LogLevel,
+    RequestTimeout,
+    StopOnStdinEof,
+)
+from tandem.cli.output import note, print_json
+from tandem.client.address import cannot_listen, http_url
+from tandem.client.session import create_data_dir
+from tandem.errors import ConfigurationError
+from tandem.runtime.paths import data_dir_or_default
+from tandem.runtime.ports import DEFAULT_PORT
+
+DEFAULT_MAX_WAITING = 1024
+DEFAULT_PATIENCE_S = 20.0
+_LISTEN_PROBLEMS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
+
+JoinToken = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TANDEM_JOIN_TOKEN",
+        help="The secret that providers join with; better in the variable.",
+        show_default="the one in the data folder",
+    ),
+]
+
+
+def coordinator(
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = DEFAULT_PORT,
+    data_dir: DataDir = None,
+    join_token: JoinToken = None,
+    require_keys: Annotated[
+        bool, typer.Option("--require-keys/--no-keys", help="Whether requests need an API key.")
+    ] = True,
+    request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Requests that may wait for a place, for each model.")
+    ] = DEFAULT_MAX_WAITING,
+    patience: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for a lost provider to come back.")
+    ] = DEFAULT_PATIENCE_S,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Serve HTTPS and WSS with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
+    attestation_roots: Annotated[
+        Path | None,
+        typer.Option(help="Makers' root certificates (PEM), for machines of trust `hardware`."),
+    ] = None,
+    log_level: Level = LogLevel.INFO,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line on stdout when listening.")
+    ] = False,
+    stop_on_stdin_eof: StopOnStdinEof = False,
+) -> None:
+    """Runs the API that clients use and providers join.
+
+    \b
+    Examples:
+      tandem coordinator
+      tandem coordinator --host 0.0.0.0 --port 8000
+      tandem coordinator --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+      TANDEM_JOIN_TOKEN=... tandem coordinator --data-dir /var/lib/tandem
+    """
+    from tandem.coordinator import CoordinatorConfig, load_or_create_join_token, serve
+    from tandem.runtime import Stop, configure_logging, run_service
+
+    configure_logging(log_level.value)
+    if (tls_cert is None) != (tls_key is None):
+        raise ConfigurationError("--tls-cert and --tls-key belong together")
+    _check_files(tls_cert, tls_key, attestation_roots)
+    folder = data_dir_or_default(data_dir)
+    create_data_dir(folder)
+    config = CoordinatorConfig(
+        host=host,
+        port=port,
+        data_dir=folder,
+        join_token=join_token or load_or_create_join_token(folder),
+        require_keys=require_keys,
+        request_timeout_s=request_timeout,
+        max_waiting=max_waiting,
+        patience_s=patience,
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        attestation_roots=attestation_roots,
+    )
+
+    def on_listening(actual_port: int) -> None:
+        if json:
+            from tandem.up.events import Listening
+
+            print_json(Listening(actual_port))
+        else:
+            url = http_url(host, actual_port)
+            if tls_cert is not None:
+                url = url.replace("http://", "https://")
+            note(f"Listening on {url}. Ctrl-C stops it.")
+            note("Clients need a key (`tandem keys create NAME`), providers the join token.")
+
+    async def main(stop: Stop) -> None:
+        await serve(config, stop, on_listening=on_listening)
+
+    try:
+        run_service(main, stop_on_stdin_eof=stop_on_stdin_eof)
+    except OSError as error:
+        if error.errno not in _LISTEN_PROBLEMS:
+            raise
+        raise cannot_listen(host, port, error.errno) from error
+
+
+def _check_files(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise ConfigurationError(f"{path} is no file")

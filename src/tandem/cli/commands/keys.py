@@ -1,0 +1,216 @@
+"""`tandem keys`: API keys of the coordinator on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tandem.cli.options import DataDir, Json
+from tandem.cli.output import note, print_json, print_plain, stdout
+from tandem.client.session import create_data_dir
+from tandem.errors import ConfigurationError
+from tandem.runtime.paths import data_dir_or_default
+
+if TYPE_CHECKING:
+    from tandem.coordinator import KeyLimits, KeyStore
+
+#: The name of the key that `tandem up` makes for its session, and revokes at the end.
+SESSION_KEY_NAME = "up"
+
+Account = Annotated[
+    str, typer.Option(help="Whose key it is: that account's machines can be managed with it.")
+]
+
+
+class TrustOption(StrEnum):
+    NONE = "none"
+    SELF_SIGNED = "self_signed"
+    HARDWARE = "hardware"
+
+
+keys = typer.Typer(
+    help="Creates, lists and revokes API keys.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@contextmanager
+def open_key_store(data_dir: Path) -> Iterator[KeyStore]:
+    from tandem.coordinator import KeyStore
+
+    create_data_dir(data_dir)
+    store = KeyStore(data_dir)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@keys.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Whose key it is, or what for.")] = "default",
+    account: Account = "default",
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="A limit.")] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="A limit, of prompts and answers together.")
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(min=1, help="How many requests at once.")
+    ] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option(min=1, help="How many tokens in all of the key's life.")
+    ] = None,
+    min_trust: Annotated[
+        TrustOption, typer.Option(help="The least trust of a machine that may see its prompts.")
+    ] = TrustOption.NONE,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Creates an API key and prints it, this once: only its hash is kept.
+
+    \b
+    Examples:
+      tandem keys create alice
+      export TANDEM_API_KEY=$(tandem keys create laptop)
+      tandem keys create ci --json
+      tandem keys create guest --requests-per-minute 20 --budget-tokens 100000
+      tandem keys create lawyer --min-trust hardware
+    """
+    if name == SESSION_KEY_NAME:
+        raise ConfigurationError(
+            f"the name {SESSION_KEY_NAME!r} is taken by `tandem up`, which revokes its keys:"
+            " choose another"
+        )
+    from tandem.coordinator import KeyLimits
+    from tandem.protocol import Trust
+
+    with open_key_store(data_dir_or_default(data_dir)) as store:
+        created = store.create(
+            name,
+            account=account,
+            limits=KeyLimits(
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
+                concurrent=concurrent,
+                budget_tokens=budget_tokens,
+                min_trust=Trust(min_trust.value),
+            ),
+        )
+    if json:
+        print_json({"id": created.id, "name": created.name, "key": created.key})
+        return
+    print_plain(created.key)
+    note(f"Created {name!r} (id {created.id}). It is not shown again: store it now.")
+
+
+@keys.command("list")
+def list_keys(json: Json = False, data_dir: DataDir = None) -> None:
+    """Lists the keys; a key itself cannot be shown again.
+
+    \b
+    Examples:
+      tandem keys list
+      tandem keys list --json | jq -r '.[].name'
+    """
+    with open_key_store(data_dir_or_default(data_dir)) as store:
+        records = store.list()
+    if json:
+        print_json(records)
+        return
+    if not records:
+        note("No keys yet: `tandem keys create NAME` makes one.")
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("ID", "NAME", "KEY", "CREATED", "REVOKED", "LIMITS"):
+        table.add_column(column, no_wrap=True)
+    for record in records:
+        table.add_row(
+            str(record.id),
+            record.name,
+            f"{record.prefix}...",
+            _when(record.created_at),
+            _when(record.revoked_at),
+            _limits(record.limits),
+        )
+    stdout().print(table)
+
+
+@keys.command("join-token")
+def join_token(
+    account: Annotated[
+        str | None, typer.Argument(help="Whose machines it lets in.", show_default="default")
+    ] = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Prints the secret that providers join with, or makes one for the machines of an account.
+
+    \b
+    Examples:
+      tandem keys join-token
+      tandem keys join-token alice
+    """
+    from tandem.coordinator import JoinTokens, load_or_create_join_token
+
+    folder = data_dir_or_default(data_dir)
+    create_data_dir(folder)
+    token = load_or_create_join_token(folder)
+    if account is not None:
+        tokens = JoinTokens(folder, token)
+        try:
+            token = tokens.create(account)
+        finally:
+            tokens.close()
+    if json:
+        print_json({"account": account or "default", "join_token": token})
+        return
+    print_plain(token)
+
+
+@keys.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="Its id, its first characters, or its name.")],
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Revokes a key: requests with it are refused from now on.
+
+    \b
+    Examples:
+      tandem keys revoke alice
+      tandem keys revoke sk-tandem-x1Y2
+    """
+    with open_key_store(data_dir_or_default(data_dir)) as store:
+        record = store.revoke(key)
+    if json:
+        print_json(record)
+        return
+    print_plain(f"Revoked {record.name!r} (id {record.id}).")
+
+
+def _limits(limits: KeyLimits) -> str:
+    parts = {
+        "requests/min": limits.requests_per_minute,
+        "tokens/min": limits.tokens_per_minute,
+        "at once": limits.concurrent,
+        "tokens in all": limits.budget_tokens,
+    }
+    shown = [f"{value} {name}" for name, value in parts.items() if value is not None]
+    if limits.min_trust != TrustOption.NONE.value:
+        shown.append(f"trust {limits.min_trust}")
+    return ", ".join(shown) or "-"
+
+
+def _when(moment: datetime | float | None) -> str:
+    if moment is None:
+        return "-"
+    if not isinstance(moment, datetime):
+        moment = datetime.fromtimestamp(moment, UTC)
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"

@@ -1,0 +1,88 @@
+"""`tandem run`: one question, one answer, streamed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tandem.cli.failures import ExitCode
+from tandem.cli.options import (
+    DEFAULT_REQUEST_TIMEOUT_S,
+    ApiKey,
+    BaseUrl,
+    ClientTimeout,
+    DataDir,
+    Json,
+    MaxTokens,
+    Seed,
+    ServedModel,
+    System,
+    Temperature,
+)
+from tandem.cli.output import note, print_json
+from tandem.client.endpoint import find_endpoint
+from tandem.errors import ConfigurationError
+
+
+def run(
+    prompt: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
+    model: ServedModel = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    system: System = None,
+    json: Json = False,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+    data_dir: DataDir = None,
+    timeout: ClientTimeout = DEFAULT_REQUEST_TIMEOUT_S,
+) -> None:
+    """Asks one question and streams the answer to stdout.
+
+    \b
+    Examples:
+      tandem run "Tell me a story about a fox"
+      tandem run --temperature 0 --max-tokens 50 "Once upon a time"
+      git diff | tandem run --system "Summarise this change" -
+      tandem run --json "Hello" | jq -r .text
+    """
+    from tandem.cli.output import write_text
+    from tandem.client.api import ChatRequest, Client, Message
+    from tandem.client.conversation import receive
+
+    question = sys.stdin.read() if prompt == "-" else prompt
+    if not question.strip():
+        raise ConfigurationError("the prompt is empty: give one, or pipe one in with `-`")
+    messages = [Message("system", system)] if system else []
+    messages.append(Message("user", question))
+    with Client(find_endpoint(base_url, api_key, data_dir), timeout_s=timeout) as client:
+        request = ChatRequest(
+            client.choose_model(model),
+            messages,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        answer = receive(client, request, on_text=_discard if json else write_text)
+    if json:
+        print_json({"model": request.model, **_fields(answer)})
+    else:
+        write_text("\n")
+    if answer.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if answer.finish_reason == "length" and not json:
+        note("(cut off at the longest answer allowed: raise --max-tokens for more)")
+
+
+def _discard(text: str) -> None:
+    """JSON shows the answer when it is whole."""
+
+
+def _fields(answer: object) -> dict[str, object]:
+    import msgspec
+
+    fields = msgspec.to_builtins(answer)
+    assert isinstance(fields, dict)
+    return fields

@@ -1,0 +1,75 @@
+"""`tandem status`: what a service can do now, for people and for scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from tandem.cli.failures import ExitCode
+from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
+from tandem.cli.output import note, print_json, print_plain, printable, stdout
+from tandem.client.endpoint import find_endpoint
+
+if TYPE_CHECKING:
+    from tandem.client.api import ProviderStatus, ServiceStatus
+
+_DEFAULT_TIMEOUT_S = 10.0
+
+
+def status(
+    json: Json = False,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+    data_dir: DataDir = None,
+    timeout: ClientTimeout = _DEFAULT_TIMEOUT_S,
+) -> None:
+    """Shows what a service serves; exits with 0 only when it can.
+
+    \b
+    Examples:
+      tandem status
+      tandem status --json | jq .ready
+      tandem status --base-url http://192.168.1.10:8000 || echo "not serving"
+    """
+    from tandem.client.api import Client
+
+    endpoint = find_endpoint(base_url, api_key, data_dir)
+    with Client(endpoint, timeout_s=timeout) as client:
+        found = client.status()
+    if json:
+        print_json(found)
+    else:
+        _show(found)
+    if not found.ready:
+        raise typer.Exit(ExitCode.NOT_SERVING)
+
+
+def _show(found: ServiceStatus) -> None:
+    from rich.table import Table
+
+    print_plain(f"{found.base_url}: {'ready' if found.ready else 'not able to serve now'}")
+    if not found.providers:
+        note("No provider is connected: `tandem provider` connects one.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("PROVIDER", "MODELS", "STATE", "RUNNING", "WAITING"):
+        table.add_column(column, no_wrap=True)
+    for provider in found.providers:
+        table.add_row(
+            printable(provider.name),
+            printable(", ".join(provider.models)),
+            _state(provider),
+            str(provider.running),
+            str(provider.waiting),
+        )
+    stdout().print(table)
+
+
+def _state(provider: ProviderStatus) -> str:
+    """A rank above 0 serves through rank 0, so it is not ready by itself."""
+    if provider.cluster_role:
+        return f"rank {provider.cluster_role}"
+    if provider.draining:
+        return "draining" if provider.in_flight else "drained"
+    return "ready" if provider.ready else "not ready"

@@ -1,0 +1,128 @@
+"""`tandem usage`: what the coordinator's ledger on this machine holds."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tandem.cli.commands.keys import open_key_store
+from tandem.cli.options import DataDir, Json
+from tandem.cli.output import note, print_json, printable, stdout
+from tandem.client.session import create_data_dir
+from tandem.errors import ConfigurationError
+from tandem.runtime.paths import data_dir_or_default
+
+if TYPE_CHECKING:
+    from tandem.coordinator import Entry, Total
+
+_SPAN = re.compile(r"(?P<count>\d+)(?P<unit>[mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def usage(
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="A date, 2026-01-31, or a span until now: 90m, 24h, 7d, 4w.",
+            show_default="the beginning",
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Show the newest so many requests instead of sums.")
+    ] = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Shows how many tokens each key has used, by model.
+
+    The ledger has one row a request, and no prompts or answers.
+
+    \b
+    Examples:
+      tandem usage
+      tandem usage --since 24h --json
+      tandem usage --requests 20
+    """
+    from tandem.coordinator import entries, totals
+
+    folder = data_dir_or_default(data_dir)
+    create_data_dir(folder)
+    if requests is not None:
+        rows = entries(folder, limit=requests)
+        print_json(rows) if json else _show_requests(rows)
+        return
+    sums = totals(folder, since=_moment(since))
+    if json:
+        print_json(sums)
+        return
+    with open_key_store(folder) as store:
+        names = {record.id: record.name for record in store.list()}
+    _show_totals(sums, names)
+
+
+def _show_totals(sums: list[Total], names: dict[int, str]) -> None:
+    if not sums:
+        note("No requests yet.")
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("KEY", "MODEL"):
+        table.add_column(column, no_wrap=True)
+    for column in ("REQUESTS", "FAILED", "PROMPT", "CACHED", "COMPLETION"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for total in sums:
+        table.add_row(
+            "-" if total.key_id is None else printable(names.get(total.key_id, "?")),
+            printable(total.model),
+            str(total.requests),
+            str(total.failed),
+            str(total.prompt_tokens),
+            str(total.cached_tokens),
+            str(total.completion_tokens),
+        )
+    stdout().print(table)
+
+
+def _show_requests(rows: list[Entry]) -> None:
+    if not rows:
+        note("No requests yet.")
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("STARTED", no_wrap=True)
+    for column in ("MODEL", "PROVIDER", "OUTCOME"):
+        table.add_column(column, overflow="fold")
+    for column in ("IN", "OUT", "TRIES", "SECONDS"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}",
+            printable(row.model),
+            printable(row.provider or "-"),
+            row.outcome,
+            str(row.prompt_tokens),
+            str(row.completion_tokens),
+            str(row.attempts),
+            "-" if row.total_s is None else f"{row.total_s:.2f}",
+        )
+    stdout().print(table)
+
+
+def _moment(since: str | None) -> datetime | None:
+    """Raises ConfigurationError."""
+    if since is None:
+        return None
+    span = _SPAN.fullmatch(since)
+    if span is not None:
+        return datetime.now(UTC) - timedelta(**{_UNITS[span["unit"]]: int(span["count"])})
+    try:
+        return datetime.fromisoformat(since).astimezone()
+    except ValueError:
+        raise ConfigurationError(
+            f"--since {since!r} is neither a date like 2026-01-31 nor a span like 24h or 7d"
+        ) from None

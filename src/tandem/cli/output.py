@@ -1,0 +1,75 @@
+"""Where text meets the terminal: results on stdout, everything said about them on stderr.
+
+Colour and spinners appear only on a terminal and never with NO_COLOR set; rich decides that.
+What a model or a server wrote is stripped of control characters before a terminal sees it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: C0 and C1 controls except tab and newline: an answer must not move the cursor, recolour the
+#: screen or retitle the window.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@cache
+def stdout() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@cache
+def stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal; scripts read stdout."""
+    stderr().print(text, style="dim", markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One line of JSON on stdout, flushed: the reader may be waiting for it."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_plain(text: str) -> None:
+    """A line that is copied and pasted: never wrapped, never coloured."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_table(titles: list[str], rows: list[list[str]]) -> None:
+    """The first column to the left, figures to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="right" if number else "left", no_wrap=not number)
+    for row in rows:
+        table.add_row(*row)
+    stdout().print(table)
+
+
+def printable(text: str) -> str:
+    """Text of unknown origin, made safe for a terminal."""
+    return _CONTROLS.sub("", text)
+
+
+def write_text(text: str) -> None:
+    """Shows a piece of an answer at once; a terminal gets it without control characters."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()

@@ -1,0 +1,110 @@
+"""Addresses as people write them, and ports to listen on."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from urllib.parse import urlsplit
+
+from tandem.errors import ConfigurationError
+from tandem.runtime.ports import DEFAULT_PORT
+
+API_PATH = "/v1"
+#: Addresses to listen on that are no addresses to connect to.
+_WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+
+def http_url(host: str, port: int) -> str:
+    """The address to show for a socket address; an IPv6 host goes into brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def local_host(host: str) -> str:
+    """Where a process on this machine reaches a service that listens on `host`."""
+    return _WILDCARDS.get(host, host)
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def api_base_url(address: str) -> str:
+    """Accepts `host:port`, with or without scheme, with or without `/v1`."""
+    url = address.strip()
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is no number
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(
+            f"{address!r} is no address of a service: use one like http://127.0.0.1:8000/v1"
+        )
+    return url if parts.path else url + API_PATH
+
+
+def websocket_url(address: str) -> str:
+    """Accepts what people paste: `http(s)://`, `ws(s)://`, or a bare `host:port`."""
+    scheme, separator, rest = address.strip().partition("://")
+    if not separator:
+        scheme, rest = "ws", scheme
+    rest = rest.rstrip("/")
+    if scheme.lower() not in _WEBSOCKET_SCHEMES or not rest:
+        raise ConfigurationError(
+            f"{address!r} is no address of a coordinator: use one like ws://192.168.1.10:8000"
+        )
+    return f"{_WEBSOCKET_SCHEMES[scheme.lower()]}://{rest}"
+
+
+def choose_port(host: str, requested: int | None) -> int:
+    """The port to listen on; 0 lets the coordinator take a free one.
+
+    A port that was asked for and is busy raises ConfigurationError; the default one gives way.
+    The coordinator binds a moment later, so this only makes the message good: a port that is
+    taken in between is still reported, by the coordinator.
+    """
+    port = DEFAULT_PORT if requested is None else requested
+    problem = _bind_problem(host, port)
+    if problem is None:
+        return port
+    if problem == errno.EADDRINUSE and requested is None:
+        return 0
+    raise cannot_listen(host, port, problem)
+
+
+def cannot_listen(host: str, port: int, problem: int) -> ConfigurationError:
+    """What to tell the operator when binding failed with this `errno`."""
+    if problem == errno.EADDRINUSE:
+        return ConfigurationError(
+            f"port {port} on {host} is in use: choose another with --port, or any free one"
+            " with --port 0"
+        )
+    return ConfigurationError(
+        f"cannot listen on {host} port {port} ({os.strerror(problem)}): check --host and --port"
+    )
+
+
+def _bind_problem(host: str, port: int) -> int | None:
+    try:
+        address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ConfigurationError(f"--host {host!r} is no address ({error.strerror})") from error
+    family, kind, protocol, _, name = address
+    with socket.socket(family, kind, protocol) as probe:
+        # As the server will: a port whose last connections linger in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(name)
+        except OSError as error:
+            return error.errno
+    return None

@@ -1,0 +1,307 @@
+"""A small synchronous client of the OpenAI-compatible API, for `chat`, `run` and `status`.
+
+Synchronous because one person waits for one answer, and because Ctrl-C then interrupts a read
+where it stands; leaving the `with` closes the connection, which makes the service stop generating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from tandem import __version__
+from tandem.client.address import is_loopback
+from tandem.client.endpoint import Endpoint, NotServing
+from tandem.client.sse import SseDecoder
+from tandem.errors import ConfigurationError, ProtocolError, TandemError, error_from_code
+
+_CONNECT_TIMEOUT_S = 5.0
+_WRITE_TIMEOUT_S = 30.0
+_DONE = b"[DONE]"
+
+T = TypeVar("T")
+
+
+class Message(msgspec.Struct, frozen=True):
+    role: str
+    content: str
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool = True
+
+
+class ChatRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    model: str
+    messages: list[Message]
+    stream: msgspec.UnsetType | bool = msgspec.UNSET
+    stream_options: msgspec.UnsetType | StreamOptions = msgspec.UNSET
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class ChatDelta(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    delta: ChatDelta
+    finish_reason: str | None = None
+
+
+class ApiError(msgspec.Struct, frozen=True):
+    message: str
+    code: str | int | None = None
+    param: str | None = None
+
+    def to_error(self) -> TandemError:
+        return error_from_code(str(self.code), self.message, self.param)
+
+
+class ChatChunk(msgspec.Struct, frozen=True):
+    """One event of a stream; `error` is how a stream that has begun reports a failure."""
+
+    choices: list[ChatChoice] = []
+    usage: Usage | None = None
+    error: ApiError | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(choice.delta.content or "" for choice in self.choices)
+
+    @property
+    def finish_reason(self) -> str | None:
+        return next((c.finish_reason for c in self.choices if c.finish_reason), None)
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    error: ApiError
+
+
+class Model(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _ModelList(msgspec.Struct, frozen=True):
+    data: list[Model]
+
+
+class ProviderStatus(msgspec.Struct, frozen=True):
+    """A provider as the coordinator sees it: what it serves, and how busy it is."""
+
+    id: str
+    name: str
+    ready: bool
+    draining: bool
+    models: list[str]
+    running: int
+    waiting: int
+    in_flight: int
+    cluster_role: int | None = None
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """A provider of the key's account."""
+
+    id: str
+    name: str
+    draining: bool
+    in_flight: int
+
+
+class _Machines(msgspec.Struct, frozen=True):
+    data: list[Machine]
+
+
+class ClusterPeer(msgspec.Struct, frozen=True):
+    """A machine of the account to pair with; `certificate` is DER, in base64 on the wire."""
+
+    node_id: str
+    name: str
+    certificate: bytes
+    link_addresses: list[str]
+
+
+class _Peers(msgspec.Struct, frozen=True):
+    data: list[ClusterPeer]
+
+
+class _Providers(msgspec.Struct, frozen=True):
+    providers: list[ProviderStatus]
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    base_url: str
+    ready: bool
+    models: list[Model]
+    providers: list[ProviderStatus]
+
+
+class Client:
+    """Use it as a context manager. Every method raises TandemError, and only that, on failure."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        timeout_s: float,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        headers = {"User-Agent": f"tandem/{__version__}"}
+        if endpoint.api_key:
+            headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        self._http = httpx2.Client(
+            headers=headers,
+            timeout=httpx2.Timeout(
+                timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S), write=_WRITE_TIMEOUT_S
+            ),
+            # A proxy of the environment is for the world outside, not for this machine.
+            trust_env=not is_loopback(endpoint.base_url),
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def is_ready(self) -> bool:
+        """Whether the service says that it can answer requests now."""
+        with self._errors():
+            status = self._http.get(f"{self._endpoint.root_url}/readyz").status_code
+        return status == httpx2.codes.OK
+
+    def models(self) -> list[Model]:
+        return self._get("/models", _ModelList).data
+
+    def status(self) -> ServiceStatus:
+        return ServiceStatus(
+            base_url=self._endpoint.base_url,
+            ready=self.is_ready(),
+            models=self.models(),
+            providers=self._get("/status", _Providers).providers,
+        )
+
+    def machines(self) -> list[Machine]:
+        return self._get("/providers", _Machines).data
+
+    def cluster_peers(self) -> list[ClusterPeer]:
+        """The account's machines that are in no cluster yet."""
+        return self._get("/cluster/peers", _Peers).data
+
+    def drain(self, provider: str) -> Machine:
+        return self._ask("POST", f"/providers/{quote(provider, safe='')}/drain", Machine)
+
+    def resume(self, provider: str) -> Machine:
+        return self._ask("POST", f"/providers/{quote(provider, safe='')}/resume", Machine)
+
+    def _get(self, path: str, kind: type[T]) -> T:
+        return self._ask("GET", path, kind)
+
+    def _ask(self, method: str, path: str, kind: type[T]) -> T:
+        with self._errors():
+            response = self._http.request(method, f"{self._endpoint.base_url}{path}")
+            if response.is_error:
+                raise _error_of(response)
+        return _decode(response.content, kind)
+
+    def choose_model(self, wanted: str | None) -> str:
+        """The model that was asked for, or the only one served."""
+        if wanted:
+            return wanted
+        served = [model.id for model in self.models()]
+        if not served:
+            raise NotServing("no model is served yet: see `tandem status`")
+        if len(served) > 1:
+            raise ConfigurationError(
+                f"several models are served: choose one with --model ({', '.join(served)})"
+            )
+        return served[0]
+
+    def stream_chat(self, request: ChatRequest) -> Generator[ChatChunk]:
+        """The answer as it is generated. Close the iterator to stop the generation."""
+        streaming = msgspec.structs.replace(request, stream=True, stream_options=StreamOptions())
+        with (
+            self._errors(),
+            self._http.stream(
+                "POST",
+                f"{self._endpoint.base_url}/chat/completions",
+                content=msgspec.json.encode(streaming),
+                headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
+            ) as response,
+        ):
+            if response.is_error:
+                response.read()
+                raise _error_of(response)
+            yield from _chunks(response.iter_bytes())
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns the HTTP library's errors into ours."""
+        where = self._endpoint.base_url
+        try:
+            yield
+        except httpx2.InvalidURL as error:
+            raise ConfigurationError(f"{where} is no address of a service: {error}") from error
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise NotServing(
+                f"cannot connect to {where}: start a service with `tandem up`, or check --base-url"
+            ) from error
+        except httpx2.TimeoutException as error:
+            raise NotServing(
+                f"{where} did not answer in time: see `tandem status`, or raise --timeout"
+            ) from error
+        except httpx2.HTTPError as error:
+            raise NotServing(
+                f"the connection to {where} broke ({str(error) or type(error).__name__}):"
+                " see `tandem status`"
+            ) from error
+
+
+def _chunks(body: Iterator[bytes]) -> Iterator[ChatChunk]:
+    decoder = SseDecoder()
+    for received in body:
+        for data in decoder.feed(received):
+            if data == _DONE:
+                return
+            chunk = _decode(data, ChatChunk)
+            if chunk.error is not None:
+                raise chunk.error.to_error()
+            yield chunk
+    raise ProtocolError("the answer broke off: the service closed the connection; try again")
+
+
+def _error_of(response: httpx2.Response) -> TandemError:
+    try:
+        return msgspec.json.decode(response.content, type=_ErrorBody).error.to_error()
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ProtocolError(
+            f"{response.url} answered {response.status_code} {response.reason_phrase}:"
+            " is that a Tandem service?"
+        )
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"the service sent something unexpected: {error}") from error

@@ -1,0 +1,171 @@
+"""A session for one purpose: form a cluster, do something with it on rank 0, end it.
+
+What `smoke` and the benchmark have in common. Both run on every host at the same time; the ranks
+above 0 serve until rank 0 has done its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from tandem.cluster.config import ClusterConfig
+from tandem.cluster.facts import NodeFacts
+from tandem.cluster.node import ClusterNode
+from tandem.cluster.status import ClusterStatus
+from tandem.cluster.stopwatch import WatchedExecutor
+from tandem.cluster.strategies.executors import LinkedExecutor
+from tandem.engine import (
+    Aborted,
+    Completed,
+    Engine,
+    EngineEvent,
+    GenerationRequest,
+    ModelSetup,
+    Progress,
+    SamplingParams,
+    load_engine,
+    start_engine,
+)
+from tandem.errors import LinkLost, TandemError
+
+T = TypeVar("T")
+
+PHASE_TIMEOUT_S = 600.0
+
+Tokens = list[list[int]]
+
+
+class Asker:
+    """Greedy answers of an engine to several prompts at once; blocks until all are there."""
+
+    def __init__(self) -> None:
+        self._events: queue.Queue[EngineEvent] = queue.Queue()
+        self.engine: Engine | None = None
+        #: What runs the steps, where they take more than one rank.
+        self.executor: WatchedExecutor | None = None
+
+    def deliver(self, events: Sequence[EngineEvent]) -> None:
+        for event in events:
+            self._events.put(event)
+
+    def ask(
+        self,
+        prompts: Sequence[list[int]],
+        tokens: int | Sequence[int],
+        *,
+        streams: int | None = None,
+        on_first: Callable[[], None] = lambda: None,
+    ) -> Tokens:
+        """So many ids for each prompt, all at once or `streams` at a time.
+
+        `on_first` is called at the first token of each.
+        Raises what a request fails with.
+        """
+        assert self.engine is not None, "the engine is started before it is asked"
+        answers: Tokens = [[] for _ in prompts]
+        wanted = [tokens] * len(prompts) if isinstance(tokens, int) else tokens
+        asked, left = 0, len(prompts)
+        while left:
+            while asked < min(len(prompts), len(prompts) - left + (streams or len(prompts))):
+                self.engine.submit(_greedy(str(asked), prompts[asked], wanted[asked]))
+                asked += 1
+            event = self._events.get(timeout=PHASE_TIMEOUT_S)
+            if isinstance(event, Aborted):
+                raise event.error
+            if isinstance(event, Progress):
+                answer = answers[int(event.request_id)]
+                if not answer:
+                    on_first()
+                answer += event.deltas[0].token_ids
+            left -= isinstance(event, Completed)
+        return answers
+
+
+def alone(setup: ModelSetup, work: Callable[[Asker], T]) -> T:
+    """Does the work on the whole model in this process. Blocks."""
+    asker = Asker()
+    asker.engine = load_engine(setup.options, asker.deliver).engine
+    try:
+        return work(asker)
+    finally:
+        asker.engine.close()
+
+
+async def clustered(
+    config: ClusterConfig, setup: ModelSetup, facts: NodeFacts, work: Callable[[Asker], T]
+) -> tuple[T | None, ClusterStatus]:
+    """Does the work in a session of its own; None above rank 0, once rank 0 has done it.
+
+    Raises LinkLost with the reason when no session came about, or it broke.
+    """
+    host = _PhaseHost(setup, work)
+    node = ClusterNode(config, setup, facts, host)
+    running = asyncio.ensure_future(node.run())
+    try:
+        async with asyncio.timeout(PHASE_TIMEOUT_S):
+            result = await host.result
+            status = node.status()
+            if status.rank != 0:
+                await host.ended.wait()
+    except TimeoutError as error:
+        raise LinkLost(node.last_end or "the other machine did not come") from error
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+    return result, status
+
+
+class _PhaseHost(Generic[T]):
+    """Implements `Host` for one phase."""
+
+    def __init__(self, setup: ModelSetup, work: Callable[[Asker], T]) -> None:
+        self._setup = setup
+        self._work = work
+        self._engine: Engine | None = None
+        self.result: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+
+    async def release(self) -> None:
+        """Nothing is served alone here."""
+
+    async def activate(self, executor: LinkedExecutor | None, blocks: int) -> None:
+        if executor is None:
+            self._settle(None)
+            return
+        asker = Asker()
+        asker.executor = WatchedExecutor(executor)
+        asker.engine = start_engine(self._setup, asker.executor, blocks, asker.deliver).engine
+        self._engine = asker.engine
+        try:
+            self._settle(await asyncio.to_thread(self._work, asker))
+        except TandemError as error:
+            if not self.result.done():
+                self.result.set_exception(error)
+
+    async def deactivate(self, reason: str) -> None:  # noqa: ARG002 - the interface's
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.close)
+        self.ended.set()
+
+    def in_flight(self) -> int:
+        return 0
+
+    def _settle(self, result: T | None) -> None:
+        if not self.result.done():
+            self.result.set_result(result)
+
+
+def _greedy(request_id: str, prompt: list[int], tokens: int) -> GenerationRequest:
+    return GenerationRequest(
+        request_id=request_id,
+        prompts=[prompt],
+        samples=1,
+        params=SamplingParams(max_tokens=tokens, temperature=0.0),
+        stop=[],
+        ignore_eos=True,
+        deadline=time.monotonic() + PHASE_TIMEOUT_S,
+    )

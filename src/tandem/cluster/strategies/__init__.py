@@ -1,0 +1,3 @@
+"""How several ranks run one step: tensor parallel, or as a pipeline."""
+
+from __future__ import annotations

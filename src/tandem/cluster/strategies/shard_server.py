@@ -1,0 +1,110 @@
+"""What a rank above 0 does: receive a plan, run its part, until the session ends."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import structlog
+import torch
+
+from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.engine import Stage, StepPlan
+from tandem.errors import LinkLost, ProtocolError, TandemError
+from tandem.link import Channel
+from tandem.protocol.cluster import FailureHeader, PlanHeader, ResultHeader, ToRank
+
+log = structlog.get_logger(__name__)
+
+_decoder = msgspec.msgpack.Decoder(StepPlan)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RankWork(Protocol):
+    """One rank's part of a step, by strategy."""
+
+    def run(self, plan: StepPlan) -> None: ...
+
+
+class TensorParallelWork:
+    """The same plan as rank 0, on this rank's slices; the sums keep the ranks in step."""
+
+    def __init__(self, stage: Stage, group: LinkCommunicator) -> None:
+        self._stage = stage
+        self._group = group
+
+    def run(self, plan: StepPlan) -> None:
+        self._group.begin(plan.step)
+        current = self._stage.begin(plan)
+        self._stage.logits(current, self._stage.forward(current))
+
+
+class PipelineWork:
+    """Takes hidden states from the rank before, gives them to the next, or samples as the last."""
+
+    def __init__(
+        self, stage: Stage, group: LinkCommunicator, to_first: Channel, like: torch.Tensor
+    ) -> None:
+        """`like` is a (1, hidden) tensor of the model's dtype and device."""
+        self._stage = stage
+        self._group = group
+        self._to_first = to_first
+        self._like = like
+
+    def run(self, plan: StepPlan) -> None:
+        group = self._group
+        group.begin(plan.step)
+        current = self._stage.begin(plan)
+        like = self._like.expand(len(current.batch.tokens), -1)
+        states = self._stage.forward(current, group.receive(like, group.rank - 1))
+        if group.rank + 1 < group.size:
+            group.send(states, group.rank + 1)
+            return
+        result = self._stage.result(current, self._stage.logits(current, states))
+        self._to_first.send(ResultHeader(plan.step), _encode(result))
+
+
+class ShardServer:
+    """Serves one session on its own thread; `run` returns when the session has ended."""
+
+    def __init__(self, work: RankWork, to_first: Channel) -> None:
+        self._work = work
+        self._to_first = to_first
+        self._last_step = 0
+
+    @torch.inference_mode()
+    def run(self) -> TandemError:
+        """Why it ended: a lost link, a broken protocol, or the model's failure on a step."""
+        try:
+            while True:
+                # Between requests there may be nothing to do for days; pings watch the peer.
+                header, payload = self._to_first.receive(patient=True)
+                self._work.run(self._plan(header, payload))
+        except TandemError as error:
+            return self._ended(error)
+        # The one boundary to arbitrary model code: it must not take the provider down.
+        except Exception as error:
+            log.exception("shard_failed")
+            return self._ended(LinkLost(f"this rank failed on a step: {error!r}"))
+
+    def _plan(self, header: ToRank, payload: bytearray) -> StepPlan:
+        if not isinstance(header, PlanHeader):
+            raise ProtocolError(f"{header} came; a plan was due")
+        if header.step != self._last_step + 1:
+            raise ProtocolError(f"step {header.step} came; step {self._last_step + 1} was due")
+        self._last_step = header.step
+        try:
+            plan = _decoder.decode(payload)
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"the plan of step {header.step} is malformed: {error}") from error
+        if plan.step != header.step:
+            raise ProtocolError(f"the plan of step {plan.step} came as step {header.step}")
+        return plan
+
+    def _ended(self, error: TandemError) -> TandemError:
+        try:
+            self._to_first.send(FailureHeader(error.code, error.message))
+        except LinkLost:
+            log.info("session_link_gone", reason=error.message)
+        self._to_first.abort()
+        return error

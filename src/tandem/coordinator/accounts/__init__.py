@@ -1,0 +1,3 @@
+"""Who may ask for what: keys, limits, the ledger, join tokens."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The stores of accounts, in SQLite."""
+
+from __future__ import annotations

@@ -1,0 +1,178 @@
+"""From OpenAI's requests to what a provider is asked, refusing by name what is not served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tandem import protocol
+from tandem.coordinator.api.openai.schemas import (
+    ChatCompletionRequest,
+    ChatMessage,
+    CompletionRequest,
+    ContentPart,
+    GenerationRequest,
+)
+from tandem.coordinator.requests.ask import Ask
+from tandem.errors import InvalidRequest, UnsupportedParameter
+
+#: Roles as the chat templates of models know them.
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_TOOL_ROLES = {"tool", "function"}
+#: Sequences that one request may start: prompts times n.
+_MAX_SEQUENCES = 128
+
+#: Parameters of features that are not served, with the values that ask for nothing.
+_UNSERVED_CHAT: dict[str, tuple[Any, ...]] = {
+    "tools": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "functions": (None, []),
+    "function_call": (None, "none", "auto"),
+    "modalities": (None, ["text"]),
+    "audio": (None,),
+    "prediction": (None,),
+    "reasoning_effort": (None, "none"),
+    "verbosity": (None,),
+    "web_search_options": (None,),
+    "store": (None, False),
+}
+_UNSERVED_MESSAGE: dict[str, tuple[Any, ...]] = {
+    "tool_calls": (None, []),
+    "tool_call_id": (None,),
+    "function_call": (None,),
+    "audio": (None,),
+}
+_UNSERVED_COMPLETION: dict[str, tuple[Any, ...]] = {"echo": (None, False), "suffix": (None, "")}
+
+
+def ask_of_chat(request: ChatCompletionRequest) -> Ask:
+    """Raises InvalidRequest or UnsupportedParameter."""
+    _refuse_unserved(request, _UNSERVED_CHAT)
+    if request.response_format is not None and request.response_format.type != "text":
+        raise UnsupportedParameter(
+            f"response_format.type: only `text` is served, not `{request.response_format.type}`",
+            param="response_format.type",
+        )
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequest("top_logprobs: needs logprobs to be true", param="top_logprobs")
+    messages = [_message(message, i) for i, message in enumerate(request.messages)]
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    return Ask(
+        model=protocol.ModelName(request.model),
+        prompts=[protocol.ChatPrompt(messages)],
+        n=request.n or 1,
+        sampling=_sampling(request, request.max_completion_tokens, logprobs),
+    )
+
+
+def ask_of_completion(request: CompletionRequest) -> Ask:
+    """Raises InvalidRequest or UnsupportedParameter."""
+    _refuse_unserved(request, _UNSERVED_COMPLETION)
+    n = request.n or 1
+    if request.best_of not in (None, n):
+        raise UnsupportedParameter("best_of: only the value of n is served", param="best_of")
+    prompts = _prompts(request.prompt)
+    if len(prompts) * n > _MAX_SEQUENCES:
+        raise InvalidRequest(
+            f"prompt: {len(prompts)} prompts times n = {n} is over {_MAX_SEQUENCES}", param="prompt"
+        )
+    return Ask(
+        model=protocol.ModelName(request.model),
+        prompts=prompts,
+        n=n,
+        # OpenAI's default for this route; chat has none.
+        sampling=_sampling(request, None, request.logprobs, default_max_tokens=16),
+    )
+
+
+def _sampling(
+    request: GenerationRequest,
+    max_completion_tokens: int | None,
+    logprobs: int | None,
+    *,
+    default_max_tokens: int | None = None,
+) -> protocol.Sampling:
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("stream_options: needs stream to be true", param="stream_options")
+    stop = request.stop if request.stop is not None else []
+    return protocol.Sampling(
+        max_tokens=max_completion_tokens or request.max_tokens or default_max_tokens,
+        temperature=_or(request.temperature, 1.0),
+        top_p=_or(request.top_p, 1.0),
+        top_k=max(0, request.top_k or 0),
+        min_p=_or(request.min_p, 0.0),
+        repetition_penalty=_or(request.repetition_penalty, 1.0),
+        presence_penalty=_or(request.presence_penalty, 0.0),
+        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        logit_bias=_logit_bias(request.logit_bias or {}),
+        seed=request.seed,
+        stop=[stop] if isinstance(stop, str) else stop,
+        stop_token_ids=request.stop_token_ids or [],
+        ignore_eos=bool(request.ignore_eos),
+        logprobs=logprobs,
+    )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _logit_bias(given: dict[str, float]) -> dict[int, float]:
+    """JSON has no integer keys: token ids come as decimal text."""
+    for key in given:
+        if not (key.isascii() and key.isdecimal() and len(key) < 10):
+            raise InvalidRequest(f"logit_bias: {key!r} is not a token id", param="logit_bias")
+    return {int(key): bias for key, bias in given.items()}
+
+
+def _message(message: ChatMessage, index: int) -> protocol.ChatMessage:
+    where = f"messages[{index}]"
+    role = _ROLES.get(message.role)
+    if message.role in _TOOL_ROLES:
+        raise UnsupportedParameter(f"{where}.role: tools are not served", param=f"{where}.role")
+    if role is None:
+        known = ", ".join(_ROLES)
+        raise InvalidRequest(
+            f"{where}.role: {message.role!r} is not one of {known}", param=f"{where}.role"
+        )
+    _refuse_unserved(message, _UNSERVED_MESSAGE, where + ".")
+    if message.content is None and role != "assistant":
+        raise InvalidRequest(f"{where}.content: is required", param=f"{where}.content")
+    return protocol.ChatMessage(role, _text(message.content, f"{where}.content"), message.name)
+
+
+def _text(content: str | list[ContentPart] | None, where: str) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    for i, part in enumerate(content):
+        if part.type != "text":
+            raise UnsupportedParameter(
+                f"{where}[{i}].type: only `text` is served, not {part.type!r}",
+                param=f"{where}[{i}].type",
+            )
+        if part.text is None:
+            raise InvalidRequest(f"{where}[{i}].text: is required", param=f"{where}[{i}].text")
+    return "".join(part.text or "" for part in content)
+
+
+def _prompts(prompt: str | list[str | int | list[int]]) -> list[protocol.Prompt]:
+    if isinstance(prompt, str):
+        return [protocol.TextPrompt(prompt)]
+    numbers = [item for item in prompt if isinstance(item, int)]
+    if len(numbers) == len(prompt):
+        return [protocol.TokenPrompt(numbers)]
+    if numbers:
+        raise InvalidRequest("prompt: token ids and texts do not mix in one list", param="prompt")
+    return [
+        protocol.TextPrompt(item) if isinstance(item, str) else protocol.TokenPrompt(item)
+        for item in prompt
+        if not isinstance(item, int)
+    ]
+
+
+def _refuse_unserved(
+    given: GenerationRequest | ChatMessage, unserved: dict[str, tuple[Any, ...]], where: str = ""
+) -> None:
+    for field, harmless in unserved.items():
+        if getattr(given, field) not in harmless:
+            path = where + field
+            raise UnsupportedParameter(f"{path}: this feature is not served", param=path)

@@ -1,0 +1,273 @@
+"""`/v1/providers/connect`: the coordinator's end of a provider's WebSocket.
+
+The sequence of messages stands in `tandem.protocol`. One task group a connection reads, writes,
+challenges and watches for silence; whatever ends it, what was under way there moves elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from tandem import protocol
+from tandem.coordinator.accounts.sqlite.join_tokens import JoinTokens
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.fleet.challenges import Challenges
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.requests.relay import ProviderLink
+from tandem.coordinator.routing.registry import Registry
+from tandem.errors import (
+    AttestationRefused,
+    AuthenticationFailed,
+    ConfigurationError,
+    ProtocolError,
+    ProviderLost,
+    ServiceStopping,
+    TandemError,
+)
+from tandem.runtime import Herd
+from tandem.security import AttestationVerifier, node_id_of
+
+log = structlog.get_logger(__name__)
+
+#: WebSocket close codes (RFC 6455): the peer broke the rules, or we go away.
+_POLICY_VIOLATION, _GOING_AWAY = 1008, 1001
+#: The next request's key is made once the first token of this one may have passed: to make a key,
+#: and at the provider to open it, takes longer than all else that is between them.
+_ANNOUNCED_AFTER_S = 0.002
+#: What sending on a connection that has ended raises.
+_BROKEN = (OSError, RuntimeError, WebSocketDisconnect)
+
+
+class _Closed(Exception):
+    """The provider's connection ended, or was given up, for the reason that this carries."""
+
+
+@dataclass(eq=False)
+class _Connection:
+    websocket: WebSocket
+    provider: Provider
+    link: ProviderLink
+    challenges: Challenges
+
+
+class ProviderSocket:
+    """Serves provider connections until each ends."""
+
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        join_tokens: JoinTokens,
+        hardware: Sequence[AttestationVerifier] = (),
+        *,
+        count: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`count` is told the name of what happens to a provider."""
+        self._config = config
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._join_tokens = join_tokens
+        self._hardware = hardware
+        self._count = count
+        self._connections = 0
+        self._herd = Herd()
+
+    async def serve(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            async with asyncio.timeout(self._config.hello_timeout_s):
+                connection, version = await self._admit(websocket)
+        except TandemError as error:
+            log.warning("provider_refused", code=error.code, reason=error.message)
+            self._count("refused")
+            await _refuse(websocket, error)
+            return
+        except (_Closed, TimeoutError) as error:
+            log.warning("provider_silent", reason=str(error) or "no hello in time")
+            await _close(websocket, _POLICY_VIOLATION)
+            return
+        await self._serve(connection, version)
+
+    async def _admit(self, websocket: WebSocket) -> tuple[_Connection, int]:
+        """Hello, challenge, proof. Raises the reason to refuse the connection."""
+        hello = await _receive(websocket)
+        if not isinstance(hello, protocol.Hello):
+            raise ProtocolError(f"a provider says hello first, not {type(hello).__name__}")
+        account = await self._join_tokens.account_of(hello.join_token)
+        if account is None:
+            raise AuthenticationFailed("the join token is wrong", param="join_token")
+        if self._dispatcher.stopping:
+            raise ServiceStopping("the coordinator is stopping")
+        version = protocol.choose_version(hello.versions)
+        registration = protocol.decode_registration(hello.registration)
+        challenges = Challenges(registration, hello.registration, self._hardware)
+        nonce = challenges.issue()
+        await websocket.send_bytes(protocol.encode(protocol.Challenge(nonce)))
+        proof = await _receive(websocket)
+        if not isinstance(proof, protocol.Proof):
+            raise ProtocolError(f"a challenge is answered by a proof, not {type(proof).__name__}")
+        trust = challenges.check(proof.evidence).trust
+        provider = self._registry.add(
+            registration, account=account, node_id=_node_id(registration), trust=trust
+        )
+        try:
+            link = self._dispatcher.connect(provider, nonce)
+        except ProtocolError:
+            self._registry.remove(provider)
+            raise
+        provider.attested = challenges.latest
+        return _Connection(websocket, provider, link, challenges), version
+
+    async def _serve(self, connection: _Connection, version: int) -> None:
+        provider = connection.provider
+        # A provider's own label is logged as it is sent: JSON and the console renderer escape it.
+        bound = log.bind(provider_id=provider.id, name=provider.name)
+        bound.info(
+            "provider_joined", models=list(provider.models), protocol=version, trust=provider.trust
+        )
+        interval_s = self._config.heartbeat_interval_s * self._registry.pace
+        self._count("joined")
+        self._connections += 1
+        self._herd.grown_to(self._connections)
+        welcome = protocol.Welcome(version, provider.id, interval_s)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                connection.link.send(welcome)
+                tasks.create_task(self._write(connection))
+                tasks.create_task(self._watch(connection))
+                tasks.create_task(self._challenge(connection))
+                await self._read(connection)
+        except* (_Closed, ProviderLost) as group:
+            bound.info("provider_left", reason=str(group.exceptions[0]))
+            self._count("left")
+        except* (ProtocolError, AttestationRefused) as group:
+            bound.warning("provider_cut_off", reason=str(group.exceptions[0]))
+            self._count("cut_off")
+        finally:
+            self._connections -= 1
+            self._registry.remove(provider)
+            self._dispatcher.disconnect(provider)
+            await _close(connection.websocket, _GOING_AWAY)
+
+    async def _read(self, connection: _Connection) -> None:
+        provider = connection.provider
+        while True:
+            message = await _receive(connection.websocket)
+            self._registry.heard(provider)
+            if isinstance(message, protocol.Reply | protocol.Unreadable):
+                connection.link.deliver(message)
+            elif isinstance(message, protocol.Heartbeat):
+                self._heartbeat(provider, message)
+            elif isinstance(message, protocol.Proof):
+                self._check(connection, message)
+            elif isinstance(message, protocol.Draining):
+                provider.draining = True
+            else:
+                raise ProtocolError(f"unexpected {type(message).__name__} after the welcome")
+
+    def _heartbeat(self, provider: Provider, beat: protocol.Heartbeat) -> None:
+        was_malformed = provider.role.malformed
+        self._registry.heartbeat(provider, beat)
+        if provider.role.malformed and not was_malformed:
+            log.warning("malformed_cluster_role", provider_id=provider.id)
+            self._count("malformed_role")
+
+    async def _write(self, connection: _Connection) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            message = await connection.link.next_outgoing()
+            try:
+                async with asyncio.timeout(self._config.write_timeout_s):
+                    await connection.websocket.send_bytes(protocol.encode(message))
+            except TimeoutError as error:
+                raise _Closed("it does not read what it is sent") from error
+            except _BROKEN as error:
+                raise _Closed("the connection broke while writing") from error
+            if isinstance(message, protocol.Request):
+                loop.call_later(_ANNOUNCED_AFTER_S, connection.link.announce)
+
+    async def _watch(self, connection: _Connection) -> None:
+        """A machine that lost its power closes no connection: silence is all there is to see.
+
+        One whose engine hangs goes on saying that it lives: its steps tell.
+        """
+        provider = connection.provider
+        while True:
+            silent_s = self._registry.silent_for_s(provider)
+            if silent_s > provider.stale_after_s:
+                raise _Closed(f"silent for {silent_s:.1f} s")
+            hangs_s = self._registry.hangs_for_s(provider)
+            if hangs_s > self._config.hangs_after_s:
+                log.warning("provider_hangs", provider_id=provider.id, seconds=round(hangs_s, 1))
+                self._count("hung")
+                self._registry.set_aside(provider)
+                connection.link.abandon(ProviderLost("the provider's engine hangs"))
+                hangs_s = 0.0
+            left_s = min(provider.stale_after_s - silent_s, self._config.hangs_after_s - hangs_s)
+            await asyncio.sleep(left_s + 0.01)
+
+    def _check(self, connection: _Connection, proof: protocol.Proof) -> None:
+        try:
+            attested = connection.challenges.check(proof.evidence)
+        except AttestationRefused as error:
+            self._count("challenge_failed")
+            connection.challenges.strike(error.message)
+            return
+        connection.provider.trust = attested.trust
+        connection.provider.attested = attested
+
+    async def _challenge(self, connection: _Connection) -> None:
+        """Proofs from time to time; after a strike the next is asked for at once."""
+        while True:
+            if not connection.challenges.strikes:
+                await asyncio.sleep(self._config.challenge_interval_s)
+            nonce = connection.challenges.issue()
+            connection.link.send(protocol.Challenge(nonce))
+            await asyncio.sleep(self._config.challenge_timeout_s)
+            if connection.challenges.pending:
+                self._count("challenge_failed")
+                connection.challenges.strike("a challenge was not answered in time")
+
+
+def _node_id(registration: protocol.Registration) -> str | None:
+    if not registration.certificate:
+        return None
+    try:
+        return node_id_of(registration.certificate)
+    except ConfigurationError as error:
+        raise ProtocolError(f"registration.certificate: {error.message}") from error
+
+
+async def _receive(websocket: WebSocket) -> protocol.ToCoordinator:
+    event = await websocket.receive()
+    if event["type"] == "websocket.disconnect":
+        raise _Closed(event.get("reason") or f"closed with code {event.get('code')}")
+    frame = event.get("bytes")
+    if frame is None:
+        raise ProtocolError("messages are binary MessagePack frames, not text")
+    return protocol.decode_to_coordinator(frame)
+
+
+async def _refuse(websocket: WebSocket, error: TandemError) -> None:
+    refused = protocol.Refused(protocol.ErrorInfo.of(error))
+    try:
+        await websocket.send_bytes(protocol.encode(refused))
+    except _BROKEN:
+        return  # it did not wait for the reason
+    await _close(websocket, _POLICY_VIOLATION)
+
+
+async def _close(websocket: WebSocket, code: int) -> None:
+    if WebSocketState.DISCONNECTED in (websocket.client_state, websocket.application_state):
+        return
+    try:
+        await websocket.close(code)
+    except _BROKEN:
+        return  # it was closing already

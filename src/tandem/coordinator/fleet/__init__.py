@@ -1,0 +1,3 @@
+"""Providers as the coordinator knows them."""
+
+from __future__ import annotations

@@ -1,0 +1,201 @@
+"""Requests of this process from admission to their end: limits, deadline, ledger, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from tandem.coordinator.accounts.limits import Lease, Limiter
+from tandem.coordinator.accounts.sqlite.keys import DEFAULT_ACCOUNT, KeyRecord
+from tandem.coordinator.accounts.sqlite.ledger import CANCELLED, COMPLETED, Entry
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.requests.ask import Ask
+from tandem.coordinator.requests.estimator import Estimator
+from tandem.coordinator.requests.relay import ProviderLink
+from tandem.coordinator.requests.run import Answer, Consumer
+from tandem.coordinator.routing.admission import Admission
+from tandem.coordinator.routing.registry import Registry
+from tandem.errors import (
+    InternalError,
+    Overloaded,
+    ProviderLost,
+    RequestTimedOut,
+    ServiceStopping,
+    TandemError,
+)
+from tandem.protocol import ModelName, ProviderId, Trust
+from tandem.runtime import new_id
+from tandem.security import RecipientKey
+
+
+class Book(Protocol):
+    """Where requests are accounted for: each is opened, updated while it runs, and closed once."""
+
+    def open(self, entry: Entry) -> None:
+        """Raises Overloaded when nothing can be accounted for now."""
+
+    def update(self, entry: Entry) -> None: ...
+
+    def close(self, entry: Entry) -> None: ...
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        registry: Registry,
+        *,
+        limiter: Limiter,
+        book: Book,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._limiter = limiter
+        self._book = book
+        self._clock = clock
+        self._admission = Admission(
+            registry, max_waiting=config.max_waiting, patience_s=config.patience_s
+        )
+        self._estimator = Estimator(registry.affinity)
+        self._links: dict[ProviderId, ProviderLink] = {}
+        self._under_way = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def waiting(self, model: ModelName) -> int:
+        """Requests for a model that wait for a place."""
+        return self._admission.waiting(model)
+
+    def connect(self, provider: Provider, nonce: bytes) -> ProviderLink:
+        """Raises ProtocolError when the provider's sealing key is none."""
+        key = RecipientKey(provider.registration.sealing_key)
+        link = ProviderLink(key, nonce, self._config.max_outgoing)
+        self._links[provider.id] = link
+        return link
+
+    def disconnect(self, provider: Provider) -> None:
+        link = self._links.pop(provider.id)
+        link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
+
+    @asynccontextmanager
+    async def dispatch(
+        self, ask: Ask, key: KeyRecord | None, min_trust: Trust = Trust.NONE
+    ) -> AsyncIterator[Answer]:
+        """The answer to one request; leaving the context ends it everywhere.
+
+        Raises ServiceStopping, RateLimited, BudgetExhausted or Overloaded, and RequestTimedOut when
+        the time for all of it, the body of the `async with` included, has run out.
+        """
+        self._check_admits()
+        lease = self._hold_tokens(ask, key)
+        answer = Answer(
+            ask,
+            _consumer(key, min_trust),
+            config=self._config,
+            admission=self._admission,
+            estimator=self._estimator,
+            link_to=lambda provider: self._links.get(provider.id),
+            clock=self._clock,
+        )
+        entry = _entry(ask, key)
+        began = self._clock()
+        answer.on_progress = lambda: self._book.update(_filled(entry, answer))
+        outcome = CANCELLED
+        try:
+            self._book.open(entry)
+            self._under_way += 1
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(self._config.request_timeout_s):
+                    yield answer
+                outcome = CANCELLED if answer.usage is None else COMPLETED
+            except TimeoutError as error:
+                limit_s = self._config.request_timeout_s
+                raise RequestTimedOut(
+                    f"not finished after {limit_s:g} s, which is the limit"
+                ) from error
+            finally:
+                answer.close()
+                self._under_way -= 1
+                if self._under_way == 0:
+                    self._idle.set()
+        except TandemError as error:
+            outcome = error.code
+            raise
+        except Exception:
+            outcome = InternalError.code
+            raise
+        finally:
+            used = answer.so_far
+            if lease is not None:
+                self._limiter.settle(lease, used.prompt_tokens + used.completion_tokens)
+            self._book.close(_closed(entry, answer, outcome, began, self._clock()))
+
+    async def drain(self) -> None:
+        """Admits nothing more; returns when what is under way has ended."""
+        self._stopping = True
+        await self._idle.wait()
+
+    def _check_admits(self) -> None:
+        if self._stopping:
+            raise ServiceStopping("the service is stopping: retry in a moment")
+        if self._under_way >= self._config.max_requests:
+            raise Overloaded(f"{self._under_way} requests are under way, which is the limit")
+
+    def _hold_tokens(self, ask: Ask, key: KeyRecord | None) -> Lease | None:
+        if key is None:
+            return None
+        return self._limiter.admit(key, self._estimator.tokens(ask))
+
+
+def _consumer(key: KeyRecord | None, min_trust: Trust) -> Consumer:
+    """The stricter of what the key and the request ask for."""
+    if key is None:
+        return Consumer(min_trust=min_trust)
+    least = key.limits.min_trust
+    return Consumer(str(key.id), min_trust if min_trust.reaches(least) else least)
+
+
+def _entry(ask: Ask, key: KeyRecord | None) -> Entry:
+    return Entry(
+        request_id=new_id(),
+        started_at=datetime.now(UTC),
+        key_id=None if key is None else key.id,
+        account=DEFAULT_ACCOUNT if key is None else key.account,
+        model=ask.model,
+    )
+
+
+def _filled(entry: Entry, answer: Answer) -> Entry:
+    """With what was delivered so far."""
+    used = answer.so_far
+    return msgspec.structs.replace(
+        entry,
+        provider=None if answer.provider is None else answer.provider.name,
+        attempts=answer.attempts,
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        cached_tokens=used.cached_tokens,
+    )
+
+
+def _closed(entry: Entry, answer: Answer, outcome: str, began: float, ended: float) -> Entry:
+    return msgspec.structs.replace(
+        _filled(entry, answer),
+        outcome=outcome,
+        queue_s=None if answer.placed_at is None else answer.placed_at - began,
+        first_token_s=None if answer.first_at is None else answer.first_at - began,
+        total_s=ended - began,
+    )

@@ -1,0 +1,240 @@
+"""One request's answer, wherever it comes from: the consumer sees one stream of tokens.
+
+A provider that dies, hangs, drains or fails costs the request its place, not its life: it goes on
+at another provider from its prompt and the tokens that were handed on. That is exact, because a
+token depends on the seed, its position and the tokens before it, not on who computes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Self
+
+import msgspec
+import structlog
+
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.requests.ask import Ask
+from tandem.coordinator.requests.estimator import Estimator
+from tandem.coordinator.requests.produced import Produced
+from tandem.coordinator.requests.relay import Outgoing, ProviderLink, RequestStream
+from tandem.coordinator.requests.trace import Trace
+from tandem.coordinator.routing.admission import Admission
+from tandem.coordinator.routing.reservation import Reservation
+from tandem.errors import (
+    ModelNotFound,
+    NoProviderAvailable,
+    Overloaded,
+    ProviderLost,
+    RequestTimedOut,
+    ServiceStopping,
+    TandemError,
+)
+from tandem.protocol import Delta, Generate, ProviderId, RequestId, Trust, Usage
+from tandem.runtime import new_id
+
+log = structlog.get_logger(__name__)
+
+#: A provider's way of saying "not now": no fault of its own, nor of the request.
+_NOT_NOW = (Overloaded, ServiceStopping, NoProviderAvailable)
+_FIRST_PAUSE_S = 0.05
+_REPORT_EVERY_S = 2.0
+
+
+class Consumer(msgspec.Struct, frozen=True):
+    """For whom a request is: whose turn in the queue it takes, and whom it trusts."""
+
+    key: str = ""
+    min_trust: Trust = Trust.NONE
+
+
+class Answer:
+    """An async iterator of batches of deltas; `usage` is set once it has ended well.
+
+    `close` ends what still runs; it is the dispatcher's to call.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        consumer: Consumer,
+        *,
+        config: CoordinatorConfig,
+        admission: Admission,
+        estimator: Estimator,
+        link_to: Callable[[Provider], ProviderLink | None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.usage: Usage | None = None
+        #: Called every few seconds while tokens come.
+        self.on_progress: Callable[[], None] = lambda: None
+        self.provider: Provider | None = None
+        self.attempts = 0
+        #: The clock's times of the first place and the first token.
+        self.placed_at: float | None = None
+        self.first_at: float | None = None
+        # Another provider must be able to go on with the same draws.
+        self._ask = _with_seed(ask)
+        self._consumer = consumer
+        self._config = config
+        self._admission = admission
+        self._estimator = estimator
+        self._link_to = link_to
+        self._clock = clock
+        self._placed: list[float] = []  # Unix time, of every attempt
+        self._ended: RequestStream | None = None
+        self._deadline = clock() + config.request_timeout_s
+        self._produced = Produced(ask.choices)
+        self._reported_at = clock()
+        self._prompt_tokens = 0
+        self._place: Reservation | None = None
+        self._stream: RequestStream | None = None
+        self._failures = 0  # since the last token
+        self._avoid: set[ProviderId] = set()
+
+    @property
+    def so_far(self) -> Usage:
+        """What was delivered until now."""
+        return self.usage or Usage(self._prompt_tokens, self._produced.tokens, 0)
+
+    def trace(self, received: float) -> Trace | None:
+        """Where the time went of a request that has ended well, and was `received` (Unix time)."""
+        stream = self._ended
+        if stream is None or stream.stages is None:
+            return None
+        first, last = self._placed[0], self._placed[-1]
+        return Trace(received, first, last, stream.sealed, stream.stages, stream.answered)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Delta]:
+        while True:
+            try:
+                stream = self._stream or await self._begin()
+                deltas = await anext(stream)
+            except StopAsyncIteration:
+                self._complete()
+                raise
+            except TandemError as error:
+                if self._survives(error):
+                    continue
+                if self._produced.complete:  # all that was lost is the provider's goodbye
+                    self._complete()
+                    raise StopAsyncIteration from None
+                raise
+            self._take(stream, deltas)
+            return deltas
+
+    def close(self) -> None:
+        """Ends the attempt under way, if any; safe to call again."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        if self._place is not None:
+            self._place.release()
+            self._place = None
+
+    async def _begin(self) -> RequestStream:
+        """Waits for a place and sends the request there, or what is left of it."""
+        demand = self._estimator.demand(
+            self._ask, produced=self._produced.tokens, min_trust=self._consumer.min_trust
+        )
+        resumes = self.attempts > 0
+        place = self._place = await self._admission.reserve(
+            demand, self._consumer.key, self._avoid, resumes=resumes
+        )
+        if place.provider.id in self._avoid:
+            await asyncio.sleep(_FIRST_PAUSE_S * 2.0**self._failures)  # it has just refused
+        self.attempts += 1
+        self._placed.append(time.time())
+        self.provider = place.provider
+        link = self._link_to(place.provider)
+        if link is None:
+            raise ProviderLost("the provider has just left")
+        now = self._clock()
+        self.placed_at = self.placed_at or now
+        self._stream = link.open(self._outgoing(max(0.001, self._deadline - now)))
+        return self._stream
+
+    def _outgoing(self, left_s: float) -> Outgoing:
+        content = Generate(
+            reply_key=b"",
+            prompts=self._ask.prompts,
+            n=self._ask.n,
+            sampling=self._ask.sampling,
+            produced=self._produced.so_far(),
+        )
+        # An id of its own for each attempt: what the last one may still send means nothing now.
+        request_id = RequestId(new_id())
+        return Outgoing(request_id, self._ask.model, left_s, self._config.window, content)
+
+    def _take(self, stream: RequestStream, deltas: list[Delta]) -> None:
+        assert self._place is not None
+        self.first_at = self.first_at or self._clock()
+        self._place.saw_first_token(stream.prompt_tokens)
+        self._prompt_tokens = self._prompt_tokens or stream.prompt_tokens
+        self._produced.add(deltas)
+        self._failures = 0
+        self._avoid.clear()
+        now = self._clock()
+        if now - self._reported_at >= _REPORT_EVERY_S:
+            self._reported_at = now
+            self.on_progress()
+
+    def _survives(self, error: TandemError) -> bool:
+        """Gives up the failed attempt; whether there is to be another."""
+        place, asked = self._place, self._stream is not None
+        if place is None:
+            return False  # nobody could be found
+        ours = _is_consumers(error)
+        if not ours and asked and not isinstance(error, _NOT_NOW):
+            place.failed()
+        self._avoid.add(place.provider.id)
+        self.close()
+        self._failures += 1
+        if ours or self._produced.complete or self._failures > self._config.max_retries:
+            return False
+        log.info(
+            "request_moves",
+            provider_id=place.provider.id,
+            code=error.code,
+            tokens=self._produced.tokens,
+        )
+        return True
+
+    def _complete(self) -> None:
+        """Every choice has finished."""
+        stream, place = self._stream, self._place
+        cached = 0
+        if stream is not None and stream.usage is not None:
+            self._prompt_tokens = stream.usage.prompt_tokens
+            cached = min(stream.usage.cached_tokens, self._prompt_tokens)
+            self._ended = stream
+        self.usage = Usage(self._prompt_tokens, self._produced.tokens, cached)
+        if place is not None:
+            place.finished(self._produced.tokens)
+        self._estimator.learn(
+            self._ask,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._produced.tokens,
+        )
+        self.close()
+
+
+def _is_consumers(error: TandemError) -> bool:
+    """Whether another provider would say the same: the request is wrong, or its time is up."""
+    if isinstance(error, ModelNotFound):
+        return False  # the provider has not what it said it had
+    return isinstance(error, RequestTimedOut) or 400 <= error.status < 429
+
+
+def _with_seed(ask: Ask) -> Ask:
+    if ask.sampling.seed is not None:
+        return ask
+    sampling = msgspec.structs.replace(ask.sampling, seed=secrets.randbits(63))
+    return msgspec.structs.replace(ask, sampling=sampling)

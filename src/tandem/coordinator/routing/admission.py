@@ -1,0 +1,175 @@
+"""Requests that wait for a place: bounded queues, fair between API keys.
+
+There is one queue a model and level of trust, so that nobody waits behind a request that only
+others than his providers could serve.
+
+A request that finds no place waits for one when somebody who serves its model is busy, or was
+there a moment ago: a provider that restarts is worth a few seconds. Whoever waits is served in the
+order of `FairQueue`, as soon as any provider gets room; nobody overtakes the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.fair_queue import FairQueue, QueueFull
+from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.routing.reservation import Reservation
+from tandem.errors import NoProviderAvailable, Overloaded, TandemError
+from tandem.protocol import ModelName, ProviderId, Trust
+
+#: Some things change without an event: a pause of a breaker ends, a provider goes stale.
+_RECHECK_S = 0.25
+
+
+@dataclass(eq=False)
+class _Waiter:
+    demand: Demand
+    avoid: Collection[ProviderId]
+    #: Loop time until which it waits for a provider to come back, when there is none.
+    until: float
+    place: asyncio.Future[Reservation] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def refuse(self, error: TandemError) -> None:
+        if not self.place.done():
+            self.place.set_exception(error)
+
+
+class Admission:
+    """`patience_s`: how long a request waits for the return of a provider that was just here."""
+
+    def __init__(self, registry: Registry, *, max_waiting: int, patience_s: float) -> None:
+        self._registry = registry
+        self._max_waiting = max_waiting
+        self._patience_s = patience_s
+        self._queues: dict[tuple[ModelName, Trust], FairQueue[_Waiter]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        registry.on_capacity = self._on_capacity
+
+    def waiting(self, model: ModelName) -> int:
+        return sum(len(queue) for which, queue in self._queues.items() if which[0] == model)
+
+    async def reserve(
+        self,
+        demand: Demand,
+        key: str,
+        avoid: Collection[ProviderId] = (),
+        *,
+        resumes: bool = False,
+    ) -> Reservation:
+        """A place for the request, at once or when its turn comes.
+
+        One that `resumes` lost its place without its own fault, and goes before those that wait.
+        Raises what `Registry.reserve_provider` raises, when waiting is of no use or the queue is
+        full; the caller sets the deadline.
+        """
+        if resumes or not self._queues.get(_which(demand)):
+            try:
+                return self._registry.reserve_provider(demand, avoid)
+            except (Overloaded, NoProviderAvailable) as error:
+                self._check_hope(demand, error)
+        waiter = _Waiter(demand, avoid, asyncio.get_running_loop().time() + self._patience_s)
+        self._enqueue(waiter, key)
+        try:
+            return await waiter.place
+        except asyncio.CancelledError:
+            place = waiter.place
+            if place.done() and not place.cancelled() and place.exception() is None:
+                place.result().release()
+            raise
+        finally:
+            self._dequeue(waiter, key)
+
+    def _check_hope(self, demand: Demand, error: TandemError) -> None:
+        """Raises the refusal when nobody is busy, and nobody was here lately."""
+        if isinstance(error, Overloaded):
+            return
+        if self._registry.served_within_s(demand.model) > self._patience_s:
+            raise error
+
+    def _enqueue(self, waiter: _Waiter, key: str) -> None:
+        which = _which(waiter.demand)
+        queue = self._queues.setdefault(which, FairQueue(self._max_waiting))
+        try:
+            evicted = queue.push(key, waiter, waiter.demand.tokens)
+        except QueueFull:
+            raise self._full(waiter.demand.model, len(queue)) from None
+        if evicted is not None:
+            evicted.refuse(self._full(waiter.demand.model, len(queue)))
+        self._schedule()
+
+    def _full(self, model: ModelName, length: int) -> Overloaded:
+        retry_s = max(1, min(60, length // 64))
+        return Overloaded(
+            f"{length} requests for the model `{model}` are waiting, which is the limit",
+            retry_after_s=retry_s,
+        )
+
+    def _dequeue(self, waiter: _Waiter, key: str) -> None:
+        which = _which(waiter.demand)
+        queue = self._queues.get(which)
+        if queue is None:
+            return
+        queue.discard(key, waiter)
+        if not queue:
+            del self._queues[which]
+
+    def _on_capacity(self, provider: Provider) -> None:
+        """Hands out the places of this one provider: the others had none before.
+
+        Thousands of providers beat every second: none of that may cost a look at all of them.
+        """
+        for which, queue in tuple(self._queues.items()):
+            if which[0] not in provider.models:
+                continue
+            while (waiter := _next(queue)) is not None:
+                place = self._registry.reserve_at(provider, waiter.demand)
+                if place is None:
+                    break
+                queue.pop()
+                waiter.place.set_result(place)
+
+    def _pump(self, which: tuple[ModelName, Trust]) -> None:
+        """Gives places to those whose turn it is, until there is none for the next."""
+        queue = self._queues[which]
+        while (waiter := _next(queue)) is not None:
+            try:
+                place = self._registry.reserve_provider(waiter.demand, waiter.avoid)
+            except Overloaded:
+                return
+            except TandemError as error:
+                hopes = asyncio.get_running_loop().time() < waiter.until
+                if isinstance(error, NoProviderAvailable) and hopes:
+                    return
+                queue.pop()
+                waiter.refuse(error)
+                continue
+            queue.pop()
+            waiter.place.set_result(place)
+
+    def _schedule(self) -> None:
+        if self._timer is None and self._queues:
+            self._timer = asyncio.get_running_loop().call_later(_RECHECK_S, self._recheck)
+
+    def _recheck(self) -> None:
+        self._timer = None
+        for which in tuple(self._queues):
+            self._pump(which)
+        self._schedule()
+
+
+def _which(demand: Demand) -> tuple[ModelName, Trust]:
+    return demand.model, demand.min_trust
+
+
+def _next(queue: FairQueue[_Waiter]) -> _Waiter | None:
+    """Whose turn it is, of those that still wait."""
+    while (waiter := queue.peek()) is not None and waiter.place.done():
+        queue.pop()
+    return waiter

@@ -1,0 +1,26 @@
+"""What a request needs of a provider. Plain data."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tandem.protocol import ModelName, Trust
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What a request needs of a provider.
+
+    `tokens` is the estimate of all that its sequences will hold in the cache together, of which
+    `prompt_tokens` are prefilled once; `least_tokens` is what one sequence surely needs.
+    `prefixes` are digests of what its prompt begins with, the longest last, with their share of
+    the prompt: a provider that has seen one has it in its cache.
+    """
+
+    model: ModelName
+    sequences: int = 1
+    tokens: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    least_tokens: int = 0
+    min_trust: Trust = Trust.NONE
+    prefixes: list[tuple[bytes, float]] = []

@@ -1,0 +1,3 @@
+"""What computes: one folder a library."""
+
+from __future__ import annotations

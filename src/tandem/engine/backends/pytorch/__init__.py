@@ -1,0 +1,3 @@
+"""PyTorch on CPUs and GPUs."""
+
+from __future__ import annotations

@@ -1,0 +1,146 @@
+"""Linear maps by int8 weights with one scale an output row."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from tandem.engine.backends.pytorch.kernels.fastest import (
+    PROBE_SHAPE,
+    PROBES,
+    RowRaces,
+    Way,
+    probe_weight,
+)
+from tandem.engine.backends.pytorch.kernels.operators import (
+    Digits,
+    Results,
+    join_digits,
+    multiply_digits,
+    takes,
+)
+from tandem.engine.backends.pytorch.kernels.products import ZERO
+from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
+
+#: How many units of an activation's second digit make one of its first.
+_UNIT = np.float32(254.0)
+#: How rows are multiplied.
+COMPILED, ONEDNN = "compiled", "oneDNN"
+
+
+class QuantizedWeight:
+    """int8 (out_features, in_features); the scale of a row is its largest magnitude / 127."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.scales = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127.0
+        self.values = (weight.float() / self.scales[:, None]).round().to(torch.int8).contiguous()
+
+
+class UnpackedInt8Linear:
+    """Turns the weights back into the activations' dtype for every product."""
+
+    def __init__(self, weight: QuantizedWeight, bias: torch.Tensor | None) -> None:
+        self._weight = weight
+        self._bias = bias
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        scales = self._weight.scales.to(states.dtype)
+        weight = self._weight.values.to(states.dtype) * scales[:, None]
+        return functional.linear(states, weight, self._bias)
+
+
+class PackedInt8:
+    """A `QuantizedWeight` in the blocks that oneDNN reads fastest; it does not keep that one."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self.scales = weight.scales
+        self._blocks = torch.ops.onednn.qlinear_prepack(weight.values, None)
+        self._no_zeros = torch.zeros(len(weight.scales), dtype=torch.int64)
+        self.tiles = known_tiles(self._blocks, weight.values)
+        sums = weight.values.sum(dim=1, dtype=torch.int32)
+        self._zeros = (sums * ZERO).numpy()
+
+    def multiply(self, digits: Digits, joined: torch.Tensor) -> torch.Tensor:
+        """By oneDNN, into (rows, out_features)."""
+        product = torch.ops.onednn.qlinear_pointwise(
+            torch.from_numpy(digits.values),
+            1.0,
+            ZERO,
+            self._blocks,
+            self.scales,
+            self._no_zeros,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return join_digits(digits, product, joined)
+
+    def multiply_few(self, digits: Digits, joined: torch.Tensor) -> torch.Tensor:
+        """By compiled loops, where `tiles` are known."""
+        assert self.tiles is not None, "loops can only read tiles in the known order"
+        return multiply_digits(digits, self.tiles, self._zeros, self.scales, joined)
+
+
+class IntegerLinear:
+    """int8 by int8, on CPUs that multiply those: the weights are read as they are.
+
+    Each activation is written as two digits, a row's largest being 127, which keeps 16 bits of it;
+    both digits go through one product. Sums of integers are exact, so a row's result does not
+    depend on the rows beside it.
+    """
+
+    def __init__(self, weight: PackedInt8, bias: torch.Tensor | None) -> None:
+        self._weight = weight
+        self._bias = bias
+        self._results = Results()
+        _races.run()
+
+    @staticmethod
+    def is_fast() -> bool:
+        """Whether this CPU has the instructions; others could overflow in 16 bits."""
+        features = torch.cpu.get_capabilities()
+        return bool(features.get("avx512_vnni")) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        if not takes(states.dtype, states.device):
+            return self(states.float()).to(states.dtype)
+        joined = self._results.empty((len(states), len(self._weight.scales)), states)
+        few = self._weight.tiles is not None and _races.winner(len(states)) == COMPILED
+        multiply = self._weight.multiply_few if few else self._weight.multiply
+        result = multiply(Digits.of(states, _UNIT), joined)
+        return result if self._bias is None else result + self._bias
+
+
+def make_int8_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None
+) -> IntegerLinear | UnpackedInt8Linear:
+    quantized = QuantizedWeight(weight)
+    if weight.device.type != "cpu" or not IntegerLinear.is_fast():
+        return UnpackedInt8Linear(quantized, bias)
+    return IntegerLinear(PackedInt8(quantized), bias)
+
+
+def _probes() -> list[PackedInt8]:
+    probe = QuantizedWeight(probe_weight())
+    return [PackedInt8(probe) for _ in range(PROBES)]
+
+
+def _ways(rows: int, probes: list[PackedInt8]) -> dict[str, list[Way]]:
+    digits = Digits.of(torch.ones((rows, PROBE_SHAPE[1])), _UNIT)
+    joined = torch.empty((rows, PROBE_SHAPE[0]))
+    known = [weight for weight in probes if weight.tiles is not None]
+    ways: dict[str, list[Way]] = {}
+    if known:
+        ways[COMPILED] = [partial(weight.multiply_few, digits, joined) for weight in known]
+    ways[ONEDNN] = [partial(weight.multiply, digits, joined) for weight in probes]
+    return ways
+
+
+_races = RowRaces("int8", (1, 4, 8, 16), _probes, _ways, more=ONEDNN)

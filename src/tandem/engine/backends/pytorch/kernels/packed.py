@@ -1,0 +1,103 @@
+"""bfloat16 weights in the blocks that oneDNN reads fastest, and how few rows go through them best.
+
+The blocks can be read without oneDNN where their order is the known one: for the embedding that
+shares its weight with the head, and for few rows, which oneDNN multiplies slowly on some CPUs.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from tandem.engine.backends.pytorch.kernels.fastest import (
+    PROBE_SHAPE,
+    PROBES,
+    RowRaces,
+    Way,
+    probe_weight,
+)
+from tandem.engine.backends.pytorch.kernels.operators import Results, multiply_few
+from tandem.engine.backends.pytorch.kernels.products import TILE_OUTPUTS
+from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
+
+#: PyTorch's own compiler calls these; they have no public name.
+_mkldnn = torch.ops.mkldnn
+#: For which oneDNN chooses its blocks; it takes any number.
+_USUAL_ROWS = 16
+#: With fewer rows oneDNN is slower than with so many on some CPUs.
+_FULL_ROWS = 4
+#: How few rows are multiplied.
+AS_THEY_ARE, FILLED_UP, COMPILED = "as they are", "filled up", "compiled"
+
+
+class PackedWeight:
+    """A bfloat16 (out_features, in_features) matrix on the CPU."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.blocks = _mkldnn._reorder_linear_weight(weight, _USUAL_ROWS)  # noqa: SLF001
+        self.shape = weight.shape
+        self.tiles = known_tiles(self.blocks, weight)
+
+    @staticmethod
+    def is_fast() -> bool:
+        supported: bool = _mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+        return supported
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """(n,) → (n, in_features), where `tiles` are known."""
+        assert self.tiles is not None, "rows can be found where the order of tiles is known"
+        row, output = np.divmod(indices.numpy(), TILE_OUTPUTS)
+        pairs = torch.from_numpy(self.tiles[row, :, output])
+        return pairs.view(torch.bfloat16)
+
+
+class PackedLinear:
+    def __init__(self, weight: PackedWeight, bias: torch.Tensor | None) -> None:
+        self._weight = weight
+        self._bias = bias
+        self._results = Results()
+        _races.run()
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        count, tiles = len(states), self._weight.tiles
+        way = _races.winner(count)
+        if way == COMPILED and tiles is not None:
+            product = multiply_few(states, tiles, self._results)
+            return product if self._bias is None else product + self._bias
+        if way != AS_THEY_ARE and count < _FULL_ROWS:
+            filled = states.new_zeros((_FULL_ROWS, states.shape[1]))
+            filled[:count] = states
+            return _multiply(filled, self._weight, self._bias)[:count]
+        return _multiply(states, self._weight, self._bias)
+
+
+def _multiply(
+    states: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None
+) -> torch.Tensor:
+    product: torch.Tensor = _mkldnn._linear_pointwise(  # noqa: SLF001
+        states, weight.blocks, bias, "none", [], ""
+    )
+    return product
+
+
+def _probes() -> list[PackedWeight]:
+    probe = probe_weight()
+    return [PackedWeight(probe) for _ in range(PROBES)]
+
+
+def _ways(count: int, probes: list[PackedWeight]) -> dict[str, list[Way]]:
+    states = torch.ones((count, PROBE_SHAPE[1]), dtype=torch.bfloat16)
+    tiles = [weight.tiles for weight in probes if weight.tiles is not None]
+    ways: dict[str, list[Way]] = {}
+    if tiles:
+        ways[COMPILED] = [partial(multiply_few, states, one, Results()) for one in tiles]
+    if count < _FULL_ROWS:
+        filled = states[:1].repeat(_FULL_ROWS, 1)
+        ways[FILLED_UP] = [partial(_multiply, filled, weight, None) for weight in probes]
+    ways[AS_THEY_ARE] = [partial(_multiply, states, weight, None) for weight in probes]
+    return ways
+
+
+_races = RowRaces("bfloat16", (1, 3, 8, 16), _probes, _ways, more=AS_THEY_ARE)

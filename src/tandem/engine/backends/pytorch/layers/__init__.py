@@ -1,0 +1,3 @@
+"""The layers that models are made of."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""One module a family of models."""
+
+from __future__ import annotations

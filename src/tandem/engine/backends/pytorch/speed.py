@@ -1,0 +1,42 @@
+"""How fast this machine decodes, before any weights are loaded: plans of clusters go by it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+
+from tandem.engine.backends.pytorch.layers.linear import make_linear
+from tandem.engine.backends.pytorch.load import ModelSetup
+
+_FEATURES = 4096
+#: More than most caches hold: a model's weights come from memory.
+_READ_BYTES = 64 * 1024 * 1024
+_MEASURED_S = 0.2
+
+
+@torch.inference_mode()
+def decode_bytes_per_s(setup: ModelSetup) -> float:
+    """How many bytes of weights one sequence reads a second, kept and multiplied as a model's.
+
+    The best of several measurements: other processes can only make one slower.
+    """
+    weight = torch.ones(_FEATURES, _FEATURES, dtype=setup.dtype, device=setup.device)
+    int8 = setup.options.quantize == "int8"
+    weight_bytes = weight.numel() * (1 if int8 else weight.itemsize)
+    count = math.ceil(_READ_BYTES / weight_bytes)
+    linears = [make_linear(weight.clone(), None, setup.options.quantize) for _ in range(count)]
+    states = torch.ones(1, _FEATURES, dtype=setup.dtype, device=setup.device)
+
+    def lap() -> float:
+        began = time.perf_counter()
+        products = [linear(states) for linear in linears]
+        products[-1][0, 0].item()  # on a GPU all has ended now
+        return time.perf_counter() - began
+
+    lap()
+    best_s, started = lap(), time.perf_counter()
+    while time.perf_counter() - started < _MEASURED_S:
+        best_s = min(best_s, lap())
+    return count * weight_bytes / best_s

@@ -1,0 +1,172 @@
+"""Random-weight checkpoints of any family and size, for tests and benchmarks. They speak noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from tandem.engine.checkpoint.config import ModelConfig, read_config
+from tandem.engine.checkpoint.layout import tensor_shapes
+from tandem.engine.checkpoint.safetensors import INDEX_FILE, SINGLE_FILE
+from tandem.errors import ConfigurationError
+
+_MAX_FILE_BYTES = 2 * 1024**3
+_DEVIATION = 0.02
+
+
+class Size(msgspec.Struct, frozen=True):
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context: int = 4096
+
+
+SIZES: dict[str, Size] = {
+    "tiny": Size(2, 64, 176, 4, 2, 16, 384, 1024),
+    "small": Size(4, 256, 704, 8, 4, 32, 2048),
+    "300m": Size(16, 1024, 2816, 16, 8, 64, 32_000),
+    "1b": Size(16, 2048, 8192, 32, 8, 64, 128_256),
+    "3b": Size(28, 3072, 8192, 24, 8, 128, 128_256),
+    "8b": Size(32, 4096, 14_336, 32, 8, 128, 128_256),
+}
+
+_ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "mistral": "MistralForCausalLM",
+}
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role + ': ' + message.content + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+def create_checkpoint(
+    directory: Path,
+    *,
+    family: str,
+    size: str | Size = "tiny",
+    seed: int = 0,
+    dtype: str = "bfloat16",
+    overrides: dict[str, Any] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes a directory in Hugging Face layout. `overrides` replace fields of `config.json`.
+
+    `on_progress(tensors written, tensors)`. Raises ConfigurationError for an unknown family or
+    size and when the directory already holds a model.
+    """
+    if family not in _ARCHITECTURES:
+        raise ConfigurationError(f"family is {family!r}; expected one of {sorted(_ARCHITECTURES)}")
+    if isinstance(size, str) and size not in SIZES:
+        raise ConfigurationError(f"size is {size!r}; expected one of {list(SIZES)}")
+    if (directory / "config.json").exists():
+        raise ConfigurationError(f"{directory} already holds a model; choose another directory")
+    shape = SIZES[size] if isinstance(size, str) else size
+    directory.mkdir(parents=True, exist_ok=True)
+    fields = _config_fields(family, shape, dtype) | (overrides or {})
+    _write_json(directory / "config.json", fields)
+    _write_json(directory / "generation_config.json", {"eos_token_id": fields["eos_token_id"]})
+    config = read_config(directory)
+    _write_tokenizer(directory, config)
+    _write_weights(directory, config, seed, on_progress)
+
+
+def _config_fields(family: str, size: Size, dtype: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "architectures": [_ARCHITECTURES[family]],
+        "model_type": family,
+        "vocab_size": size.vocabulary,
+        "hidden_size": size.hidden,
+        "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "head_dim": size.head_dim,
+        "max_position_embeddings": size.context,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": family != "mistral",
+        "attention_bias": False,
+        "torch_dtype": dtype,
+        "bos_token_id": None,
+        "eos_token_id": [0],
+    }
+    if family == "mistral":
+        fields["sliding_window"] = size.context // 4
+    return fields
+
+
+def _write_tokenizer(directory: Path, config: ModelConfig) -> None:
+    """A byte-level vocabulary: 0 ends a text, 256 bytes follow, the rest is noise."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = ["<|endoftext|>", *alphabet]
+    pieces += [f"<{number}>" for number in range(len(pieces), config.vocab_size)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces[: config.vocab_size])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|endoftext|>",
+        "chat_template": _CHAT_TEMPLATE,
+    }
+    _write_json(directory / "tokenizer_config.json", settings)
+
+
+def _write_weights(
+    directory: Path, config: ModelConfig, seed: int, on_progress: Callable[[int, int], None] | None
+) -> None:
+    """Files of at most 2 GiB, so that a large checkpoint is never in memory as a whole."""
+    dtype = getattr(torch, config.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    shapes = tensor_shapes(config)
+    files: list[list[str]] = [[]]
+    pending: dict[str, torch.Tensor] = {}
+    pending_bytes = 0
+    for done, (name, shape) in enumerate(shapes.items(), start=1):
+        tensor = _random_tensor(name, shape, generator).to(dtype)
+        if pending and pending_bytes + tensor.nbytes > _MAX_FILE_BYTES:
+            save_file(pending, directory / _part_name(len(files)))
+            files.append([])
+            pending, pending_bytes = {}, 0
+        pending[name] = tensor
+        pending_bytes += tensor.nbytes
+        files[-1].append(name)
+        if on_progress is not None:
+            on_progress(done, len(shapes))
+    if len(files) == 1:
+        save_file(pending, directory / SINGLE_FILE, metadata={"format": "pt"})
+        return
+    save_file(pending, directory / _part_name(len(files)))
+    weight_map = {name: _part_name(part) for part, names in enumerate(files, 1) for name in names}
+    _write_json(directory / INDEX_FILE, {"metadata": {}, "weight_map": weight_map})
+
+
+def _part_name(part: int) -> str:
+    return f"model-{part:05d}.safetensors"
+
+
+def _random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    tensor = torch.empty(shape, dtype=torch.float32).normal_(0.0, _DEVIATION, generator=generator)
+    return tensor + 1.0 if "norm" in name else tensor
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,90 @@
+"""Which part of a model one rank runs: a range of layers and a slice of heads, columns, vocabulary.
+
+A whole model is the shard that takes everything, so there is one code path. Slicing follows
+Megatron-LM (Shoeybi et al., 2019): q/k/v and gate/up by output rows, o and down by input columns,
+one all-reduce after each of the two.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tandem.engine.checkpoint.config import ModelConfig
+from tandem.errors import ConfigurationError
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The half-open range [start, stop)."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def scaled(self, factor: int) -> Span:
+        return Span(self.start * factor, self.stop * factor)
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
+    """One rank's part. `kv_heads` decides the query heads: its groups come whole."""
+
+    layers: Span
+    kv_heads: Span
+    columns: Span
+    vocabulary: Span
+    embeds: bool
+    has_head: bool
+
+
+def whole(config: ModelConfig) -> Shard:
+    return Shard(
+        layers=Span(0, config.num_layers),
+        kv_heads=Span(0, config.num_kv_heads),
+        columns=Span(0, config.intermediate_size),
+        vocabulary=Span(0, config.vocab_size),
+        embeds=True,
+        has_head=True,
+    )
+
+
+def tensor_parallel(config: ModelConfig, rank: int, size: int) -> Shard:
+    """Rank's equal share of heads, MLP columns and vocabulary, in every layer.
+
+    Raises ConfigurationError when the KV heads do not divide by `size`.
+    """
+    if config.num_kv_heads % size:
+        raise ConfigurationError(
+            f"{config.num_kv_heads} KV heads do not divide among {size} tensor-parallel ranks"
+        )
+    share = msgspec.structs.replace(
+        whole(config),
+        kv_heads=split(config.num_kv_heads, rank, size),
+        columns=split(config.intermediate_size, rank, size),
+        vocabulary=split(config.vocab_size, rank, size),
+    )
+    if not share.columns or not share.vocabulary:
+        raise ConfigurationError(f"the model is too small to divide among {size} ranks")
+    return share
+
+
+def pipeline_stage(config: ModelConfig, layers: Span) -> Shard:
+    """A run of whole layers; the first stage embeds, the last one has the head.
+
+    Raises ConfigurationError when the range is empty or outside the model.
+    """
+    if not 0 <= layers.start < layers.stop <= config.num_layers:
+        raise ConfigurationError(
+            f"layers {layers.start}..{layers.stop} are not a part of {config.num_layers} layers"
+        )
+    return msgspec.structs.replace(
+        whole(config),
+        layers=layers,
+        embeds=layers.start == 0,
+        has_head=layers.stop == config.num_layers,
+    )
+
+
+def split(extent: int, rank: int, size: int) -> Span:
+    """Rank's contiguous share of `extent`; shares differ by one at most."""
+    return Span(extent * rank // size, extent * (rank + 1) // size)

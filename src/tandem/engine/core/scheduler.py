@@ -1,0 +1,238 @@
+"""Continuous batching as plain rules: what runs in the next step, and what its result means.
+
+    add ─► waiting ─► running ─► finished
+              ▲          │
+              └─ preempt ┘
+
+Every step decodes all running sequences and spends what is left of the token budget on prefill,
+first come first served, so a long prompt is computed in chunks and nobody's decoding stalls.
+Blocks for a whole prompt are taken at admission; when decoding runs out of blocks the sequence
+admitted last is preempted and computed again later, with the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+
+import msgspec
+
+from tandem.engine.core.block_manager import BlockManager
+from tandem.engine.core.sequence import Sequence, SequenceState
+from tandem.engine.core.step import SampledToken, SampleSpec, SequenceStep, StepPlan, StepResult
+from tandem.errors import Overloaded
+
+
+class SchedulerLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """`step_tokens` bounds one forward pass, and so how long a prefill delays a decode."""
+
+    max_sequences: int = 32
+    max_waiting: int = 256
+    step_tokens: int = 256
+
+
+class Outcome(Enum):
+    """What a sampled token does to its sequence."""
+
+    CONTINUES = "continues"
+    STOPPED = "stopped"  # an EOS or stop token id: the token is not part of the text
+    LENGTH = "length"
+    NOT_FINITE = "not_finite"  # no token: the logits were NaN or infinite
+
+
+class Sampled(msgspec.Struct, frozen=True):
+    sequence: Sequence
+    token: SampledToken
+    outcome: Outcome
+
+
+class BatchScheduler:
+    """Owns sequences and blocks; calls come from one thread.
+
+    Several plans may be scheduled before the first is committed; they are committed in order. With
+    `stages` above 1 each decodes its share of the sequences, so that no stage of a pipeline waits
+    for all of them.
+    """
+
+    def __init__(self, blocks: BlockManager, limits: SchedulerLimits, *, stages: int = 1) -> None:
+        self._blocks = blocks
+        self._limits = limits
+        self._stages = stages
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []  # in order of admission
+        self._step = 0
+        self._decode_steps: set[int] = set()  # under way, with a share of the decoding
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def free_blocks(self) -> int:
+        return self._blocks.free
+
+    def add(self, sequences: list[Sequence]) -> None:
+        """Queues the choices of one request, all or none. Raises Overloaded over the bound."""
+        if len(self._waiting) + len(sequences) > self._limits.max_waiting:
+            raise Overloaded(
+                f"{len(self._waiting)} sequences are waiting already; the limit is "
+                f"{self._limits.max_waiting}; retry later"
+            )
+        self._waiting.extend(sequences)
+
+    def finish(self, sequence: Sequence, *, poisoned: bool = False) -> None:
+        """Removes a sequence in any state and frees its blocks; a second call does nothing."""
+        if sequence.state is SequenceState.FINISHED:
+            return
+        if sequence.state is SequenceState.RUNNING:
+            self._running.remove(sequence)
+        else:
+            self._waiting.remove(sequence)
+        sequence.state = SequenceState.FINISHED
+        self._blocks.release(sequence, poisoned=poisoned)
+        if not self._running and not self._waiting:
+            self._blocks.check(())
+
+    def void_cache(self) -> None:
+        """After a failed step nothing in the cache can be trusted."""
+        self._decode_steps.clear()
+        self._blocks.forget_all()
+
+    def schedule(self) -> StepPlan | None:
+        """The next step, or None when there is nothing to run."""
+        budget = self._limits.step_tokens
+        steps: list[SequenceStep] = []
+        for sequence in self._decoding():
+            if self._make_room(sequence):
+                steps.append(self._advance(sequence, 1))
+                budget -= 1
+        decodes = bool(steps)
+        for sequence in self._prefilling():
+            if budget <= 0:
+                break
+            count = min(budget, sequence.remaining)
+            steps.append(self._advance(sequence, count))
+            budget -= count
+        if not steps:
+            return None
+        self._step += 1
+        if decodes:
+            self._decode_steps.add(self._step)
+        return StepPlan(self._step, steps, self._blocks.take_dirty())
+
+    def commit(self, plan: StepPlan, result: StepResult) -> list[Sampled]:
+        """Applies a result: advances the cache, appends tokens, finishes what is done."""
+        assert plan.step == result.step, "a result belongs to the plan that was just run"
+        self._decode_steps.discard(plan.step)
+        planned = {step.sequence_id: step for step in plan.sequences}
+        tokens = {token.sequence_id: token for token in result.tokens}
+        sampled: list[Sampled] = []
+        for sequence in tuple(self._running):
+            step = planned.get(sequence.sequence_id)
+            if step is None:
+                continue
+            sequence.computed += len(step.tokens)
+            self._blocks.remember(sequence)
+            if step.sample is not None:
+                sampled.append(self._accept(sequence, tokens[sequence.sequence_id]))
+        return sampled
+
+    def _decoding(self) -> list[Sequence]:
+        """The sequences whose next token this step computes: their share of a pipeline.
+
+        At most as many shares as stages: one more would only make every sequence wait for it.
+        """
+        if len(self._decode_steps) >= self._stages:
+            return []
+        decoding = [s for s in self._running if s.remaining <= 1]
+        ready = [s for s in decoding if s.remaining == 1]
+        return ready[: -(-len(decoding) // self._stages)]
+
+    def _prefilling(self) -> Iterator[Sequence]:
+        """Running sequences that still prefill, then those that can be admitted, in order."""
+        yield from [sequence for sequence in self._running if sequence.is_prefilling]
+        while self._waiting and len(self._running) < self._limits.max_sequences:
+            sequence = self._waiting[0]
+            siblings = [s for s in self._running if s.group == sequence.group]
+            if any(s.computed < self._blocks.reusable(s.prompt_length) for s in siblings):
+                return  # its sibling is computing the very blocks that it will reuse
+            self._blocks.match_prefix(sequence)
+            # A spare block for each running sequence, or they would preempt it at once.
+            spare = len(self._running)
+            if not self._blocks.can_hold(sequence, len(sequence.tokens), spare=spare):
+                self._blocks.release(sequence)
+                return
+            self._waiting.popleft()
+            sequence.cached = max(sequence.cached, min(sequence.computed, sequence.prompt_length))
+            self._blocks.grow(sequence, len(sequence.tokens))
+            sequence.state = SequenceState.RUNNING
+            self._running.append(sequence)
+            yield sequence
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Room for one more token, by preempting the sequence admitted last if it must be."""
+        while sequence.state is SequenceState.RUNNING:
+            if self._blocks.can_hold(sequence, len(sequence.tokens)):
+                self._blocks.grow(sequence, len(sequence.tokens))
+                return True
+            # What is under way has a place in a plan already, and this sequence has none yet.
+            self._preempt([entry for entry in self._running if not entry.is_under_way][-1])
+        return False
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._blocks.release(sequence)
+        sequence.state = SequenceState.WAITING
+        self._waiting.appendleft(sequence)
+
+    def _advance(self, sequence: Sequence, count: int) -> SequenceStep:
+        start = sequence.planned
+        last = count == sequence.remaining
+        sequence.planned += count
+        return SequenceStep(
+            sequence_id=sequence.sequence_id,
+            tokens=sequence.tokens[start : start + count],
+            start=start,
+            blocks=list(sequence.blocks),
+            sample=_sample_spec(sequence) if last else None,
+        )
+
+    def _accept(self, sequence: Sequence, sampled: SampledToken) -> Sampled:
+        if sampled.token is None:
+            self.finish(sequence, poisoned=True)
+            return Sampled(sequence, sampled, Outcome.NOT_FINITE)
+        sequence.tokens.append(sampled.token)
+        outcome = Outcome.CONTINUES
+        if sampled.token in sequence.params.stop_token_ids:
+            outcome = Outcome.STOPPED
+        elif sequence.output_length >= sequence.params.max_tokens:
+            outcome = Outcome.LENGTH
+        if outcome is not Outcome.CONTINUES:
+            self.finish(sequence)
+        return Sampled(sequence, sampled, outcome)
+
+
+def _sample_spec(sequence: Sequence) -> SampleSpec:
+    params = sequence.params
+    penalised = params.has_penalties
+    return SampleSpec(
+        position=len(sequence.tokens),
+        seed=params.seed,
+        choice=sequence.choice,
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=params.top_k,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        logit_bias=params.logit_bias,
+        logprobs=params.logprobs,
+        prompt=sequence.tokens[: sequence.prompt_length] if penalised else [],
+        output=sequence.tokens[sequence.prompt_length :] if penalised else [],
+    )

@@ -1,3 +1,0 @@
-"""The decoder: config, layout, sharding, weights, layers."""
-
-from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Between text and tokens: tokenizer, chat template, streaming detokenizer."""
+
+from __future__ import annotations

@@ -1,0 +1,53 @@
+"""The messages between the machines of a cluster, and those by which two are paired."""
+
+from __future__ import annotations
+
+from tandem.protocol.cluster.between_nodes import (
+    Agreement,
+    Begin,
+    Collectives,
+    DataHello,
+    FailureHeader,
+    Invitation,
+    Known,
+    Leaving,
+    Loaded,
+    ModelFacts,
+    Parallelism,
+    Part,
+    PeerHello,
+    PeerRefusal,
+    Ping,
+    PlanHeader,
+    Pong,
+    Proposal,
+    ResultHeader,
+    TensorHeader,
+    ToNode,
+    ToRank,
+)
+
+__all__ = [
+    "Agreement",
+    "Begin",
+    "Collectives",
+    "DataHello",
+    "FailureHeader",
+    "Invitation",
+    "Known",
+    "Leaving",
+    "Loaded",
+    "ModelFacts",
+    "Parallelism",
+    "Part",
+    "PeerHello",
+    "PeerRefusal",
+    "Ping",
+    "PlanHeader",
+    "Pong",
+    "Proposal",
+    "ResultHeader",
+    "TensorHeader",
+    "ToNode",
+    "ToRank",
+]

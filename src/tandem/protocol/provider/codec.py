@@ -1,0 +1,47 @@
+"""MessagePack in and out. A message that does not decode is a ProtocolError that says where."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from tandem.errors import ProtocolError
+from tandem.protocol.provider.sealed import Answer, Generate
+from tandem.protocol.provider.to_coordinator import Registration, ToCoordinator
+from tandem.protocol.provider.to_provider import ToProvider
+
+#: A prompt of the API's largest body fits with room to spare; a larger frame is refused unread.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+T = TypeVar("T")
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: ToCoordinator | ToProvider | Registration | Generate | Answer) -> bytes:
+    return _encoder.encode(message)
+
+
+class _Decoder(Generic[T]):
+    def __init__(self, decoder: msgspec.msgpack.Decoder[T], what: str) -> None:
+        self._decoder = decoder
+        self._what = what
+
+    def __call__(self, frame: bytes) -> T:
+        """Raises ProtocolError when the frame is not such a message."""
+        try:
+            return self._decoder.decode(frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError(f"not {self._what}: {error}") from error
+
+
+decode_to_coordinator: _Decoder[ToCoordinator] = _Decoder(
+    msgspec.msgpack.Decoder(ToCoordinator), "a message for a coordinator"
+)
+decode_to_provider: _Decoder[ToProvider] = _Decoder(
+    msgspec.msgpack.Decoder(ToProvider), "a message for a provider"
+)
+decode_registration = _Decoder(msgspec.msgpack.Decoder(Registration), "a registration")
+decode_generate = _Decoder(msgspec.msgpack.Decoder(Generate), "a request")
+decode_answer: _Decoder[Answer] = _Decoder(msgspec.msgpack.Decoder(Answer), "an answer")

@@ -1,0 +1,169 @@
+"""What `tandem up` runs: its options turned into a port, log files and the children's arguments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tandem.client.address import http_url, local_host
+from tandem.runtime import free_port
+from tandem.up.child import ChildSpec, rotate
+from tandem.up.supervisor import Plan
+
+#: What runs gets this long to finish after Ctrl-C; a person is waiting for the prompt.
+DRAIN_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 15.0
+#: -P: a folder called `tandem` where `up` was started must not shadow the package.
+_TANDEM = (sys.executable, "-P", "-m", "tandem")
+
+
+class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `tandem up`, as given. `port` None means the default, or a free one."""
+
+    model: str
+    model_name: str | None
+    dtype: str
+    quantize: str | None
+    threads: int | None
+    kv_tokens: int | None
+    max_sequences: int
+    providers: int
+    ranks: int
+    parallelism: str
+    host: str
+    port: int | None
+    data_dir: Path
+    request_timeout_s: float
+    start_timeout_s: float
+    verbose: bool
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def clusters(self) -> list[list[str]]:
+        """The names of the provider processes: one list a cluster, in the order of ranks."""
+        names = [f"provider-{number}" for number in range(1, self.providers + 1)]
+        if self.ranks == 1:
+            return [[name] for name in names]
+        return [[f"{name}-rank-{rank}" for rank in range(self.ranks)] for name in names]
+
+    def node_dir(self, name: str) -> Path:
+        """Where a provider of this machine keeps its identity and its status."""
+        return self.data_dir / "nodes" / name
+
+
+def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
+    """The join token goes through the environment: other users can read a command."""
+    environment = {"TANDEM_JOIN_TOKEN": join_token}
+
+    def spec(name: str, arguments: list[str]) -> ChildSpec:
+        command = [*_TANDEM, *arguments]
+        return ChildSpec(name, command, environment, options.log_dir / f"{name}.log")
+
+    def providers(actual_port: int) -> list[ChildSpec]:
+        return [
+            spec(name, _provider_arguments(options, name, actual_port) + link)
+            for names in options.clusters
+            for name, link in zip(names, _link_arguments(options, names), strict=True)
+        ]
+
+    return Plan(
+        coordinator=spec("coordinator", _coordinator_arguments(options, port)),
+        providers=providers,
+        start_timeout_s=options.start_timeout_s,
+        stop_timeout_s=_STOP_TIMEOUT_S,
+        verbose=options.verbose,
+    )
+
+
+def _coordinator_arguments(options: UpOptions, port: int) -> list[str]:
+    return [
+        "coordinator",
+        "--json",
+        "--stop-on-stdin-eof",
+        f"--host={options.host}",
+        f"--port={port}",
+        f"--data-dir={options.data_dir}",
+        f"--request-timeout={options.request_timeout_s}",
+    ]
+
+
+def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
+    threads = options.threads or threads_per_provider(options.providers * options.ranks)
+    arguments = [
+        "provider",
+        "--json",
+        "--stop-on-stdin-eof",
+        f"--coordinator={http_url(local_host(options.host), port)}",
+        f"--name={name}",
+        f"--model={options.model}",
+        f"--dtype={options.dtype}",
+        f"--threads={threads}",
+        f"--max-sequences={options.max_sequences}",
+        f"--drain-timeout={DRAIN_TIMEOUT_S}",
+        f"--data-dir={options.node_dir(name)}",
+    ]
+    if options.model_name is not None:
+        arguments.append(f"--model-name={options.model_name}")
+    if options.quantize is not None:
+        arguments.append(f"--quantize={options.quantize}")
+    if options.kv_tokens is not None:
+        arguments.append(f"--kv-tokens={options.kv_tokens}")
+    return arguments
+
+
+def _link_arguments(options: UpOptions, names: list[str]) -> list[list[str]]:
+    """How the ranks of one cluster find each other: all dial rank 0, over loopback."""
+    if len(names) == 1:
+        return [[]]
+    address = f"127.0.0.1:{free_port()}"
+    arguments = []
+    for rank in range(len(names)):
+        own = f"--cluster-listen={address if rank == 0 else '127.0.0.1:0'}"
+        arguments.append(
+            [
+                f"--ranks={len(names)}",
+                f"--rank={rank}",
+                f"--parallelism={options.parallelism}",
+                own,
+                *([f"--peer={address}"] if rank else []),
+            ]
+        )
+    return arguments
+
+
+def pair_nodes(options: UpOptions) -> None:
+    """The ranks of one cluster belong to one person, on one machine: they are paired here."""
+    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+
+    for names in options.clusters:
+        if len(names) == 1:
+            continue
+        nodes = [
+            PairedNode.of(load_or_create_identity(options.node_dir(name)).certificate, name)
+            for name in names
+        ]
+        for name in names:
+            for node in nodes:
+                PairedNodes(options.node_dir(name)).add(node)
+
+
+def threads_per_provider(providers: int) -> int:
+    """An equal share of the cores that this process may use, and at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // providers)
+
+
+def prepare_logs(options: UpOptions) -> None:
+    """Sets the last run's logs aside. They name no secrets, but are nobody else's business."""
+    options.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in sorted(options.log_dir.glob("*.log")):
+        rotate(path)

@@ -1,0 +1,122 @@
+"""The running part of `tandem up`: signals, readiness, the session file, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import httpx2
+import msgspec
+
+from tandem.client.address import API_PATH, http_url, is_loopback, local_host
+from tandem.client.endpoint import NotServing
+from tandem.client.session import Session, SessionPids, remove_session, write_session
+from tandem.runtime.backoff import Backoff
+from tandem.up.events import UpReady
+from tandem.up.launch import UpOptions
+from tandem.up.supervisor import Plan, Reporter, Supervisor
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PROBE_TIMEOUT_S = 5.0
+
+
+class Screen(Reporter, AbstractContextManager[None], Protocol):
+    """What a run tells the person or the script that started it, for as long as it lasts."""
+
+    def ready(self, ready: UpReady) -> None:
+        """Requests are answered from now on."""
+
+
+class UpService:
+    """One run of `tandem up`."""
+
+    def __init__(self, options: UpOptions, plan: Plan, api_key: str, screen: Screen) -> None:
+        self._options = options
+        self._api_key = api_key
+        self._screen = screen
+        self._supervisor = Supervisor(plan, screen)
+        self._stop = asyncio.Event()
+        self._forced = False
+        self._ready: UpReady | None = None
+
+    async def run(self) -> bool:
+        """Serves until a signal; whether it had served, and then stopped in order.
+
+        The signals are handled here rather than by `run_service`, whose second signal ends the
+        process at once: ours has children to end first.
+        """
+        loop = asyncio.get_running_loop()
+        for signum in _STOP_SIGNALS:
+            loop.add_signal_handler(signum, self._on_signal)
+        try:
+            with self._screen:
+                await self._supervisor.run(
+                    self._stop, on_started=self._on_started, on_restarted=self._save_session
+                )
+        finally:
+            remove_session(self._options.data_dir)
+        return self._ready is not None and not self._forced
+
+    def _on_signal(self) -> None:
+        if not self._stop.is_set():
+            self._stop.set()
+        elif not self._forced:
+            self._forced = True
+            self._screen.note("Killing everything.")
+            self._supervisor.kill()
+
+    async def _on_started(self, port: int) -> None:
+        """Every process says that it is up: see for ourselves, then say so."""
+        root_url = http_url(local_host(self._options.host), port)
+        models = await _served_models(root_url, self._api_key)
+        self._ready = UpReady(
+            base_url=root_url + API_PATH,
+            api_key=self._api_key,
+            models=models,
+            processes=self._supervisor.processes,
+        )
+        self._save_session()
+        self._screen.ready(self._ready)
+
+    def _save_session(self) -> None:
+        """Again after a restart: a process has another pid."""
+        if self._ready is None:
+            return
+        processes = self._supervisor.processes
+        pids = SessionPids(os.getpid(), processes.coordinator, processes.providers)
+        session = Session(self._ready.base_url, self._ready.api_key, pids)
+        write_session(self._options.data_dir, session)
+
+
+class _Model(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _ModelList(msgspec.Struct, frozen=True):
+    data: list[_Model]
+
+
+async def _served_models(root_url: str, api_key: str) -> list[str]:
+    """The models that a client with this key can use, once the coordinator says it is ready.
+
+    The caller sets the deadline. The providers have said that they are ready; the coordinator
+    may learn it a moment after us, and has no way to tell us, so this asks until it knows.
+    """
+    backoff = Backoff(base_s=0.05, cap_s=0.5)
+    async with httpx2.AsyncClient(
+        base_url=root_url,
+        headers={"Authorization": f"Bearer {api_key}"},
+        timeout=_PROBE_TIMEOUT_S,
+        trust_env=not is_loopback(root_url),
+    ) as http:
+        try:
+            while (await http.get("/readyz")).status_code != httpx2.codes.OK:  # noqa: ASYNC110
+                await asyncio.sleep(backoff.next_delay_s())
+            response = (await http.get(f"{API_PATH}/models")).raise_for_status()
+            served = msgspec.json.decode(response.content, type=_ModelList)
+        except (httpx2.HTTPError, msgspec.MsgspecError) as error:
+            raise NotServing(f"the coordinator at {root_url} does not answer: {error}") from error
+    return [model.id for model in served.data]
