@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.running import Up, running_up
+from tests.support.running_up import Up, running_up
 
 
 @pytest.fixture(scope="module")

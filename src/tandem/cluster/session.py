@@ -11,7 +11,6 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
-import torch
 
 from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.collectives.torch_collectives import TorchCommunicator
@@ -117,9 +116,8 @@ class Session:
         if self.rank == 0:
             self.executor = PipelineExecutor(stage, group, self._channels)
         else:
-            like = torch.empty(1, setup.config.hidden_size, dtype=setup.dtype, device=setup.device)
             to_first = self._channels[0]
-            self.server = ShardServer(PipelineWork(stage, group, to_first, like), to_first)
+            self.server = ShardServer(PipelineWork(stage, group, to_first), to_first)
 
     def serve(self) -> Future[TandemError]:
         """Starts the shard server's thread; the future says why it ended."""

@@ -14,13 +14,12 @@ from tandem.engine.backends.pytorch.load import (
     start_engine,
 )
 from tandem.engine.backends.pytorch.speed import decode_bytes_per_s
-from tandem.engine.backends.pytorch.stage import LocalExecutor, Stage
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
 from tandem.engine.checkpoint.layout import layer_prefix, parameter_count, tensor_shapes
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.core.communicator import Communicator, Solo
-from tandem.engine.core.executor import Executor
+from tandem.engine.core.executor import Executor, LocalExecutor, Stage
 from tandem.engine.core.scheduler import SchedulerLimits
 from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult

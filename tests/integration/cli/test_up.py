@@ -10,7 +10,7 @@ import stat
 
 import psutil
 from openai import AsyncOpenAI, OpenAI
-from tests.integration.running import DEADLINE_S, Up, tandem
+from tests.support.running_up import DEADLINE_S, Up, tandem
 
 from tandem.client.session import read_session, session_path
 

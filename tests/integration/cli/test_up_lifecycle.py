@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from openai import OpenAI
-from tests.integration.running import DEADLINE_S, running_up, tandem
+from tests.support.running_up import DEADLINE_S, running_up, tandem
 
 from tandem.client.session import read_session
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.integration.running import tandem
+from tests.support.running_up import tandem
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.running import tandem
+from tests.support.running_up import tandem
 
 
 def _memory_of_pytorch_mib() -> float:

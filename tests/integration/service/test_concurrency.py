@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from openai import AsyncOpenAI
-from tests.integration.running import DEADLINE_S, Up
+from tests.support.running_up import DEADLINE_S, Up
 
 Asked = dict[str, Any]
 QUESTIONS = (

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.running import DEADLINE_S, Up, outside_settings
+from tests.support.running_up import DEADLINE_S, Up, outside_settings
 from typer.testing import CliRunner
 
 from tandem.cli import app

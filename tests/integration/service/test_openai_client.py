@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from tests.integration.running import DEADLINE_S, Up, running_up
+from tests.support.running_up import DEADLINE_S, Up, running_up
 
 QUESTION = "What is 3 + 4?"
 ANSWER = "3 + 4 = 7."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.running import running_up, stream_texts
+from tests.support.running_up import running_up, stream_texts
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from tests.integration.fleet import Fleet, request, running_fleet, stream
-from tests.integration.running import tandem
+from tests.support.running_providers import Fleet, request, running_fleet, stream
+from tests.support.running_up import tandem
 
 from tandem.coordinator import entries
 

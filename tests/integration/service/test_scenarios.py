@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.running import tandem
+from tests.support.running_up import tandem
 
 from tandem.bench.scenarios import SCENARIOS
 

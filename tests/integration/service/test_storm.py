@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.integration.fleet import Answer, Fleet, running_fleet, stream
+from tests.support.running_providers import Answer, Fleet, running_fleet, stream
 
 from tandem.coordinator import entries
 

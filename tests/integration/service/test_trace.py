@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
-from tests.integration.running import DEADLINE_S, Up
+from tests.support.running_up import DEADLINE_S, Up
 
 TRACED = {"X-Tandem-Trace": "1"}
 

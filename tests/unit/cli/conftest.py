@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.cli.fake_service import KEY, FakeService
+from tests.support.fake_service import KEY, FakeService
 
 from tandem.cli import main
 from tandem.client.session import Session, SessionPids, write_session

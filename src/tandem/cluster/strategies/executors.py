@@ -32,10 +32,12 @@ class LinkedExecutor(Executor, Protocol):
         ...
 
 
-class TensorParallelExecutor(LocalExecutor):
+class TensorParallelExecutor(LocalExecutor[torch.Tensor]):
     """Every rank runs its slice of each layer on the same plan; rank 0 gathers and samples."""
 
-    def __init__(self, stage: Stage, group: LinkCommunicator, channels: dict[int, Channel]) -> None:
+    def __init__(
+        self, stage: Stage[torch.Tensor], group: LinkCommunicator, channels: dict[int, Channel]
+    ) -> None:
         super().__init__(stage)
         self._group = group
         self._channels = channels
@@ -63,7 +65,9 @@ class PipelineExecutor:
     as many groups as there are stages.
     """
 
-    def __init__(self, stage: Stage, group: LinkCommunicator, channels: dict[int, Channel]) -> None:
+    def __init__(
+        self, stage: Stage[torch.Tensor], group: LinkCommunicator, channels: dict[int, Channel]
+    ) -> None:
         self._stage = stage
         self._group = group
         self._channels = channels
@@ -82,12 +86,11 @@ class PipelineExecutor:
     def link_use(self) -> LinkUse:
         return _use(self._channels)
 
-    @torch.inference_mode()
     def submit(self, plan: StepPlan) -> None:
         with _ending_on_failure(self._channels):
             _announce(plan, self._channels)
             self._group.begin(plan.step)
-            self._group.send(self._stage.forward(self._stage.begin(plan)), 1)
+            self._group.send(self._stage.begin(plan).forward(), 1)
         self._steps.append(plan.step)
 
     def collect(self) -> StepResult:

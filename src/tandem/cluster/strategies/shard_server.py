@@ -29,38 +29,35 @@ class RankWork(Protocol):
 class TensorParallelWork:
     """The same plan as rank 0, on this rank's slices; the sums keep the ranks in step."""
 
-    def __init__(self, stage: Stage, group: LinkCommunicator) -> None:
+    def __init__(self, stage: Stage[torch.Tensor], group: LinkCommunicator) -> None:
         self._stage = stage
         self._group = group
 
     def run(self, plan: StepPlan) -> None:
         self._group.begin(plan.step)
-        current = self._stage.begin(plan)
-        self._stage.logits(current, self._stage.forward(current))
+        run = self._stage.begin(plan)
+        run.logits(run.forward())
 
 
 class PipelineWork:
     """Takes hidden states from the rank before, gives them to the next, or samples as the last."""
 
     def __init__(
-        self, stage: Stage, group: LinkCommunicator, to_first: Channel, like: torch.Tensor
+        self, stage: Stage[torch.Tensor], group: LinkCommunicator, to_first: Channel
     ) -> None:
-        """`like` is a (1, hidden) tensor of the model's dtype and device."""
         self._stage = stage
         self._group = group
         self._to_first = to_first
-        self._like = like
 
     def run(self, plan: StepPlan) -> None:
         group = self._group
         group.begin(plan.step)
-        current = self._stage.begin(plan)
-        like = self._like.expand(len(current.batch.tokens), -1)
-        states = self._stage.forward(current, group.receive(like, group.rank - 1))
+        run = self._stage.begin(plan)
+        states = run.forward(group.receive(self._stage.states_like(run.rows), group.rank - 1))
         if group.rank + 1 < group.size:
             group.send(states, group.rank + 1)
             return
-        result = self._stage.result(current, self._stage.logits(current, states))
+        result = run.result(run.logits(states))
         self._to_first.send(ResultHeader(plan.step), _encode(result))
 
 
@@ -72,7 +69,6 @@ class ShardServer:
         self._to_first = to_first
         self._last_step = 0
 
-    @torch.inference_mode()
     def run(self) -> TandemError:
         """Why it ended: a lost link, a broken protocol, or the model's failure on a step."""
         try:

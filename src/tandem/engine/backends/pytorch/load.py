@@ -12,14 +12,14 @@ import torch
 
 from tandem.engine.backends.pytorch.layers.attention import BatchBuilder, KVCache
 from tandem.engine.backends.pytorch.models.transformer import LoadContext, Transformer
-from tandem.engine.backends.pytorch.stage import LocalExecutor, Stage
+from tandem.engine.backends.pytorch.stage import TorchStage
 from tandem.engine.checkpoint.config import ModelConfig, read_config
 from tandem.engine.checkpoint.layout import parameter_count, tensor_shapes
 from tandem.engine.checkpoint.safetensors import Checkpoint
 from tandem.engine.checkpoint.sharding import Shard, whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Communicator, Solo
-from tandem.engine.core.executor import Executor
+from tandem.engine.core.executor import Executor, LocalExecutor
 from tandem.engine.core.scheduler import SchedulerLimits
 from tandem.engine.engine import Engine, EngineLimits
 from tandem.engine.generation import EngineEvent
@@ -102,7 +102,7 @@ def load_stage(
     group: Communicator[torch.Tensor],
     blocks: int,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Stage:
+) -> TorchStage:
     """One rank's weights, read from disk slice by slice, and a cache of `blocks` blocks."""
     config, options = setup.config, setup.options
     with Checkpoint(options.directory, tensor_shapes(config)) as checkpoint:
@@ -120,7 +120,7 @@ def load_stage(
         device=setup.device,
     )
     builder = BatchBuilder(config, shard, options.block_size, setup.dtype, setup.device)
-    return Stage(model, cache, builder)
+    return TorchStage(model, cache, builder)
 
 
 def _give_back_memory() -> None:

@@ -1,4 +1,4 @@
-"""One rank's part of a model in PyTorch, and the executor that runs all of one in this process."""
+"""One rank's part of a model in PyTorch: `tandem.engine.core.executor.Stage`."""
 
 from __future__ import annotations
 
@@ -12,73 +12,57 @@ from tandem.engine.backends.pytorch.sampler import sample
 from tandem.engine.core.step import SequenceStep, StepPlan, StepResult
 
 
-@dataclass(frozen=True)
-class Pass:
-    """A plan on its way through one stage."""
-
-    step: int
-    ordered: list[SequenceStep]
-    batch: StepBatch
-
-    @property
-    def samples(self) -> bool:
-        return any(item.sample is not None for item in self.ordered)
-
-
-class Stage:
-    """One rank's shard of a model, with the cache of its layers and heads."""
+class TorchStage:
+    """A shard of a model, with the cache of its layers and heads."""
 
     def __init__(self, model: Transformer, cache: KVCache, builder: BatchBuilder) -> None:
         self._model = model
         self._cache = cache
         self._builder = builder
 
-    def begin(self, plan: StepPlan) -> Pass:
+    @torch.inference_mode()
+    def begin(self, plan: StepPlan) -> TorchStageRun:
         self._cache.clear(plan.clear)
         ordered = self._builder.order(plan.sequences)
-        return Pass(plan.step, ordered, self._builder.build(ordered))
+        batch = self._builder.build(ordered)
+        return TorchStageRun(self._model, self._cache, plan.step, ordered, batch)
 
-    def forward(self, current: Pass, states: torch.Tensor | None = None) -> torch.Tensor:
-        """(rows, hidden) after this stage's layers; the first stage embeds the tokens itself."""
-        if states is None:
-            states = self._model.embed(current.batch.tokens)
-        return self._model.forward(states, current.batch, self._cache)
-
-    def logits(self, current: Pass, states: torch.Tensor) -> torch.Tensor | None:
-        """float32 (samples, vocabulary); None where nothing is sampled, or not on this rank."""
-        if not current.samples:
-            return None
-        return self._model.logits(states[current.batch.sampled_rows])
-
-    def result(self, current: Pass, logits: torch.Tensor | None) -> StepResult:
-        if logits is None:
-            return StepResult(current.step, [])
-        wanted = [
-            (item.sequence_id, item.sample) for item in current.ordered if item.sample is not None
-        ]
-        ids, specs = zip(*wanted, strict=True)
-        return StepResult(current.step, sample(logits, ids, specs))
+    def states_like(self, rows: int) -> torch.Tensor:
+        return self._model.states_like.expand(rows, -1)
 
 
-class LocalExecutor:
-    """The whole model, in this process, one step at a time."""
+@dataclass(frozen=True)
+class TorchStageRun:
+    """A plan on its way through the stage."""
 
-    stages = depth = 1
+    model: Transformer
+    cache: KVCache
+    step: int
+    ordered: list[SequenceStep]
+    batch: StepBatch
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._result: StepResult | None = None
+    @property
+    def rows(self) -> int:
+        return len(self.batch.tokens)
 
     @torch.inference_mode()
-    def submit(self, plan: StepPlan) -> None:
-        current = self._stage.begin(plan)
-        states = self._stage.forward(current)
-        self._result = self._stage.result(current, self._stage.logits(current, states))
+    def forward(self, states: torch.Tensor | None = None) -> torch.Tensor:
+        if states is None:
+            states = self.model.embed(self.batch.tokens)
+        return self.model.forward(states, self.batch, self.cache)
 
-    def collect(self) -> StepResult:
-        assert self._result is not None, "a step is submitted before it is collected"
-        result, self._result = self._result, None
-        return result
+    @torch.inference_mode()
+    def logits(self, states: torch.Tensor) -> torch.Tensor | None:
+        if not any(item.sample is not None for item in self.ordered):
+            return None
+        return self.model.logits(states[self.batch.sampled_rows])
 
-    def close(self) -> None:
-        del self._stage
+    @torch.inference_mode()
+    def result(self, logits: torch.Tensor | None) -> StepResult:
+        if logits is None:
+            return StepResult(self.step, [])
+        wanted = [
+            (item.sequence_id, item.sample) for item in self.ordered if item.sample is not None
+        ]
+        ids, specs = zip(*wanted, strict=True)
+        return StepResult(self.step, sample(logits, ids, specs))

@@ -156,6 +156,10 @@ class Transformer:
         shard, config = context.shard, context.config
         self._vocabulary = shard.vocabulary
         self._group = group
+        #: (1, hidden): what `forward` takes and gives, but for the number of rows.
+        self.states_like = torch.empty(
+            1, config.hidden_size, dtype=context.dtype, device=context.device
+        )
         self._rotary = Rotary(config, context.device)
         self._embedding, self._head = self._outer(context)
         self._blocks = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.links import TIMEOUT_S, identities
+from tests.support.links import TIMEOUT_S, identities
 
 from tandem.cluster.discovery import ClusterDiscovery
 

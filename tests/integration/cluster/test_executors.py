@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cluster.ranks import Group, running
-from tests.links import TIMEOUT_S
+from tests.support.links import TIMEOUT_S
+from tests.support.ranks import Group, running
 
 from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.collectives.torch_collectives import check_group

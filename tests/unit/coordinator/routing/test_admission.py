@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.unit.coordinator.fleet import beat, join, make_registry
+from tests.support.registered import beat, join, make_registry
 
 from tandem.coordinator.routing import eligibility
 from tandem.coordinator.routing.admission import Admission

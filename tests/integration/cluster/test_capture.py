@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from tests.cluster.ranks import running
-from tests.links import TIMEOUT_S, Tap, identities, paired
+from tests.support.links import TIMEOUT_S, Tap, identities, paired
+from tests.support.ranks import running
 
 from tandem.cluster import ClusterConfig, ClusterNode, State, measure_node
 from tandem.engine import (

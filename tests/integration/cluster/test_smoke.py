@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.running import DEADLINE_S, outside_settings, tandem
+from tests.support.running_up import DEADLINE_S, outside_settings, tandem
 
 from tandem.security import PairedNode, PairedNodes, load_or_create_identity
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.running import DEADLINE_S, outside_settings, running_up, tandem
+from tests.support.running_up import DEADLINE_S, outside_settings, running_up, tandem
 
 from tandem.security import PairedNodes, load_or_create_identity
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.cli import fake_service
+from tests.support import fake_service
 
 from tandem.cli.up_terminal import Terminal
 from tandem.client.session import read_session

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.unit.coordinator.fleet import beat, join, make_registry, registration
+from tests.support.registered import beat, join, make_registry, registration
 
 from tandem import protocol
 from tandem.coordinator.fleet.provider import Provider, Role

@@ -78,7 +78,7 @@ def test_a_crash_leaves_a_row_that_says_so(tmp_path: Path) -> None:
     script = f"""
 import os, time
 from pathlib import Path
-from tests.unit.coordinator.test_ledger import closed, entry
+from tests.unit.coordinator.accounts.test_ledger import closed, entry
 from tandem.coordinator.accounts.sqlite.ledger import Ledger, entries
 ledger = Ledger(Path({str(tmp_path)!r}))
 ledger.open(entry("open"))

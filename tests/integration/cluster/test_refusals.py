@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.links import TIMEOUT_S, identities, paired
+from tests.support.links import TIMEOUT_S, identities, paired
 
 from tandem.cluster import ClusterConfig, ClusterNode, NodeFacts, State, measure_node
 from tandem.engine import EngineOptions, Executor, ModelSetup, prepare

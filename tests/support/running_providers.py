@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import msgspec
 from openai import AsyncOpenAI
-from tests.integration.running import DEADLINE_S, outside_settings
+from tests.support.running_up import DEADLINE_S, outside_settings
 
 from tandem.coordinator import KeyStore, load_or_create_join_token
 

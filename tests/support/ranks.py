@@ -10,8 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from tests.links import SESSION, TIMEOUT_S, all_paired
+from tests.support.links import SESSION, TIMEOUT_S, all_paired
 
 from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.session import Sums
@@ -205,8 +204,7 @@ def _clustered(
         if rank == 0:
             executor = PipelineExecutor(stage, communicator, channels[0])
         else:
-            like = torch.empty(1, setup.config.hidden_size, dtype=setup.dtype)
-            works[rank] = PipelineWork(stage, communicator, channels[rank][0], like)
+            works[rank] = PipelineWork(stage, communicator, channels[rank][0])
     assert executor is not None
     group = _start(setup, executor)
     group.channels = channels

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from tests.links import TIMEOUT_S, channels
+from tests.support.links import TIMEOUT_S, channels
 
 from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.strategies.shard_server import ShardServer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.cluster.ranks import close_all, mesh, together
+from tests.support.ranks import close_all, mesh, together
 
 from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.engine import (
@@ -38,9 +38,8 @@ def _logits(
 ) -> torch.Tensor | None:
     setup = prepare(EngineOptions(directory=checkpoint, dtype=dtype, threads=1))
     stage = load_stage(setup, shard or whole(setup.config), group, 8)
-    with torch.inference_mode():
-        current = stage.begin(PLAN)
-        return stage.logits(current, stage.forward(current))
+    run = stage.begin(PLAN)
+    return run.logits(run.forward())
 
 
 @pytest.mark.parametrize("size", [2, 4])

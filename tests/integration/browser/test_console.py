@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
-from tests.integration.running import DEADLINE_S, Up, running_up
+from tests.support.running_up import DEADLINE_S, Up, running_up
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

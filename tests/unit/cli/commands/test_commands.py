@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.fake_service import PROVIDER, FakeService
 from tests.unit.cli.conftest import RunCli
-from tests.unit.cli.fake_service import PROVIDER, FakeService
 from typer.testing import CliRunner
 
 from tandem import __version__

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.unit.cli.fake_service import FakeService
+from tests.support.fake_service import FakeService
 
 _DEADLINE_S = 30.0
 #: Makes the terminal the process's own, so that ^C arrives as a signal; a background job that runs

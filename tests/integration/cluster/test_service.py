@@ -13,7 +13,7 @@ import httpx2
 import psutil
 import pytest
 from openai import OpenAI
-from tests.integration.running import DEADLINE_S, Up, running_up, stream_texts
+from tests.support.running_up import DEADLINE_S, Up, running_up, stream_texts
 
 QUESTIONS = {
     "What is 3 + 4?": "3 + 4 = 7.",

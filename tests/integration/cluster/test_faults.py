@@ -10,8 +10,8 @@ from random import Random
 
 import psutil
 import pytest
-from tests.cluster.ranks import Group, running
-from tests.links import Tap
+from tests.support.links import Tap
+from tests.support.ranks import Group, running
 
 from tandem.engine import GenerationRequest, SamplingParams
 from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint

@@ -216,7 +216,7 @@ OLDER_CPU = {
 }
 MULTIPLY = """
 import torch
-from tests.unit.engine.test_linear import multiply_tiles, random_parts
+from tests.unit.engine.backends.pytorch.kernels.test_linear import multiply_tiles, random_parts
 weight, _, states = random_parts((128, 160, 9), 9, torch.bfloat16)
 torch.save(multiply_tiles(weight, states), "product.pt")
 """
