@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 DEFAULT_MODEL = "tandem-demo"
-DEFAULT_REQUEST_TIMEOUT_S = 120.0
 
 
 class Dtype(StrEnum):

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+#: Said once: the command line shows them, and the struct below falls back on them.
+DEFAULT_REQUEST_TIMEOUT_S = 120.0
+DEFAULT_MAX_WAITING = 1024
+DEFAULT_PATIENCE_S = 20.0
+
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`port` 0 takes a free one. A request's time runs from its admission to its last token."""
@@ -15,7 +20,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     join_token: str
     require_keys: bool = True
-    request_timeout_s: float = 120.0
+    request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     #: How long requests may still run after a stop was asked for.
     drain_timeout_s: float = 10.0
     max_body_bytes: int = 8 * 1024 * 1024
@@ -23,9 +28,9 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: Requests under way in this process, at all providers together.
     max_requests: int = 4096
     #: Requests that wait for a place, for each model.
-    max_waiting: int = 1024
+    max_waiting: int = DEFAULT_MAX_WAITING
     #: How long a request waits for a provider to come back, when the last one has just gone.
-    patience_s: float = 20.0
+    patience_s: float = DEFAULT_PATIENCE_S
     #: How often a request goes to another provider before it fails, counted from its last token.
     max_retries: int = 4
     max_providers: int = 8192

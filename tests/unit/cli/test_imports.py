@@ -50,8 +50,17 @@ def test_help_loads_no_server_and_no_client() -> None:
     assert not _loaded_by("--help").intersection({"uvicorn", "starlette", "httpx2", "sqlalchemy"})
 
 
+def test_the_coordinators_defaults_load_no_server_and_no_store() -> None:
+    code = "import sys, tandem.coordinator.config; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    heavy = {"uvicorn", "starlette", "prometheus_client", "sqlalchemy"}
+    assert not set(done.stdout.split()).intersection(heavy)
+
+
 def test_the_coordinator_loads_no_engine() -> None:
-    code = "import sys, tandem.coordinator; print(*sys.modules)"
+    code = "import sys, tandem.coordinator.service; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

@@ -7,7 +7,6 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tandem.cli.options import (
-    DEFAULT_REQUEST_TIMEOUT_S,
     ApiKey,
     BaseUrl,
     ClientTimeout,
@@ -20,6 +19,7 @@ from tandem.cli.options import (
 )
 from tandem.cli.output import note
 from tandem.client.endpoint import find_endpoint
+from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.errors import TandemError
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from tandem.cli.options import (
-    DEFAULT_REQUEST_TIMEOUT_S,
     DataDir,
     Host,
     Level,
@@ -20,12 +19,15 @@ from tandem.cli.options import (
 from tandem.cli.output import note, print_json
 from tandem.client.address import cannot_listen, http_url
 from tandem.client.session import create_data_dir
+from tandem.coordinator.config import (
+    DEFAULT_MAX_WAITING,
+    DEFAULT_PATIENCE_S,
+    DEFAULT_REQUEST_TIMEOUT_S,
+)
 from tandem.errors import ConfigurationError
 from tandem.runtime.paths import data_dir_or_default
 from tandem.runtime.ports import DEFAULT_PORT
 
-DEFAULT_MAX_WAITING = 1024
-DEFAULT_PATIENCE_S = 20.0
 _LISTEN_PROBLEMS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
 
 JoinToken = Annotated[

@@ -9,7 +9,6 @@ import typer
 
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import (
-    DEFAULT_REQUEST_TIMEOUT_S,
     ApiKey,
     BaseUrl,
     ClientTimeout,
@@ -23,6 +22,7 @@ from tandem.cli.options import (
 )
 from tandem.cli.output import note, print_json
 from tandem.client.endpoint import find_endpoint
+from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.errors import ConfigurationError
 
 

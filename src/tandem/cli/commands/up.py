@@ -21,7 +21,6 @@ from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import (
     DEFAULT_MODEL,
-    DEFAULT_REQUEST_TIMEOUT_S,
     DataDir,
     Dtype,
     DtypeOption,
@@ -35,6 +34,7 @@ from tandem.cli.options import (
 )
 from tandem.cli.output import note
 from tandem.client.session import exclusive
+from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.runtime.paths import data_dir_or_default
 from tandem.runtime.ports import DEFAULT_PORT
 
