@@ -12,15 +12,8 @@ from pathlib import Path
 
 from tests.support.links import SESSION, TIMEOUT_S, all_paired
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.session import Sums
-from tandem.cluster.strategies.executors import PipelineExecutor, TensorParallelExecutor
-from tandem.cluster.strategies.shard_server import (
-    PipelineWork,
-    RankWork,
-    ShardServer,
-    TensorParallelWork,
-)
+from tandem.cluster.strategies import STRATEGIES, RankContext, RankWork, ShardServer
 from tandem.engine import (
     Aborted,
     ChoiceDelta,
@@ -34,17 +27,14 @@ from tandem.engine import (
     ModelSetup,
     Progress,
     Solo,
-    Span,
     load_stage,
-    pipeline_stage,
     prepare,
     start_engine,
-    tensor_parallel,
     whole,
 )
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, dial_data
-from tandem.protocol.cluster import Collectives, DataHello
+from tandem.protocol.cluster import Collectives, DataHello, Parallelism, Part, Proposal
 from tandem.runtime import free_port
 
 BLOCKS = 64
@@ -165,18 +155,27 @@ def running(
             directory.mkdir(exist_ok=True)
             channels = mesh(directory, size, timeout_s=timeout_s, via=via)
             stack.callback(close_all, channels)
-            spans = _spans(setup, size, layers)
-            group = _clustered(stack, setup, strategy, channels, spans)
+            group = _clustered(stack, setup, strategy, channels, layers)
         yield group
         assert group.engine.close()
 
 
-def _spans(setup: ModelSetup, size: int, layers: Sequence[int] | None) -> list[Span]:
+def _proposal(
+    setup: ModelSetup, strategy: str, size: int, layers: Sequence[int] | None
+) -> Proposal:
+    """A plan as rank 0 would make it, cut where the test says."""
     count = setup.config.num_layers
+    kind = Parallelism.PIPELINE if strategy == "pp" else Parallelism.TENSOR
     ends = [count * (rank + 1) // size for rank in range(size)]
     if layers is not None:
         ends = [sum(layers[: rank + 1]) for rank in range(size)]
-    return [Span(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    if kind is Parallelism.TENSOR:
+        parts = [Part(f"node-{rank}", 0, count) for rank in range(size)]
+    else:
+        starts = [0, *ends[:-1]]
+        parts = [Part(f"node-{rank}", starts[rank], ends[rank]) for rank in range(size)]
+    block_size = setup.options.block_size
+    return Proposal(SESSION, kind, parts, BLOCKS * block_size, block_size, "the test's")
 
 
 def _clustered(
@@ -184,28 +183,15 @@ def _clustered(
     setup: ModelSetup,
     strategy: str,
     channels: list[dict[int, Channel]],
-    spans: list[Span],
+    layers: Sequence[int] | None,
 ) -> Group:
-    size = len(channels)
-    works: dict[int, RankWork] = {}
-    executor: Executor | None = None
-    communicators = _communicators(strategy, channels)
-    for rank in range(size):
-        communicator = communicators[rank]
-        if strategy in {"tp", "gloo"}:
-            shard = tensor_parallel(setup.config, rank, size)
-            stage = load_stage(setup, shard, communicator, BLOCKS)
-            if rank == 0:
-                executor = TensorParallelExecutor(stage, communicator, channels[0])
-            else:
-                works[rank] = TensorParallelWork(stage, communicator)
-            continue
-        stage = load_stage(setup, pipeline_stage(setup.config, spans[rank]), Solo(), BLOCKS)
-        if rank == 0:
-            executor = PipelineExecutor(stage, communicator, channels[0])
-        else:
-            works[rank] = PipelineWork(stage, communicator, channels[rank][0])
-    assert executor is not None
+    proposal = _proposal(setup, strategy, len(channels), layers)
+    built = STRATEGIES[proposal.strategy]
+    contexts = _contexts(setup, proposal, strategy, channels)
+    executor = built.build_executor(contexts[0])
+    works: dict[int, RankWork] = {
+        rank: built.build_work(contexts[rank]) for rank in range(1, len(channels))
+    }
     group = _start(setup, executor)
     group.channels = channels
     for rank, work in works.items():
@@ -220,17 +206,17 @@ def _clustered(
     return group
 
 
-def _communicators(
-    strategy: str, channels: list[dict[int, Channel]]
-) -> dict[int, LinkCommunicator]:
-    """Each rank's; those of gloo wait for each other."""
-    made: dict[int, LinkCommunicator] = {}
-    port = free_port()
+def _contexts(
+    setup: ModelSetup, proposal: Proposal, strategy: str, channels: list[dict[int, Channel]]
+) -> dict[int, RankContext]:
+    """Each rank's; the groups of gloo wait for each other."""
+    made: dict[int, RankContext] = {}
+    collectives = Collectives.GLOO if strategy == "gloo" else Collectives.SEALED
+    sums = Sums(collectives, ("127.0.0.1", free_port()), "127.0.0.1")
 
     def make(rank: int) -> None:
-        collectives = Collectives.GLOO if strategy == "gloo" else Collectives.SEALED
-        sums = Sums(collectives, ("127.0.0.1", port), "127.0.0.1")
-        made[rank] = sums.communicator(rank, channels[rank])
+        group = sums.communicator(rank, channels[rank])
+        made[rank] = RankContext(setup, proposal, rank, channels[rank], lambda: group)
 
     together(make, len(channels))
     return made

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from tandem.cluster.peers import Address
-from tandem.cluster.strategies.executors import LinkedExecutor
+from tandem.cluster.strategies import LinkedExecutor
 from tandem.protocol.cluster import Collectives, Parallelism
 from tandem.security import Identity, PairedNode
 

@@ -17,7 +17,7 @@ from tandem.cluster.facts import NodeFacts
 from tandem.cluster.node import ClusterNode
 from tandem.cluster.status import ClusterStatus
 from tandem.cluster.stopwatch import WatchedExecutor
-from tandem.cluster.strategies.executors import LinkedExecutor
+from tandem.cluster.strategies import LinkedExecutor
 from tandem.engine import (
     Aborted,
     Completed,

@@ -9,33 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 
 from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.collectives.torch_collectives import TorchCommunicator
 from tandem.cluster.peers import Peer
-from tandem.cluster.strategies.executors import (
-    LinkedExecutor,
-    PipelineExecutor,
-    TensorParallelExecutor,
-)
-from tandem.cluster.strategies.shard_server import PipelineWork, ShardServer, TensorParallelWork
-from tandem.engine import (
-    ModelSetup,
-    Solo,
-    Span,
-    load_stage,
-    pipeline_stage,
-    tensor_parallel,
-)
+from tandem.cluster.strategies import STRATEGIES, LinkedExecutor, RankContext, ShardServer
+from tandem.engine import ModelSetup
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
 from tandem.protocol.cluster import (
     Collectives,
     DataHello,
     Invitation,
-    Parallelism,
     Proposal,
     TensorHeader,
 )
@@ -97,27 +85,14 @@ class Session:
 
     def load(self, setup: ModelSetup, proposal: Proposal) -> None:
         """Reads this rank's weights. Blocks. Raises CheckpointError or ConfigurationError."""
-        size = len(proposal.parts)
-        self.blocks = proposal.kv_tokens // proposal.block_size
-        group = LinkCommunicator(self.rank, self._channels)
-        if proposal.strategy is Parallelism.TENSOR:
-            group = self._sums.communicator(self.rank, self._channels)
-            shard = tensor_parallel(setup.config, self.rank, size)
-            stage = load_stage(setup, shard, group, self.blocks)
-            if self.rank == 0:
-                self.executor = TensorParallelExecutor(stage, group, self._channels)
-            else:
-                work = TensorParallelWork(stage, group)
-                self.server = ShardServer(work, self._channels[0])
-            return
-        part = proposal.parts[self.rank]
-        shard = pipeline_stage(setup.config, Span(part.first_layer, part.end_layer))
-        stage = load_stage(setup, shard, Solo(), self.blocks)
+        sums = partial(self._sums.communicator, self.rank, self._channels)
+        context = RankContext(setup, proposal, self.rank, self._channels, sums)
+        strategy = STRATEGIES[proposal.strategy]
+        self.blocks = context.blocks
         if self.rank == 0:
-            self.executor = PipelineExecutor(stage, group, self._channels)
+            self.executor = strategy.build_executor(context)
         else:
-            to_first = self._channels[0]
-            self.server = ShardServer(PipelineWork(stage, group, to_first), to_first)
+            self.server = ShardServer(strategy.build_work(context), self._channels[0])
 
     def serve(self) -> Future[TandemError]:
         """Starts the shard server's thread; the future says why it ended."""

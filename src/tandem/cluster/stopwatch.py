@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from tandem.cluster.strategies.executors import LinkedExecutor
+from tandem.cluster.strategies import LinkedExecutor
 from tandem.engine import StepPlan, StepResult
 from tandem.link import LinkUse
 

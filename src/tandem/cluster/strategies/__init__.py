@@ -1,3 +1,27 @@
-"""How several ranks run one step: tensor parallel, or as a pipeline."""
+"""How several ranks run one step: one module a strategy, and one row of this table."""
 
 from __future__ import annotations
+
+from tandem.cluster.strategies import pipeline, tensor_parallel
+from tandem.cluster.strategies.base import (
+    LinkedExecutor,
+    RankContext,
+    RankWork,
+    Strategy,
+)
+from tandem.cluster.strategies.shard_server import ShardServer
+from tandem.protocol.cluster import Parallelism
+
+STRATEGIES = {
+    Parallelism.TENSOR: Strategy(tensor_parallel.build_executor, tensor_parallel.build_work),
+    Parallelism.PIPELINE: Strategy(pipeline.build_executor, pipeline.build_work),
+}
+
+__all__ = [
+    "STRATEGIES",
+    "LinkedExecutor",
+    "RankContext",
+    "RankWork",
+    "ShardServer",
+    "Strategy",
+]

@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 import structlog
-import torch
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
-from tandem.engine import Stage, StepPlan
+from tandem.cluster.strategies.base import RankWork
+from tandem.engine import StepPlan
 from tandem.errors import LinkLost, ProtocolError, TandemError
 from tandem.link import Channel
-from tandem.protocol.cluster import FailureHeader, PlanHeader, ResultHeader, ToRank
+from tandem.protocol.cluster import FailureHeader, PlanHeader, ToRank
 
 log = structlog.get_logger(__name__)
 
 _decoder = msgspec.msgpack.Decoder(StepPlan)
-_encode = msgspec.msgpack.Encoder().encode
-
-
-class RankWork(Protocol):
-    """One rank's part of a step, by strategy."""
-
-    def run(self, plan: StepPlan) -> None: ...
-
-
-class TensorParallelWork:
-    """The same plan as rank 0, on this rank's slices; the sums keep the ranks in step."""
-
-    def __init__(self, stage: Stage[torch.Tensor], group: LinkCommunicator) -> None:
-        self._stage = stage
-        self._group = group
-
-    def run(self, plan: StepPlan) -> None:
-        self._group.begin(plan.step)
-        run = self._stage.begin(plan)
-        run.logits(run.forward())
-
-
-class PipelineWork:
-    """Takes hidden states from the rank before, gives them to the next, or samples as the last."""
-
-    def __init__(
-        self, stage: Stage[torch.Tensor], group: LinkCommunicator, to_first: Channel
-    ) -> None:
-        self._stage = stage
-        self._group = group
-        self._to_first = to_first
-
-    def run(self, plan: StepPlan) -> None:
-        group = self._group
-        group.begin(plan.step)
-        run = self._stage.begin(plan)
-        states = run.forward(group.receive(self._stage.states_like(run.rows), group.rank - 1))
-        if group.rank + 1 < group.size:
-            group.send(states, group.rank + 1)
-            return
-        result = run.result(run.logits(states))
-        self._to_first.send(ResultHeader(plan.step), _encode(result))
 
 
 class ShardServer:

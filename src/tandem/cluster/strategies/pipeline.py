@@ -1,0 +1,123 @@
+"""A pipeline: each rank runs some of the layers, on the states that the rank before it sends.
+
+Rank 0 sends the plan to all, runs the first layers and passes on; the last rank samples and
+answers. A step is never sent twice: whatever fails ends the session, and a new one starts from an
+empty cache.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+import torch
+
+from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.strategies.base import LinkedExecutor, OtherRanks, RankContext, RankWork
+from tandem.engine import (
+    Solo,
+    Span,
+    Stage,
+    StepPlan,
+    StepResult,
+    load_stage,
+    pipeline_stage,
+)
+from tandem.errors import LinkLost, ProtocolError
+from tandem.link import Channel, LinkUse
+from tandem.protocol.cluster import FailureHeader, ResultHeader
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def build_executor(context: RankContext) -> LinkedExecutor:
+    """Rank 0's end."""
+    group = LinkCommunicator(context.rank, context.channels)
+    return PipelineExecutor(_load(context), group, OtherRanks(context.channels))
+
+
+def build_work(context: RankContext) -> RankWork:
+    """The end of every other rank."""
+    group = LinkCommunicator(context.rank, context.channels)
+    return PipelineWork(_load(context), group, context.channels[0])
+
+
+def _load(context: RankContext) -> Stage[torch.Tensor]:
+    part = context.proposal.parts[context.rank]
+    shard = pipeline_stage(context.setup.config, Span(part.first_layer, part.end_layer))
+    return load_stage(context.setup, shard, Solo(), context.blocks)
+
+
+class PipelineExecutor:
+    """As many steps are under way as there are stages, so that all of them compute at once, and
+    one more, so that none waits when another is late. Only prefill fills that one: sequences
+    decode in as many groups as there are stages.
+    """
+
+    def __init__(
+        self, stage: Stage[torch.Tensor], group: LinkCommunicator, others: OtherRanks
+    ) -> None:
+        self._stage = stage
+        self._group = group
+        self._others = others
+        self._last = max(others.channels)
+        self._steps: deque[int] = deque()
+
+    @property
+    def stages(self) -> int:
+        return len(self._others.channels) + 1
+
+    @property
+    def depth(self) -> int:
+        return self.stages + 1
+
+    @property
+    def link_use(self) -> LinkUse:
+        return self._others.link_use
+
+    def submit(self, plan: StepPlan) -> None:
+        with self._others.ending_on_failure():
+            self._others.announce(plan)
+            self._group.begin(plan.step)
+            self._group.send(self._stage.begin(plan).forward(), 1)
+        self._steps.append(plan.step)
+
+    def collect(self) -> StepResult:
+        with self._others.ending_on_failure():
+            return self._receive(self._steps.popleft())
+
+    def close(self) -> None:
+        self._others.abort()
+
+    def _receive(self, step: int) -> StepResult:
+        header, payload = self._others.channels[self._last].receive()
+        if isinstance(header, FailureHeader):
+            raise LinkLost(f"rank {self._last} failed: {header.message}")
+        if header != ResultHeader(step):
+            raise ProtocolError(f"{header} came; the result of step {step} was due")
+        try:
+            return msgspec.msgpack.decode(payload, type=StepResult)
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"the result of step {step} is malformed: {error}") from error
+
+
+class PipelineWork:
+    """Takes states from the rank before, gives its own to the next, or samples as the last."""
+
+    def __init__(
+        self, stage: Stage[torch.Tensor], group: LinkCommunicator, to_first: Channel
+    ) -> None:
+        self._stage = stage
+        self._group = group
+        self._to_first = to_first
+
+    def run(self, plan: StepPlan) -> None:
+        group = self._group
+        group.begin(plan.step)
+        run = self._stage.begin(plan)
+        states = run.forward(group.receive(self._stage.states_like(run.rows), group.rank - 1))
+        if group.rank + 1 < group.size:
+            group.send(states, group.rank + 1)
+            return
+        result = run.result(run.logits(states))
+        self._to_first.send(ResultHeader(plan.step), _encode(result))
