@@ -7,10 +7,11 @@ import time
 from unittest import mock
 
 from tandem import protocol
+from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.routing import registry as module
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.registry import Registry
-from tandem.security import SealingKey
+from tandem.security import RecipientKey, SealingKey
 
 PROVIDERS, RESERVATIONS = 5_000, 2_000
 MODEL = protocol.ModelName("m")
@@ -31,9 +32,11 @@ def _measure() -> list[float]:
     info = protocol.ModelInfo(MODEL, "llama", 1, 4096, "float32")
     hardware = protocol.Hardware("host", "os", "cpu", 1, 1)
     sealing = SealingKey().public
+    recipient = RecipientKey(sealing)
     for number in range(PROVIDERS):
         provider = registry.add(
             protocol.Registration(f"p{number}", "bench", hardware, [info], sealing),
+            ProviderLink(recipient, b"", 64),
             account="default",
             node_id=None,
             trust=protocol.Trust.NONE,

@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from tandem import protocol
+from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.registry import Registry
-from tandem.security import SealingKey
+from tandem.security import RecipientKey, SealingKey
 
 HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
 SEALING = SealingKey()
+RECIPIENT = RecipientKey(SEALING.public)
 
 
 def registration(
@@ -42,7 +44,8 @@ def join(
     node_id: str | None = None,
     trust: protocol.Trust = protocol.Trust.SELF_SIGNED,
 ) -> Provider:
-    return registry.add(registration(models), account=account, node_id=node_id, trust=trust)
+    link = ProviderLink(RECIPIENT, b"", 64)
+    return registry.add(registration(models), link, account=account, node_id=node_id, trust=trust)
 
 
 def make_registry(clock: Callable[[], float] = lambda: 0.0, **more: Any) -> Registry:  # noqa: ANN401

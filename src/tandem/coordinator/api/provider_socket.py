@@ -17,9 +17,9 @@ from tandem import protocol
 from tandem.coordinator.accounts.sqlite.join_tokens import JoinTokens
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.challenges import Challenges
+from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.dispatch import Dispatcher
-from tandem.coordinator.requests.relay import ProviderLink
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
     AttestationRefused,
@@ -31,7 +31,7 @@ from tandem.errors import (
     TandemError,
 )
 from tandem.runtime import Herd
-from tandem.security import AttestationVerifier, node_id_of
+from tandem.security import AttestationVerifier, RecipientKey, node_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,6 @@ class _Closed(Exception):
 class _Connection:
     websocket: WebSocket
     provider: Provider
-    link: ProviderLink
     challenges: Challenges
 
 
@@ -114,16 +113,16 @@ class ProviderSocket:
         if not isinstance(proof, protocol.Proof):
             raise ProtocolError(f"a challenge is answered by a proof, not {type(proof).__name__}")
         trust = challenges.check(proof.evidence).trust
+        key = RecipientKey(registration.sealing_key)
         provider = self._registry.add(
-            registration, account=account, node_id=_node_id(registration), trust=trust
+            registration,
+            ProviderLink(key, nonce, self._config.max_outgoing),
+            account=account,
+            node_id=_node_id(registration),
+            trust=trust,
         )
-        try:
-            link = self._dispatcher.connect(provider, nonce)
-        except ProtocolError:
-            self._registry.remove(provider)
-            raise
         provider.attested = challenges.latest
-        return _Connection(websocket, provider, link, challenges), version
+        return _Connection(websocket, provider, challenges), version
 
     async def _serve(self, connection: _Connection, version: int) -> None:
         provider = connection.provider
@@ -139,7 +138,7 @@ class ProviderSocket:
         welcome = protocol.Welcome(version, provider.id, interval_s)
         try:
             async with asyncio.TaskGroup() as tasks:
-                connection.link.send(welcome)
+                connection.provider.link.send(welcome)
                 tasks.create_task(self._write(connection))
                 tasks.create_task(self._watch(connection))
                 tasks.create_task(self._challenge(connection))
@@ -153,7 +152,7 @@ class ProviderSocket:
         finally:
             self._connections -= 1
             self._registry.remove(provider)
-            self._dispatcher.disconnect(provider)
+            provider.link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
             await _close(connection.websocket, _GOING_AWAY)
 
     async def _read(self, connection: _Connection) -> None:
@@ -162,7 +161,7 @@ class ProviderSocket:
             message = await _receive(connection.websocket)
             self._registry.heard(provider)
             if isinstance(message, protocol.Reply | protocol.Unreadable):
-                connection.link.deliver(message)
+                connection.provider.link.deliver(message)
             elif isinstance(message, protocol.Heartbeat):
                 self._heartbeat(provider, message)
             elif isinstance(message, protocol.Proof):
@@ -182,7 +181,7 @@ class ProviderSocket:
     async def _write(self, connection: _Connection) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            message = await connection.link.next_outgoing()
+            message = await connection.provider.link.next_outgoing()
             try:
                 async with asyncio.timeout(self._config.write_timeout_s):
                     await connection.websocket.send_bytes(protocol.encode(message))
@@ -191,7 +190,7 @@ class ProviderSocket:
             except _BROKEN as error:
                 raise _Closed("the connection broke while writing") from error
             if isinstance(message, protocol.Request):
-                loop.call_later(_ANNOUNCED_AFTER_S, connection.link.announce)
+                loop.call_later(_ANNOUNCED_AFTER_S, connection.provider.link.announce)
 
     async def _watch(self, connection: _Connection) -> None:
         """A machine that lost its power closes no connection: silence is all there is to see.
@@ -208,7 +207,7 @@ class ProviderSocket:
                 log.warning("provider_hangs", provider_id=provider.id, seconds=round(hangs_s, 1))
                 self._count("hung")
                 self._registry.set_aside(provider)
-                connection.link.abandon(ProviderLost("the provider's engine hangs"))
+                connection.provider.link.abandon(ProviderLost("the provider's engine hangs"))
                 hangs_s = 0.0
             left_s = min(provider.stale_after_s - silent_s, self._config.hangs_after_s - hangs_s)
             await asyncio.sleep(left_s + 0.01)
@@ -229,7 +228,7 @@ class ProviderSocket:
             if not connection.challenges.strikes:
                 await asyncio.sleep(self._config.challenge_interval_s)
             nonce = connection.challenges.issue()
-            connection.link.send(protocol.Challenge(nonce))
+            connection.provider.link.send(protocol.Challenge(nonce))
             await asyncio.sleep(self._config.challenge_timeout_s)
             if connection.challenges.pending:
                 self._count("challenge_failed")

@@ -8,6 +8,7 @@ import msgspec
 
 from tandem.coordinator.fleet.breaker import Breaker
 from tandem.coordinator.fleet.challenges import Attested
+from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.speed import Speed
 from tandem.protocol import Heartbeat, ModelInfo, ModelName, ProviderId, Registration, Trust
 
@@ -45,6 +46,7 @@ class Provider:
 
     id: ProviderId
     registration: Registration
+    link: ProviderLink
     last_heard: float
     #: Silence for longer than this is the end of it.
     stale_after_s: float

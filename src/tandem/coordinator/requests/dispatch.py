@@ -15,24 +15,20 @@ from tandem.coordinator.accounts.limits import Lease, Limiter
 from tandem.coordinator.accounts.sqlite.keys import DEFAULT_ACCOUNT, KeyRecord
 from tandem.coordinator.accounts.sqlite.ledger import CANCELLED, COMPLETED, Entry
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.ask import Ask
 from tandem.coordinator.requests.estimator import Estimator
-from tandem.coordinator.requests.relay import ProviderLink
 from tandem.coordinator.requests.run import Answer, Consumer
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
     InternalError,
     Overloaded,
-    ProviderLost,
     RequestTimedOut,
     ServiceStopping,
     TandemError,
 )
-from tandem.protocol import ModelName, ProviderId, Trust
+from tandem.protocol import ModelName, Trust
 from tandem.runtime import new_id
-from tandem.security import RecipientKey
 
 
 class Book(Protocol):
@@ -64,7 +60,6 @@ class Dispatcher:
             registry, max_waiting=config.max_waiting, patience_s=config.patience_s
         )
         self._estimator = Estimator(registry.affinity)
-        self._links: dict[ProviderId, ProviderLink] = {}
         self._under_way = 0
         self._stopping = False
         self._idle = asyncio.Event()
@@ -77,17 +72,6 @@ class Dispatcher:
     def waiting(self, model: ModelName) -> int:
         """Requests for a model that wait for a place."""
         return self._admission.waiting(model)
-
-    def connect(self, provider: Provider, nonce: bytes) -> ProviderLink:
-        """Raises ProtocolError when the provider's sealing key is none."""
-        key = RecipientKey(provider.registration.sealing_key)
-        link = ProviderLink(key, nonce, self._config.max_outgoing)
-        self._links[provider.id] = link
-        return link
-
-    def disconnect(self, provider: Provider) -> None:
-        link = self._links.pop(provider.id)
-        link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
 
     @asynccontextmanager
     async def dispatch(
@@ -106,7 +90,6 @@ class Dispatcher:
             config=self._config,
             admission=self._admission,
             estimator=self._estimator,
-            link_to=lambda provider: self._links.get(provider.id),
             clock=self._clock,
         )
         entry = _entry(ask, key)

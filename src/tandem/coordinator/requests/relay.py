@@ -14,10 +14,9 @@ from typing import Self
 
 import msgspec
 
-from tandem.errors import Overloaded, ProtocolError, ProviderLost, TandemError
+from tandem.coordinator.fleet.link import ProviderLink
+from tandem.errors import ProtocolError, TandemError
 from tandem.protocol import (
-    Cancel,
-    Challenge,
     Chunk,
     Delta,
     Failed,
@@ -25,30 +24,15 @@ from tandem.protocol import (
     Generate,
     Grant,
     ModelName,
-    NextKey,
-    Reply,
-    Request,
     RequestId,
     Stages,
-    ToProvider,
-    Unreadable,
     Usage,
-    Welcome,
     decode_answer,
     encode,
     join_deltas,
 )
-from tandem.security import RecipientKey, ReplyChannel, new_reply_key, request_context
-
-
-class Outgoing(msgspec.Struct, frozen=True):
-    """A request before it is sealed; `content.reply_key` is made in `ProviderLink.open`."""
-
-    request_id: RequestId
-    model: ModelName
-    deadline_s: float
-    window: int
-    content: Generate
+from tandem.runtime import new_id
+from tandem.security import ReplyChannel, new_reply_key
 
 
 class RequestStream:
@@ -58,19 +42,26 @@ class RequestStream:
     request's error otherwise. `close` cancels at the provider what still runs.
     """
 
-    def __init__(self, link: ProviderLink, request: Outgoing, replies: ReplyChannel) -> None:
+    def __init__(
+        self,
+        link: ProviderLink,
+        request_id: RequestId,
+        content: Generate,
+        window: int,
+        replies: ReplyChannel,
+    ) -> None:
         self.usage: Usage | None = None
         #: When it was sealed and when its end came, in Unix time; the provider's own times.
-        self.sealed = time.time()
+        self.sealed = 0.0
         self.answered = 0.0
         self.stages: Stages | None = None
         #: Known from the first chunk on; 0 before.
         self.prompt_tokens = 0
         self._link = link
         self._replies = replies
-        self._request_id = request.request_id
-        self._window = request.window
-        self._unfinished = _unfinished(request.content)
+        self._request_id = request_id
+        self._window = window
+        self._unfinished = _unfinished(content)
         self._pending: dict[int, Delta] = {}
         self._untaken = 0
         self._ungranted = 0
@@ -145,92 +136,19 @@ class RequestStream:
         self.answered = time.time()
 
 
-class ProviderLink:
-    """What is under way at one connected provider, and the queue of messages to it.
+def open_stream(
+    link: ProviderLink, model: ModelName, content: Generate, *, deadline_s: float, window: int
+) -> RequestStream:
+    """Sends a request, under a new id: what an earlier attempt may still send means nothing now.
 
-    `nonce` is the connection's: every request is sealed to the provider's key for this place.
+    Raises ProviderLost, or Overloaded when the provider does not read what it is sent.
     """
-
-    def __init__(self, key: RecipientKey, nonce: bytes, max_outgoing: int) -> None:
-        self._key = key
-        self._nonce = nonce
-        self._requests = 0
-        self._outgoing: asyncio.Queue[ToProvider] = asyncio.Queue(max_outgoing)
-        self._streams: dict[RequestId, RequestStream] = {}
-        self._lost: ProviderLost | None = None
-
-    def open(self, request: Outgoing) -> RequestStream:
-        """Seals and sends a request.
-
-        Raises ProviderLost, or Overloaded when the provider does not read what it is sent.
-        """
-        if self._lost is not None:
-            raise self._lost
-        if self._outgoing.full():
-            raise Overloaded("the provider does not read its requests")
-        key = new_reply_key()
-        content = encode(msgspec.structs.replace(request.content, reply_key=key))
-        context = request_context(self._nonce, self._requests, request.request_id)
-        message = Request(
-            request.request_id,
-            self._requests,
-            request.model,
-            request.deadline_s,
-            request.window,
-            self._key.seal(content, context),
-        )
-        self._requests += 1
-        self._outgoing.put_nowait(message)
-        stream = RequestStream(self, request, ReplyChannel(key, request.request_id))
-        self._streams[request.request_id] = stream
-        return stream
-
-    def announce(self) -> None:
-        """Makes the key of the next request, and has the provider open it, while neither waits."""
-        if self._outgoing.empty() and (sealed_key := self._key.make_ahead()) is not None:
-            self.send(NextKey(sealed_key))
-
-    def send(self, message: Challenge | Welcome | NextKey | Grant | Cancel) -> None:
-        """Queues a small message; a provider that reads nothing is lost."""
-        try:
-            self._outgoing.put_nowait(message)
-        except asyncio.QueueFull:
-            self.lose(ProviderLost("the provider stopped reading"))
-
-    async def next_outgoing(self) -> ToProvider:
-        """Raises ProviderLost once the link was given up."""
-        message = await self._outgoing.get()
-        if self._lost is not None:
-            raise self._lost
-        return message
-
-    def deliver(self, message: Reply | Unreadable) -> None:
-        """Hands on what came. Raises ProtocolError when it breaks the rules of its request."""
-        stream = self._streams.get(message.request_id)
-        if stream is None:
-            return  # it crossed our cancel on the way
-        if isinstance(message, Unreadable):
-            raise ProtocolError("the provider could not open a request that was sealed to it")
-        stream.take(message.sealed)
-        if stream.ended:
-            del self._streams[message.request_id]
-
-    def forget(self, request_id: RequestId, *, cancel: bool) -> None:
-        if self._streams.pop(request_id, None) is not None and cancel:
-            self.send(Cancel(request_id))
-
-    def lose(self, error: ProviderLost) -> None:
-        """The connection is gone: everything under way ends with `error`."""
-        self._lost = self._lost or error
-        self.abandon(error)
-
-    def abandon(self, error: ProviderLost) -> None:
-        """Everything under way ends with `error`; the connection lives on."""
-        streams, self._streams = self._streams, {}
-        for request_id, stream in streams.items():
-            stream.fail(error)
-            if self._lost is None:
-                self.send(Cancel(request_id))
+    request_id, key = RequestId(new_id()), new_reply_key()
+    stream = RequestStream(link, request_id, content, window, ReplyChannel(key, request_id))
+    encoded = encode(msgspec.structs.replace(content, reply_key=key))
+    link.request(request_id, encoded, stream, model=model, deadline_s=deadline_s, window=window)
+    stream.sealed = time.time()
+    return stream
 
 
 def _unfinished(content: Generate) -> set[int]:

@@ -21,7 +21,7 @@ from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.ask import Ask
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.produced import Produced
-from tandem.coordinator.requests.relay import Outgoing, ProviderLink, RequestStream
+from tandem.coordinator.requests.relay import RequestStream, open_stream
 from tandem.coordinator.requests.trace import Trace
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.reservation import Reservation
@@ -29,13 +29,11 @@ from tandem.errors import (
     ModelNotFound,
     NoProviderAvailable,
     Overloaded,
-    ProviderLost,
     RequestTimedOut,
     ServiceStopping,
     TandemError,
 )
-from tandem.protocol import Delta, Generate, ProviderId, RequestId, Trust, Usage
-from tandem.runtime import new_id
+from tandem.protocol import Delta, Generate, ProviderId, Trust, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +64,6 @@ class Answer:
         config: CoordinatorConfig,
         admission: Admission,
         estimator: Estimator,
-        link_to: Callable[[Provider], ProviderLink | None],
         clock: Callable[[], float],
     ) -> None:
         self.usage: Usage | None = None
@@ -83,7 +80,6 @@ class Answer:
         self._config = config
         self._admission = admission
         self._estimator = estimator
-        self._link_to = link_to
         self._clock = clock
         self._placed: list[float] = []  # Unix time, of every attempt
         self._ended: RequestStream | None = None
@@ -153,25 +149,25 @@ class Answer:
         self.attempts += 1
         self._placed.append(time.time())
         self.provider = place.provider
-        link = self._link_to(place.provider)
-        if link is None:
-            raise ProviderLost("the provider has just left")
         now = self._clock()
         self.placed_at = self.placed_at or now
-        self._stream = link.open(self._outgoing(max(0.001, self._deadline - now)))
+        self._stream = open_stream(
+            place.provider.link,
+            self._ask.model,
+            self._remaining(),
+            deadline_s=max(0.001, self._deadline - now),
+            window=self._config.window,
+        )
         return self._stream
 
-    def _outgoing(self, left_s: float) -> Outgoing:
-        content = Generate(
+    def _remaining(self) -> Generate:
+        return Generate(
             reply_key=b"",
             prompts=self._ask.prompts,
             n=self._ask.n,
             sampling=self._ask.sampling,
             produced=self._produced.so_far(),
         )
-        # An id of its own for each attempt: what the last one may still send means nothing now.
-        request_id = RequestId(new_id())
-        return Outgoing(request_id, self._ask.model, left_s, self._config.window, content)
 
     def _take(self, stream: RequestStream, deltas: list[Delta]) -> None:
         assert self._place is not None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from tandem.coordinator.fleet.breaker import Breaker
+from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.provider import NOT_CLUSTERED, Provider, read_role
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.demand import Demand
@@ -105,7 +106,13 @@ class Registry:
         return max(1.0, len(self._providers) / _USUAL_FLEET)
 
     def add(
-        self, registration: Registration, *, account: str, node_id: str | None, trust: Trust
+        self,
+        registration: Registration,
+        link: ProviderLink,
+        *,
+        account: str,
+        node_id: str | None,
+        trust: Trust,
     ) -> Provider:
         """Takes a provider in. Raises ProtocolError or Overloaded."""
         if len(self._providers) >= self._max_providers:
@@ -114,6 +121,7 @@ class Registry:
         provider = Provider(
             id=ProviderId(f"prov-{secrets.token_hex(8)}"),
             registration=registration,
+            link=link,
             last_heard=self._clock(),
             stale_after_s=self._stale_after_s * self.pace,
             account=account,

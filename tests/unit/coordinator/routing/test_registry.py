@@ -9,9 +9,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.support.registered import beat, join, make_registry, registration
+from tests.support.registered import RECIPIENT, beat, join, make_registry, registration
 
 from tandem import protocol
+from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.provider import Provider, Role
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import Eligible, Ineligible, Reason, eligibility
@@ -325,4 +326,6 @@ def test_among_many_providers_one_with_room_is_always_found() -> None:
 )
 def test_a_registration_that_makes_no_sense_is_refused(bad: protocol.Registration) -> None:
     with pytest.raises(ProtocolError):
-        make_registry().add(bad, account="default", node_id=None, trust=Trust.NONE)
+        make_registry().add(
+            bad, ProviderLink(RECIPIENT, b"", 8), account="default", node_id=None, trust=Trust.NONE
+        )
