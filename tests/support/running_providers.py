@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import ssl
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +17,8 @@ from openai import AsyncOpenAI
 from tests.support.running_up import DEADLINE_S, outside_settings
 
 from tandem.coordinator import KeyStore, load_or_create_join_token
+from tandem.up.events import ChildEvent, Listening
+from tandem.up.processes import STOP_WITH_PARENT, first_event, start_process, tandem_command
 
 MODEL = "tandem-demo"
 
@@ -92,7 +92,8 @@ class Fleet:
             *self._options,
         ]
         self.coordinator, listening = await self._start(arguments)
-        self._port = listening["port"]
+        assert isinstance(listening, Listening)
+        self._port = listening.port
 
     async def stop_coordinator(self) -> None:
         self.coordinator.send_signal(signal.SIGTERM)
@@ -131,7 +132,7 @@ class Fleet:
     async def tandem(self, *arguments: str) -> int:
         """The exit code of another command."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tandem", *arguments, stdin=DEVNULL, stdout=DEVNULL
+            *tandem_command(*arguments), stdin=DEVNULL, stdout=DEVNULL
         )
         return await process.wait()
 
@@ -148,31 +149,24 @@ class Fleet:
             base_url=f"{self.url}/v1", api_key=self.key, timeout=DEADLINE_S, max_retries=0
         )
 
-    async def _start(self, arguments: list[str]) -> tuple[Process, dict[str, Any]]:
-        """A process, and the JSON line with which it says that it is up."""
+    async def _start(self, arguments: list[str]) -> tuple[Process, ChildEvent | None]:
+        """A process, and how it says that it is up."""
         environment = {**outside_settings(), "TANDEM_JOIN_TOKEN": self._join_token}
         if self._ca is not None:
             environment["SSL_CERT_FILE"] = str(self._ca)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tandem",
-            *arguments,
-            "--json",
-            stdin=DEVNULL,
-            stdout=PIPE,
+        process = await start_process(
+            tandem_command(*arguments, "--json", STOP_WITH_PARENT),
+            environment=environment,
             stderr=DEVNULL,
-            env=environment,
         )
-        assert process.stdout is not None
         try:
             async with asyncio.timeout(DEADLINE_S):
-                line = await process.stdout.readline()
+                event = await first_event(process)
         except BaseException:
             process.kill()
             await process.wait()
             raise
-        return process, json.loads(line or "{}")
+        return process, event
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import IO
 import httpx2
 import psutil
 
+from tandem.up.processes import tandem_command
+
 DEADLINE_S = 90.0
 
 
@@ -25,7 +26,7 @@ class Up:
 
     def __init__(self, data_dir: Path, *arguments: str) -> None:
         self.data_dir = data_dir
-        command = [sys.executable, "-m", "tandem", "up", "--json", "--port=0"]
+        command = tandem_command("up", "--json", "--port=0")
         command += ["--kv-tokens=4096", "--threads=1", f"--data-dir={data_dir}", *arguments]
         self.process = subprocess.Popen(
             command,
@@ -145,7 +146,7 @@ def tandem(
 ) -> subprocess.CompletedProcess[str]:
     """Runs another command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "tandem", *arguments],
+        tandem_command(*arguments),
         capture_output=True,
         text=True,
         timeout=timeout_s,

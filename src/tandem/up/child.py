@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -19,14 +18,12 @@ from typing import BinaryIO
 import msgspec
 
 from tandem.errors import TandemError
-from tandem.up.events import ChildEvent, decode_child_event
+from tandem.up.events import ChildEvent
+from tandem.up.processes import first_event, lines, read_to_end, start_process
 
-_READ_BYTES = 64 * 1024
-_LINE_LIMIT_BYTES = 1024 * 1024
 _LOG_TAIL_BYTES = 16 * 1024
 _LOG_TAIL_LINES = 12
 _PUMP_TIMEOUT_S = 2.0
-_LINE_ENDS = re.compile(rb"[\r\n]+")
 
 
 class ChildFailed(TandemError):
@@ -68,13 +65,10 @@ class Child:
         """`echo` gets every line of the child's stderr, besides the log file."""
         log = spec.log_path.open("ab", buffering=0)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *spec.command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+            process = await start_process(
+                spec.command,
+                environment={**os.environ, **spec.environment},
                 stderr=log if echo is None else asyncio.subprocess.PIPE,
-                env={**os.environ, **spec.environment},
-                start_new_session=True,
             )
         except BaseException:
             log.close()
@@ -141,10 +135,8 @@ class Child:
     async def _read_events(self) -> None:
         assert self._process.stdout is not None
         try:
-            async for line in lines(self._process.stdout):
-                event = decode_child_event(line)
-                if event is not None and not self._first_event.done():
-                    self._first_event.set_result(event)
+            self._first_event.set_result(await first_event(self._process))
+            await read_to_end(self._process.stdout)
         finally:
             if not self._first_event.done():
                 self._first_event.set_result(None)
@@ -164,20 +156,6 @@ def how_it_ended(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"was killed by {name}"
-
-
-async def lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Non-empty lines, ended by LF or by the CR of a progress bar; an endless one is cut."""
-    pending = b""
-    while received := await stream.read(_READ_BYTES):
-        *whole, pending = _LINE_ENDS.split(pending + received)
-        if len(pending) > _LINE_LIMIT_BYTES:
-            whole, pending = [*whole, pending], b""
-        for line in whole:
-            if line:
-                yield line
-    if pending:
-        yield pending
 
 
 def tail(path: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import msgspec
@@ -11,13 +10,13 @@ import msgspec
 from tandem.client.address import http_url, local_host
 from tandem.runtime import free_port
 from tandem.up.child import ChildSpec, rotate
+from tandem.up.local_cluster import pair_local_nodes
+from tandem.up.processes import STOP_WITH_PARENT, tandem_command
 from tandem.up.supervisor import Plan
 
 #: What runs gets this long to finish after Ctrl-C; a person is waiting for the prompt.
 DRAIN_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 15.0
-#: -P: a folder called `tandem` where `up` was started must not shadow the package.
-_TANDEM = (sys.executable, "-P", "-m", "tandem")
 
 
 class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +61,7 @@ def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
     environment = {"TANDEM_JOIN_TOKEN": join_token}
 
     def spec(name: str, arguments: list[str]) -> ChildSpec:
-        command = [*_TANDEM, *arguments]
+        command = tandem_command(*arguments, "--json", STOP_WITH_PARENT)
         return ChildSpec(name, command, environment, options.log_dir / f"{name}.log")
 
     def providers(actual_port: int) -> list[ChildSpec]:
@@ -84,8 +83,6 @@ def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
 def _coordinator_arguments(options: UpOptions, port: int) -> list[str]:
     return [
         "coordinator",
-        "--json",
-        "--stop-on-stdin-eof",
         f"--host={options.host}",
         f"--port={port}",
         f"--data-dir={options.data_dir}",
@@ -97,8 +94,6 @@ def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
     threads = options.threads or threads_per_provider(options.providers * options.ranks)
     arguments = [
         "provider",
-        "--json",
-        "--stop-on-stdin-eof",
         f"--coordinator={http_url(local_host(options.host), port)}",
         f"--name={name}",
         f"--model={options.model}",
@@ -138,19 +133,10 @@ def _link_arguments(options: UpOptions, names: list[str]) -> list[list[str]]:
 
 
 def pair_nodes(options: UpOptions) -> None:
-    """The ranks of one cluster belong to one person, on one machine: they are paired here."""
-    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
-
+    """The ranks of each cluster know each other."""
     for names in options.clusters:
-        if len(names) == 1:
-            continue
-        nodes = [
-            PairedNode.of(load_or_create_identity(options.node_dir(name)).certificate, name)
-            for name in names
-        ]
-        for name in names:
-            for node in nodes:
-                PairedNodes(options.node_dir(name)).add(node)
+        if len(names) > 1:
+            pair_local_nodes({name: options.node_dir(name) for name in names})
 
 
 def threads_per_provider(providers: int) -> int:

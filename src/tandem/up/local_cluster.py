@@ -1,17 +1,33 @@
-"""A second rank on this machine, for commands that otherwise run on two."""
+"""A cluster on this machine alone: its nodes paired, and the rank beside this process.
+
+The ranks of one cluster belong to one person. On one machine nobody has to compare codes.
+"""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from tandem.runtime import free_port
+from tandem.up.processes import tandem_command
 
 _END_TIMEOUT_S = 60.0
+
+
+def pair_local_nodes(homes: Mapping[str, Path]) -> None:
+    """Nodes by their names, and the folder of each: from now on all of them know each other."""
+    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+
+    nodes = [
+        PairedNode.of(load_or_create_identity(home).certificate, name)
+        for name, home in homes.items()
+    ]
+    for home in homes.values():
+        for node in nodes:
+            PairedNodes(home).add(node)
 
 
 @contextmanager
@@ -21,20 +37,12 @@ def other_rank_here(*command: str, on_note: Callable[[str], None]) -> Iterator[t
     Gives the folder of this process's own identity, and the address to listen on as rank 0.
     `on_note` is told what the person at the terminal should know.
     """
-    from tandem.security import PairedNode, PairedNodes, load_or_create_identity
-
     with tempfile.TemporaryDirectory(prefix="tandem-ranks-") as folder:
         homes = [Path(folder) / name for name in ("rank-a", "rank-b")]
-        nodes = [PairedNode.of(load_or_create_identity(h).certificate, h.name) for h in homes]
-        for home in homes:
-            for node in nodes:
-                PairedNodes(home).add(node)
+        pair_local_nodes({home.name: home for home in homes})
         address = f"127.0.0.1:{free_port()}"
-        program = [sys.executable, "-P", "-m", "tandem", *command]
-        other = subprocess.Popen(
-            [*program, f"--peer={address}", "--rank=1", "--json", f"--data-dir={homes[1]}"],
-            stdout=subprocess.DEVNULL,
-        )
+        options = [f"--peer={address}", "--rank=1", "--json", f"--data-dir={homes[1]}"]
+        other = subprocess.Popen(tandem_command(*command, *options), stdout=subprocess.DEVNULL)
         try:
             yield homes[0], address
             other.wait(_END_TIMEOUT_S)

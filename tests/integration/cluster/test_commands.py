@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.support.running_up import DEADLINE_S, outside_settings, running_up, tandem
 
 from tandem.security import PairedNodes, load_or_create_identity
+from tandem.up.processes import tandem_command
 
 
 def _start(data_dir: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tandem", "pair", "--data-dir", str(data_dir), *arguments],
+        tandem_command("pair", "--data-dir", str(data_dir), *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

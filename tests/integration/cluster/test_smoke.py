@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.running_up import DEADLINE_S, outside_settings, tandem
 
-from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+from tandem.up.local_cluster import pair_local_nodes
 
 
 def test_two_ranks_on_this_machine_answer_as_one(tmp_path: Path) -> None:
@@ -27,15 +27,6 @@ def test_two_ranks_on_this_machine_answer_as_one(tmp_path: Path) -> None:
         "link to rank 1",
         "pipeline",
     ]
-
-
-def _pair(directory: Path) -> list[Path]:
-    homes = [directory / "one", directory / "two"]
-    nodes = [PairedNode.of(load_or_create_identity(home).certificate, home.name) for home in homes]
-    for home in homes:
-        for node in nodes:
-            PairedNodes(home).add(node)
-    return homes
 
 
 #: Two namespaces with a cable between them, all of it inside one that is ours alone.
@@ -56,7 +47,8 @@ wait $!
 
 
 def test_two_hosts_with_a_cable_between_them(tmp_path: Path) -> None:
-    homes = _pair(tmp_path)
+    homes = [tmp_path / "one", tmp_path / "two"]
+    pair_local_nodes({home.name: home for home in homes})
     command = f"{sys.executable} -m tandem smoke --json"
     one = f"{command} --cluster-listen 10.77.0.1:7700 --data-dir {homes[0]} > {tmp_path}/one.json"
     two = f"{command} --peer 10.77.0.1:7700 --data-dir {homes[1]} > {tmp_path}/two.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.up.child import Child, ChildFailed, ChildSpec, how_it_ended, lines, rotate, tail
+from tandem.up.child import Child, ChildFailed, ChildSpec, how_it_ended, rotate, tail
 from tandem.up.events import Listening
 
 _DEADLINE_S = 30.0
@@ -81,20 +81,6 @@ time.sleep(600)
             return await child.ended()
 
     assert asyncio.run(scenario()) == "was killed by SIGKILL"
-
-
-def test_lines_end_at_newlines_and_carriage_returns_and_are_bounded() -> None:
-    async def scenario() -> list[bytes]:
-        stream = asyncio.StreamReader()
-        stream.feed_data(b"one\n\ntwo 50%\rtwo 100%\r\nthree")
-        stream.feed_data(b"x" * 3_000_000)
-        stream.feed_eof()
-        return [line async for line in lines(stream)]
-
-    found = asyncio.run(scenario())
-    assert found[:3] == [b"one", b"two 50%", b"two 100%"]
-    assert max(map(len, found)) < 1_200_000
-    assert b"".join(found[3:]) == b"three" + b"x" * 3_000_000
 
 
 def test_how_a_process_ended_is_worded() -> None:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 import pytest
 from tests.support.fake_service import FakeService
 
+from tandem.up.processes import tandem_command
+
 _DEADLINE_S = 30.0
 #: Makes the terminal the process's own, so that ^C arrives as a signal; a background job that runs
 #: these tests would pass on that it ignores it.
@@ -80,7 +82,7 @@ class Terminal:
 
 @contextmanager
 def terminal(*arguments: str) -> Iterator[Terminal]:
-    opened = Terminal([sys.executable, "-m", "tandem", *arguments])
+    opened = Terminal(tandem_command(*arguments))
     try:
         yield opened
     finally:
