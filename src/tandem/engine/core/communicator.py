@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
-#: A tensor of the backend that computes.
-Tensor = TypeVar("Tensor")
+from tandem.engine.core.tensors import Tensor
 
 
 class Communicator(Protocol[Tensor]):

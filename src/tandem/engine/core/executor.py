@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Generic, Protocol
 
-from tandem.engine.core.communicator import Tensor
 from tandem.engine.core.step import StepPlan, StepResult
+from tandem.engine.core.tensors import Tensor
 
 
 class Executor(Protocol):
