@@ -10,7 +10,7 @@ JOBS   ?= auto
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint format bench lock clean
+.PHONY: help install up test soak lint format bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -22,6 +22,10 @@ up: $(VENV)/.installed-runtime  ## serve the demo model as a two-rank cluster (A
 
 test: lint  ## check everything: format, lint, types, layers, tests (ARGS="-k name")
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# One process: what is measured here shares the machine with nothing. Some twenty minutes.
+soak: $(VENV)/.installed-dev  ## before a release: faults, load and benchmarks for real minutes (ARGS="-k storm")
+	$(BIN)/python -m pytest tests/soak $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -19,8 +19,7 @@ def _memory_of_pytorch_mib() -> float:
     return float(done.stdout)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_engines_are_compared_on_the_same_weights(tmp_path: Path) -> None:
     arguments = (
         "--size=tiny",
@@ -30,7 +29,7 @@ def test_engines_are_compared_on_the_same_weights(tmp_path: Path) -> None:
         "--requests=20",
         "--json",
     )
-    done = tandem("bench", "engine", *arguments, data_dir=tmp_path, timeout_s=280)
+    done = tandem("bench", "engine", *arguments, data_dir=tmp_path, timeout_s=1700)
     assert done.returncode == 0, done.stderr
     reports = json.loads(done.stdout)
     streams = {(figure["name"], figure["kind"]): figure for figure in reports["streams"]}
@@ -51,21 +50,19 @@ def test_engines_are_compared_on_the_same_weights(tmp_path: Path) -> None:
     assert 0 < ours - _memory_of_pytorch_mib() < 300
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_sealed_sums_are_compared_with_gloo(tmp_path: Path) -> None:
-    done = tandem("bench", "link", "--json", data_dir=tmp_path)
+    done = tandem("bench", "link", "--json", data_dir=tmp_path, timeout_s=1700)
     assert done.returncode == 0, done.stderr
     latencies = json.loads(done.stdout)
     assert [found["size"] for found in latencies] == [1024 * 4**power for power in range(8)]
     assert all(found["sealed_s"] > 0 and found["gloo_s"] > 0 for found in latencies)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_what_a_coordinator_costs_is_measured(tmp_path: Path) -> None:
     arguments = ("--only=scaling", "--only=gateways", "--rounds=1", "--json")
-    done = tandem("bench", "coordinator", *arguments, data_dir=tmp_path, timeout_s=280)
+    done = tandem("bench", "coordinator", *arguments, data_dir=tmp_path, timeout_s=1700)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     sizes = [(one["providers"], one["streams"]) for one in report["scaling"]]
@@ -76,10 +73,9 @@ def test_what_a_coordinator_costs_is_measured(tmp_path: Path) -> None:
     assert min(ours["requests_per_s"], ours["chunks_per_s"], ours["added_calm_ms"]) > 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_nothing_grows_under_load(tmp_path: Path) -> None:
-    done = tandem("bench", "soak", "--minutes=1", "--json", data_dir=tmp_path, timeout_s=200)
+    done = tandem("bench", "soak", "--minutes=1", "--json", data_dir=tmp_path, timeout_s=1700)
     report = json.loads(done.stdout)
     assert report["failures"] == []
     assert done.returncode == 0, report["growth"]
