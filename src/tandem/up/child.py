@@ -135,7 +135,9 @@ class Child:
     async def _read_events(self) -> None:
         assert self._process.stdout is not None
         try:
-            self._first_event.set_result(await first_event(self._process))
+            event = await first_event(self._process)
+            if not self._first_event.done():  # nobody waits for it any more
+                self._first_event.set_result(event)
             await read_to_end(self._process.stdout)
         finally:
             if not self._first_event.done():
