@@ -21,14 +21,7 @@ from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.discovery import ClusterDiscovery
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
 from tandem.cluster.peers import Peer, Peers
-from tandem.cluster.plan import (
-    PROTOCOL_VERSION,
-    Member,
-    check_invitation,
-    check_plan,
-    elect,
-    make_plan,
-)
+from tandem.cluster.plan import Member, check_invitation, check_plan, elect, make_plan
 from tandem.cluster.session import Session, Sums, open_channels
 from tandem.cluster.state import Event, State, decide
 from tandem.cluster.status import ClusterStatus, rank_statuses
@@ -36,15 +29,16 @@ from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import DataListener, LinkCredentials
 from tandem.protocol.cluster import (
+    CLUSTER_VERSION,
     Agreement,
     Begin,
+    Collectives,
     Invitation,
     Leaving,
     Loaded,
     Parallelism,
     PeerHello,
     PeerRefusal,
-    Pong,
     Proposal,
     ToNode,
 )
@@ -79,9 +73,7 @@ class ClusterNode:
             self._credentials,
             config.listen[0] if config.listen else "0.0.0.0",  # noqa: S104
         )
-        self._peers = Peers(
-            self._credentials, self._hello, self._health, config.listen, config.peers
-        )
+        self._peers = Peers(self._credentials, self._hello, config.listen, config.peers)
         #: Sessions that became active, that were lost, and plans that fell back from TP to PP.
         self.counters = Counter[str]()
         #: Why the last session ended, or did not come about.
@@ -244,7 +236,8 @@ class ClusterNode:
 
     async def _invite(self, others: dict[int, Peer]) -> Invitation:
         nodes: list[str] = [member.node_id for member in self._order]
-        invitation = Invitation(secrets.token_hex(16), nodes, free_port())
+        sealed = self._config.collectives is Collectives.SEALED
+        invitation = Invitation(secrets.token_hex(16), nodes, None if sealed else free_port())
         for peer in others.values():
             await peer.link.send(invitation)
         return invitation
@@ -271,6 +264,8 @@ class ClusterNode:
         return await _in_thread(work)
 
     def _sums(self, invitation: Invitation, peers: dict[NodeId, Peer]) -> Sums:
+        if invitation.store_port is None:
+            return Sums(self._config.collectives)
         first = peers.get(NodeId(invitation.nodes[0]))
         host = "127.0.0.1" if first is None else first.link.host
         any_peer = next(iter(peers.values()))
@@ -342,7 +337,7 @@ class ClusterNode:
     def _hello(self) -> PeerHello:
         config = self._config
         return PeerHello(
-            version=PROTOCOL_VERSION,
+            version=CLUSTER_VERSION,
             name=config.name,
             incarnation=self._incarnation,
             model=self._facts.model,
@@ -356,10 +351,6 @@ class ClusterNode:
             control_port=self._peers.control_port,
             data_port=self._listener.port,
         )
-
-    def _health(self, sent_at: float) -> Pong:
-        memory = available_memory_bytes(self._setup.device)
-        return Pong(sent_at, self._state is State.ACTIVE, self._host.in_flight(), memory)
 
 
 async def _expect(peer: Peer, due: ToNode, timeout_s: float) -> None:

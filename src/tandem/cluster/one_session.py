@@ -151,9 +151,6 @@ class _PhaseHost(Generic[T]):
             await asyncio.to_thread(self._engine.close)
         self.ended.set()
 
-    def in_flight(self) -> int:
-        return 0
-
     def _settle(self, result: T | None) -> None:
         if not self.result.done():
             self.result.set_result(result)

@@ -1,4 +1,4 @@
-"""Control connections to the other nodes: dialling, greeting, health. No plans, no sessions.
+"""Control connections to the other nodes: dialling, greeting, pings. No plans, no sessions.
 
 Every node dials the addresses that it was given or that others have named, and listens if it
 was told to. One connection a pair is kept: the one that the node with the lower id has opened.
@@ -7,7 +7,6 @@ was told to. One connection a pair is kept: the one that the node with the lower
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import structlog
@@ -21,7 +20,6 @@ from tandem.protocol.cluster import (
     PeerHello,
     PeerRefusal,
     Ping,
-    Pong,
     ToNode,
 )
 from tandem.runtime import Backoff, raise_if_cancelled
@@ -32,9 +30,8 @@ log = structlog.get_logger(__name__)
 Address = tuple[str, int]
 
 PING_INTERVAL_S = 1.0
-#: Three pings without an answer, nor anything else, and the peer is gone.
+#: Three pings have not come, nor anything else: the peer is gone.
 SILENCE_S = 3.0
-_FIRST_PINGS = 8
 _HELLO_TIMEOUT_S = 10.0
 _MAX_INBOX = 64
 
@@ -47,16 +44,13 @@ class Peer:
         self.hello = hello
         self.name = name
         self.inbox: asyncio.Queue[ToNode] = asyncio.Queue(_MAX_INBOX)
-        self.round_trip_s: float | None = None
-        self.pongs = 0
-        self.health: Pong | None = None
 
     @property
     def member(self) -> Member:
         return Member(self.link.peer, self.hello)
 
     async def expect(self, timeout_s: float) -> ToNode:
-        """The next message that is not about health. Raises LinkLost or PeerRefused."""
+        """The next message that is about a session. Raises LinkLost or PeerRefused."""
         try:
             async with asyncio.timeout(timeout_s):
                 message = await self.inbox.get()
@@ -76,7 +70,6 @@ class Peers:
         self,
         credentials: LinkCredentials,
         hello: Callable[[], PeerHello],
-        health: Callable[[float], Pong],
         listen: Address | None,
         dial: list[Address],
     ) -> None:
@@ -85,7 +78,6 @@ class Peers:
         self.control_port: int | None = None
         self._credentials = credentials
         self._hello = hello
-        self._health = health
         self._listen = listen
         self._addresses = asyncio.Queue[Address]()
         self._connected: dict[NodeId, Peer] = {}
@@ -207,20 +199,15 @@ class Peers:
 
     async def _ping(self, peer: Peer) -> None:
         while True:
-            await peer.link.send(Ping(time.monotonic()))
-            # A few at once at first: the best of them measures the link.
-            await asyncio.sleep(PING_INTERVAL_S if peer.pongs >= _FIRST_PINGS else 0.005)
+            await peer.link.send(Ping())
+            await asyncio.sleep(PING_INTERVAL_S)
 
     async def _read(self, peer: Peer) -> None:
         while True:
             message = await peer.link.receive(SILENCE_S)
             if isinstance(message, Ping):
-                await peer.link.send(self._health(message.sent_at))
-            elif isinstance(message, Pong):
-                taken_s = time.monotonic() - message.sent_at
-                peer.round_trip_s = min(peer.round_trip_s or taken_s, taken_s)
-                peer.health, peer.pongs = message, peer.pongs + 1
-            elif isinstance(message, Known):
+                continue  # that it came is all that it says
+            if isinstance(message, Known):
                 for address in message.addresses:
                     self.add_address(address)
             elif isinstance(message, PeerHello):

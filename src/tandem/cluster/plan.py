@@ -20,7 +20,6 @@ from tandem.protocol.cluster import (
 )
 from tandem.security import NodeId
 
-PROTOCOL_VERSION = 1
 #: What a sum over the link costs beyond half a round trip: framing, encryption, two wake-ups.
 _COLLECTIVE_OVERHEAD_S = 60e-6
 #: Memory that weights may take, and of what is left the share that the KV cache may.

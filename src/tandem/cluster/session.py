@@ -18,7 +18,7 @@ from tandem.cluster.collectives.torch_collectives import TorchCommunicator
 from tandem.cluster.peers import Peer
 from tandem.cluster.strategies import STRATEGIES, LinkedExecutor, RankContext, ShardServer
 from tandem.engine import ModelSetup
-from tandem.errors import TandemError
+from tandem.errors import ProtocolError, TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
 from tandem.protocol.cluster import (
     Collectives,
@@ -47,12 +47,15 @@ class Sums(msgspec.Struct, frozen=True):
     """How a tensor-parallel session adds up: `store` and `own_host` are for what is not sealed."""
 
     collectives: Collectives
-    store: tuple[str, int]
-    own_host: str
+    store: tuple[str, int] | None = None
+    own_host: str = ""
 
     def communicator(self, rank: int, channels: dict[int, Channel]) -> LinkCommunicator:
+        """Raises ProtocolError without a store where one is needed."""
         if self.collectives is Collectives.SEALED:
             return LinkCommunicator(rank, channels)
+        if self.store is None:
+            raise ProtocolError(f"the session names no port for the ranks of {self.collectives}")
         return TorchCommunicator(
             rank,
             channels,

@@ -12,10 +12,11 @@ import ssl
 from collections.abc import Sequence
 
 from tandem.errors import ConfigurationError, PeerRefused
+from tandem.protocol.cluster import CLUSTER_VERSION
 from tandem.security import Identity, NodeId, PairedNode, node_id_of
 
 #: The versions of the link protocol that this software speaks, best first.
-ALPN_PROTOCOLS = ("tandem/1",)
+ALPN_PROTOCOLS = (f"tandem/{CLUSTER_VERSION}",)
 
 HANDSHAKE_TIMEOUT_S = 10.0
 _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT = 5, 2, 3

@@ -51,10 +51,6 @@ class RequestRunner:
         self.started = 0
         self.failed = 0
 
-    @property
-    def in_flight(self) -> int:
-        return len(self._streams)
-
     def attach(self, running: engine.Engine) -> None:
         self._engine = running
 

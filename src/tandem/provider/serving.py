@@ -49,9 +49,6 @@ class Serving:
     def load(self) -> engine.EngineLoad:
         return _NO_LOAD if self._loaded is None else self._loaded.engine.load()
 
-    def in_flight(self) -> int:
-        return self._runner.in_flight
-
     async def serve_alone(self) -> None:
         """Loads the whole model, unless something is served already. Raises CheckpointError."""
         async with self._changing:

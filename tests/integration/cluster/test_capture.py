@@ -130,9 +130,6 @@ class _Idle:
         if self._executor is not None:
             self._executor.close()
 
-    def in_flight(self) -> int:
-        return 0
-
 
 def test_the_control_link_carries_nothing_but_tls_records(tmp_path: Path, checkpoint: Path) -> None:
     zero, one = identities(tmp_path, 2)

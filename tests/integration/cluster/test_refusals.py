@@ -26,9 +26,6 @@ class _Host:
     async def deactivate(self, reason: str) -> None:
         pass
 
-    def in_flight(self) -> int:
-        return 0
-
 
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory: pytest.TempPathFactory) -> ModelSetup:

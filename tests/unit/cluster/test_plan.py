@@ -23,6 +23,7 @@ from tandem.cluster.plan import (
 from tandem.cluster.state import Event, State, decide
 from tandem.errors import PeerRefused
 from tandem.protocol.cluster import (
+    CLUSTER_VERSION,
     Collectives,
     Invitation,
     ModelFacts,
@@ -51,7 +52,7 @@ MODEL = ModelFacts(
 def hello(**changes: Any) -> PeerHello:  # noqa: ANN401 - any field
     model = msgspec.structs.replace(MODEL, **changes.pop("model", {}))
     fields: dict[str, Any] = {
-        "version": 1,
+        "version": CLUSTER_VERSION,
         "name": "node",
         "incarnation": "i",
         "model": model,
@@ -188,7 +189,7 @@ def test_tp_refuses_to_become_something_else() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"version": 2}, "protocol 2"),
+        ({"version": 1}, "protocol 1 there, 2 here"),
         ({"model": {"digest": "e" * 64}}, "another model"),
         ({"model": {"dtype": "float32/whole"}}, "--dtype"),
         ({"parallelism": Parallelism.PIPELINE}, "--parallelism"),

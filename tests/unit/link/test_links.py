@@ -27,7 +27,7 @@ from tests.support.links import (
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import Channel, ControlLink, DataListener, LinkCredentials, dial_control, dial_data
 from tandem.link.control import serve_control
-from tandem.protocol.cluster import DataHello, Ping, PlanHeader, TensorHeader
+from tandem.protocol.cluster import CLUSTER_VERSION, DataHello, Ping, PlanHeader, TensorHeader
 from tandem.security import Identity, NodeId, issue_certificate
 
 
@@ -265,7 +265,7 @@ def _control(server: LinkCredentials, client: LinkCredentials) -> tuple[list[obj
         port = listener.sockets[0].getsockname()[1]
         try:
             link = await dial_control(client, "127.0.0.1", port)
-            await link.send(Ping(1.5))
+            await link.send(Ping())
             async with asyncio.timeout(TIMEOUT_S):
                 await done.wait()
             link.close()
@@ -281,7 +281,7 @@ def _control(server: LinkCredentials, client: LinkCredentials) -> tuple[list[obj
 def test_a_control_link_carries_messages(tmp_path: Path) -> None:
     zero, one = all_paired(tmp_path, 2)
     received, peer = _control(zero, one)
-    assert received == [Ping(1.5)]
+    assert received == [Ping()]
     assert peer == zero.identity.node_id
 
 
@@ -294,3 +294,14 @@ def test_without_a_common_version_both_versions_are_named(tmp_path: Path) -> Non
     assert isinstance(error, PeerRefused)
     assert "tandem/1" in error.message
     assert "tandem/2, tandem/3" in error.message
+
+
+def test_a_node_of_the_version_before_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    zero, one = identities(tmp_path, 2)
+    own = f"tandem/{CLUSTER_VERSION}"
+    before = f"tandem/{CLUSTER_VERSION - 1}"
+    old = LinkCredentials(zero, [paired(one)], alpn=[before])
+    received, error = _control(old, LinkCredentials(one, [paired(zero)]))
+    assert received == []
+    assert isinstance(error, PeerRefused)
+    assert f"this side speaks {own}, the peer {before}" in error.message

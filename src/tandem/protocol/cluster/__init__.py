@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tandem.protocol.cluster.between_nodes import (
+    CLUSTER_VERSION,
     Agreement,
     Begin,
     Collectives,
@@ -19,7 +20,6 @@ from tandem.protocol.cluster.between_nodes import (
     PeerRefusal,
     Ping,
     PlanHeader,
-    Pong,
     Proposal,
     ResultHeader,
     TensorHeader,
@@ -28,6 +28,7 @@ from tandem.protocol.cluster.between_nodes import (
 )
 
 __all__ = [
+    "CLUSTER_VERSION",
     "Agreement",
     "Begin",
     "Collectives",
@@ -44,7 +45,6 @@ __all__ = [
     "PeerRefusal",
     "Ping",
     "PlanHeader",
-    "Pong",
     "Proposal",
     "ResultHeader",
     "TensorHeader",

@@ -11,7 +11,7 @@ Control (one connection a pair of nodes, after the TLS handshake):
        each other  → Agreement    or PeerRefusal
     4. each other  → Loaded       its shard is in memory
        rank 0      → Begin        everybody has loaded: steps may come
-    5. both        → Ping, Pong   every second, from the hello on
+    5. both        → Ping         every second, from the hello on
        either      → Leaving      the session ends, and why
 
 Data (one connection a pair of ranks, for one session): `DataHello`, then `PlanHeader`,
@@ -23,6 +23,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+
+#: Raised with every change to these messages. Nodes of different versions refuse each other.
+CLUSTER_VERSION = 2
 
 
 class Parallelism(StrEnum):
@@ -92,12 +95,13 @@ class Known(Message, frozen=True):
 class Invitation(Message, frozen=True):
     """`nodes` are node ids in the order of ranks.
 
-    `store_port` is where rank 0 keeps the rendezvous of collectives that are not sealed.
+    `store_port` is where rank 0 keeps the rendezvous of collectives that are not sealed; None
+    when they are.
     """
 
     session_id: str
     nodes: list[str]
-    store_port: int
+    store_port: int | None = None
 
 
 class Part(Message, frozen=True):
@@ -132,16 +136,7 @@ class Begin(Message, frozen=True):
 
 
 class Ping(Message, frozen=True):
-    """`sent_at` is the sender's clock and comes back as it is."""
-
-    sent_at: float
-
-
-class Pong(Message, frozen=True):
-    sent_at: float
-    model_loaded: bool
-    in_flight: int
-    memory_free_bytes: int
+    """A sign of life: a node that sends nothing else sends this."""
 
 
 class Leaving(Message, frozen=True):
@@ -158,7 +153,6 @@ ToNode = (
     | Loaded
     | Begin
     | Ping
-    | Pong
     | Leaving
 )
 
