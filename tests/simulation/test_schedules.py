@@ -37,7 +37,7 @@ def test_nobody_waits_for_more_than_a_share() -> None:
             return [asyncio.create_task(asked) for asked in (*many, *few)]
 
         await world.run(crowd)
-        order = [name for _, _, name, _ in sorted(world.placed, key=lambda entry: entry[1])]
+        order = [name for _, _, name, _ in sorted(world.reserved, key=lambda entry: entry[1])]
         last = max(position for position, name in enumerate(order) if name == "b")
         # A turn is worth a handful of these requests, and few has one turn in two.
         assert last < 20

@@ -26,8 +26,8 @@ from tandem.coordinator.accounts.sqlite.keys import KeyLimits, KeyRecord
 from tandem.coordinator.accounts.sqlite.ledger import Entry
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.requests.ask import Ask
 from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import TandemError
 from tandem.protocol import ModelName
@@ -177,7 +177,7 @@ class ProviderPlayed:
                 return
             replies = ReplyChannel(asked.reply_key, request.request_id)
 
-            def reply(answer: protocol.Answer) -> None:
+            def reply(answer: protocol.AnswerPart) -> None:
                 sealed = replies.seal(protocol.encode(answer))
                 wire.up(protocol.encode(protocol.Reply(request.request_id, sealed)))
 
@@ -190,7 +190,7 @@ class ProviderPlayed:
             self.running.pop(request.request_id, None)
 
     async def _produce(
-        self, asked: protocol.Generate, reply: Callable[[protocol.Answer], None]
+        self, asked: protocol.Generate, reply: Callable[[protocol.AnswerPart], None]
     ) -> None:
         count, seed = asked.sampling.max_tokens, asked.sampling.seed
         assert count is not None
@@ -269,7 +269,7 @@ class World:
         self.providers.append(ProviderPlayed(self, "rank 1", rank=1, sequences=sequences))
         self.served = asyncio.Event()
         self.outcomes: Counter[str] = Counter()
-        self.placed: list[tuple[float, float, str, int]] = []
+        self.reserved: list[tuple[float, float, str, int]] = []
 
     def faulty(self) -> bool:
         return self.clock() < self.faults.until_s
@@ -339,12 +339,12 @@ class World:
         """One consumer: checks every token, and the bill."""
         seed = self.draw.randrange(1000)
         sampling = protocol.Sampling(max_tokens=tokens, seed=seed)
-        ask = Ask(MODEL, [protocol.TextPrompt(name)], n, sampling)
+        request = InferenceRequest(MODEL, [protocol.TextPrompt(name)], n, sampling)
         got: list[list[int]] = [[] for _ in range(n)]
         asked_at = self.clock()
-        async with self.dispatcher.dispatch(ask, key) as answer:
+        async with self.dispatcher.dispatch(request, key) as run:
             batches = 0
-            async for deltas in answer:
+            async for deltas in run:
                 for delta in deltas:
                     got[delta.index] += delta.token_ids
                     expected = expected_tokens(seed, delta.index, tokens)
@@ -356,12 +356,12 @@ class World:
                     await asyncio.sleep(self.draw.random())  # it reads slowly
         if leaves_after is None or batches < leaves_after:
             assert [len(found) for found in got] == [tokens] * n
-            assert answer.usage is not None
-            assert answer.usage.prompt_tokens == PROMPT_TOKENS
-        assert answer.so_far.completion_tokens == sum(map(len, got))
-        assert answer.placed_at is not None
-        self.placed.append((asked_at, answer.placed_at, key.name, tokens * n))
-        self.outcomes["moved"] += answer.attempts > 1
+            assert run.usage is not None
+            assert run.usage.prompt_tokens == PROMPT_TOKENS
+        assert run.so_far.completion_tokens == sum(map(len, got))
+        assert run.reserved_at is not None
+        self.reserved.append((asked_at, run.reserved_at, key.name, tokens * n))
+        self.outcomes["moved"] += run.attempts > 1
         self.outcomes["done"] += 1
 
 

@@ -161,8 +161,8 @@ class SimulatedProvider:
 
 def _sender(
     socket: ClientConnection, request_id: protocol.RequestId, replies: ReplyChannel
-) -> Callable[[protocol.Answer], Awaitable[None]]:
-    async def send(answer: protocol.Answer) -> None:
+) -> Callable[[protocol.AnswerPart], Awaitable[None]]:
+    async def send(answer: protocol.AnswerPart) -> None:
         sealed = replies.seal(protocol.encode(answer))
         await socket.send(protocol.encode(protocol.Reply(request_id, sealed)))
 

@@ -11,7 +11,7 @@ import msgspec
 from tandem.client.api import ChatRequest, Client, Usage
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ChatResult(msgspec.Struct, frozen=True):
     """A whole answer and how long it took. `interrupted` answers hold what came until then."""
 
     text: str
@@ -28,7 +28,7 @@ def receive(
     *,
     on_text: Callable[[str], None],
     clock: Callable[[], float] = monotonic,
-) -> Answer:
+) -> ChatResult:
     """Runs the request; `on_text` gets every piece of text. Ctrl-C ends it early, as an answer."""
     started = clock()
     pieces: list[str] = []
@@ -48,7 +48,7 @@ def receive(
                 usage = chunk.usage or usage
     except KeyboardInterrupt:
         interrupted = True
-    return Answer(
+    return ChatResult(
         text="".join(pieces),
         finish_reason=finish_reason,
         usage=usage,

@@ -44,7 +44,7 @@ from tandem.protocol.common import (
 )
 from tandem.protocol.provider.codec import (
     MAX_MESSAGE_BYTES,
-    decode_answer,
+    decode_answer_part,
     decode_generate,
     decode_registration,
     decode_to_coordinator,
@@ -52,13 +52,13 @@ from tandem.protocol.provider.codec import (
     encode,
 )
 from tandem.protocol.provider.sealed import (
-    Answer,
+    AnswerPart,
     Chunk,
     Delta,
     Failed,
     Finished,
     Generate,
-    Stages,
+    Timings,
     join_deltas,
 )
 from tandem.protocol.provider.to_coordinator import (
@@ -88,7 +88,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "NONCE_BYTES",
     "SUPPORTED_VERSIONS",
-    "Answer",
+    "AnswerPart",
     "Cancel",
     "ChainEvidence",
     "Challenge",
@@ -119,8 +119,8 @@ __all__ = [
     "Request",
     "RequestId",
     "Sampling",
-    "Stages",
     "TextPrompt",
+    "Timings",
     "ToCoordinator",
     "ToProvider",
     "TokenLogprob",
@@ -131,7 +131,7 @@ __all__ = [
     "Usage",
     "Welcome",
     "choose_version",
-    "decode_answer",
+    "decode_answer_part",
     "decode_generate",
     "decode_registration",
     "decode_to_coordinator",

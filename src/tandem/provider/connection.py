@@ -188,7 +188,7 @@ class CoordinatorConnection:
             session.outgoing.put_nowait(protocol.Unreadable(request_id))
             return
 
-        def send(answer: protocol.Answer) -> None:
+        def send(answer: protocol.AnswerPart) -> None:
             sealed = replies.seal(protocol.encode(answer))
             session.outgoing.put_nowait(protocol.Reply(request_id, sealed))
 

@@ -19,7 +19,7 @@ from tandem.provider.translate import delta, prompt_tokens, sampling_params
 
 log = structlog.get_logger(__name__)
 
-Send = Callable[[protocol.Answer], None]
+Send = Callable[[protocol.AnswerPart], None]
 
 #: Requests that a provider holds at once, waiting ones included.
 MAX_REQUESTS = 1024
@@ -179,9 +179,9 @@ class RequestRunner:
 
 
 def _finished(stream: _Stream, event: engine.Completed) -> protocol.Finished:
-    stages = protocol.Stages(stream.received, stream.submitted, stream.first_token, time.time())
+    timings = protocol.Timings(stream.received, stream.submitted, stream.first_token, time.time())
     usage = protocol.Usage(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
-    return protocol.Finished(usage, stages)
+    return protocol.Finished(usage, timings)
 
 
 def _queue(stream: _Stream, deltas: Sequence[engine.ChoiceDelta]) -> None:

@@ -124,7 +124,7 @@ class PlayedProvider:
         self.sent.append(frame)
         await self.socket.send(frame)
 
-    async def reply(self, request_id: protocol.RequestId, answer: protocol.Answer) -> None:
+    async def reply(self, request_id: protocol.RequestId, answer: protocol.AnswerPart) -> None:
         sealed = self.replies[request_id].seal(protocol.encode(answer))
         await self.send(protocol.Reply(request_id, sealed))
 

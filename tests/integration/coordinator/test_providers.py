@@ -134,7 +134,7 @@ def test_a_consumer_who_reads_nothing_is_granted_nothing(coordinator: Running) -
     ids=["no such choice", "finished too early"],
 )
 def test_a_provider_that_breaks_the_rules_is_cut_off(
-    coordinator: Running, broken: protocol.Answer
+    coordinator: Running, broken: protocol.AnswerPart
 ) -> None:
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         asked = asyncio.ensure_future(ask(http))

@@ -45,12 +45,12 @@ class Peer:
                 if not isinstance(message, protocol.Heartbeat):
                     return message
 
-    async def answer(self) -> tuple[RequestId, protocol.Answer]:
+    async def answer(self) -> tuple[RequestId, protocol.AnswerPart]:
         """The next answer to any request."""
         message = await self.receive()
         assert isinstance(message, protocol.Reply)
         opened = self._replies[message.request_id].open(message.sealed)
-        return message.request_id, protocol.decode_answer(opened)
+        return message.request_id, protocol.decode_answer_part(opened)
 
     async def send(self, message: protocol.ToProvider) -> None:
         await self._socket.send(protocol.encode(message))

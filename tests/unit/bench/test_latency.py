@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem import protocol
 from tandem.bench.latency import SEGMENTS, TOTAL, Check, checks, decompose, summarise
 from tandem.bench.streams import Timings
 from tandem.coordinator import Trace
-from tandem.protocol import Stages
 
 #: Seconds that each segment takes, in order.
 TAKEN = [0.001, 0.002, 0.0, 0.0005, 0.001, 0.003, 0.1, 0.4, 0.002, 0.001]
@@ -20,9 +20,9 @@ def answer(taken: list[float]) -> Timings:
     times = [1_000_000.0]
     for seconds in taken:
         times.append(times[-1] + seconds)
-    stages = Stages(*times[5:9])
+    timings = protocol.Timings(*times[5:9])
     received, placed, placed_last, sealed = times[1:5]
-    trace = Trace(received, placed, placed_last, sealed, stages, times[9])
+    trace = Trace(received, placed, placed_last, sealed, timings, times[9])
     return Timings("text", times[0], 0.2, times[-1] - times[0], trace)
 
 

@@ -38,7 +38,7 @@ TO_PROVIDER: dict[str, ToProvider] = {
     "cancel": protocol.Cancel(RID),
 }
 #: What travels inside of others.
-INNER: dict[str, protocol.Registration | protocol.Generate | protocol.Answer] = {
+INNER: dict[str, protocol.Registration | protocol.Generate | protocol.AnswerPart] = {
     "registration": protocol.Registration(
         "box", "tandem/1", HARDWARE, [MODEL], b"key", b"der", ["h:1"]
     ),
@@ -50,7 +50,7 @@ INNER: dict[str, protocol.Registration | protocol.Generate | protocol.Answer] = 
         [[1, 2], None],
     ),
     "chunk": protocol.Chunk([protocol.Delta(0, "é", [7], None, protocol.FinishReason.STOP)], 12),
-    "finished": protocol.Finished(protocol.Usage(1, 2, 3), protocol.Stages(1.0, 2.0, 3.0, 4.0)),
+    "finished": protocol.Finished(protocol.Usage(1, 2, 3), protocol.Timings(1.0, 2.0, 3.0, 4.0)),
     "failed": protocol.Failed(protocol.ErrorInfo("overloaded", "busy")),
 }
 GOLDEN = {
@@ -62,6 +62,17 @@ GOLDEN = {
     "chunk": (
         "83a474797065a56368756e6ba664656c746173919500a2c3a99107c0a473746f70"
         "ad70726f6d70745f746f6b656e730c"
+    ),
+    "finished": (
+        "83a474797065a866696e6973686564a5757361676583ad70726f6d70745f746f6b656e7301"
+        "b1636f6d706c6574696f6e5f746f6b656e7302ad6361636865645f746f6b656e7303"
+        "a673746167657394cb3ff0000000000000cb4000000000000000cb4008000000000000cb4010000000000000"
+    ),
+    "generate": (
+        "85a97265706c795f6b6579c4016ba770726f6d7074739282a474797065a463686174a86d65737361676573"
+        "9183a4726f6c65a475736572a7636f6e74656e74a26869a46e616d65c0"
+        "82a474797065a6746f6b656e73a9746f6b656e5f6964739101a16e01a873616d706c696e67"
+        "81ab74656d7065726174757265cb3fe0000000000000a870726f647563656492920102c0"
     ),
     "reply": "83a474797065a57265706c79aa726571756573745f6964a27231a67365616c6564c4067365616c6564",
     "challenge": "82a474797065a96368616c6c656e6765a56e6f6e6365c4056e6f6e6365",
@@ -110,7 +121,7 @@ def test_what_travels_inside_comes_back(name: str) -> None:
     elif isinstance(message, protocol.Generate):
         assert protocol.decode_generate(frame) == message
     else:
-        assert protocol.decode_answer(frame) == message
+        assert protocol.decode_answer_part(frame) == message
 
 
 def test_unknown_fields_are_ignored() -> None:

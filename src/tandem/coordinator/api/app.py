@@ -12,7 +12,7 @@ from tandem.coordinator.api.console import Console
 from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tandem_error
 from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
 from tandem.coordinator.api.models import Inventory
-from tandem.coordinator.api.pace import Turns
+from tandem.coordinator.api.pace import Pacer
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.api.providers import ProviderRoutes
 from tandem.coordinator.config import CoordinatorConfig
@@ -37,9 +37,9 @@ def build_app(
     inventory = Inventory(registry, dispatcher, authenticator, metrics)
     providers = ProviderRoutes(registry, authenticator)
     console = Console()
-    turns = Turns()
-    chat = chat_endpoint(config, dispatcher, authenticator, turns)
-    completion = completion_endpoint(config, dispatcher, authenticator, turns)
+    pacer = Pacer()
+    chat = chat_endpoint(config, dispatcher, authenticator, pacer)
+    completion = completion_endpoint(config, dispatcher, authenticator, pacer)
     routes: list[BaseRoute] = [
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/v1/completions", completion, methods=["POST"]),

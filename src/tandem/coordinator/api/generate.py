@@ -30,13 +30,13 @@ from tandem.coordinator.api.openai.schemas import (
     CompletionRequest,
     GenerationRequest,
 )
-from tandem.coordinator.api.openai.translate import ask_of_chat, ask_of_completion
-from tandem.coordinator.api.pace import Turns
+from tandem.coordinator.api.openai.translate import request_of_chat, request_of_completion
+from tandem.coordinator.api.pace import Pacer
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests import trace
-from tandem.coordinator.requests.ask import Ask
 from tandem.coordinator.requests.dispatch import Dispatcher
-from tandem.coordinator.requests.run import Answer
+from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.requests.trace import Trace
 from tandem.errors import InvalidRequest, TandemError
 from tandem.protocol import Trust
@@ -63,8 +63,8 @@ class _Caller(msgspec.Struct, frozen=True):
     wants_trace: bool
     received: float
 
-    def trace_of(self, answer: Answer) -> Trace | None:
-        return answer.trace(self.received) if self.wants_trace else None
+    def trace_of(self, run: RequestRun) -> Trace | None:
+        return run.trace(self.received) if self.wants_trace else None
 
 
 class GenerateEndpoint(Generic[R]):
@@ -73,15 +73,15 @@ class GenerateEndpoint(Generic[R]):
     def __init__(
         self,
         kind: type[R],
-        translate: Callable[[R], Ask],
+        translate: Callable[[R], InferenceRequest],
         answer: type[ChatFormat | TextFormat],
         *,
         config: CoordinatorConfig,
         dispatcher: Dispatcher,
         authenticator: Authenticator,
-        turns: Turns,
+        pacer: Pacer,
     ) -> None:
-        self._turns = turns
+        self._pacer = pacer
         self._decoder = RequestDecoder(kind)
         self._translate = translate
         self._format = answer
@@ -104,13 +104,13 @@ class GenerateEndpoint(Generic[R]):
             max_bytes=self._config.max_body_bytes,
             timeout_s=self._config.body_timeout_s,
         )
-        await self._turns.take()
+        await self._pacer.wait_turn()
         key = await self._authenticator.authenticate(_header(scope, b"authorization"))
         wants_trace = _header(scope, trace.HEADER) is not None
         caller = _Caller(key, _min_trust(scope), wants_trace, received)
         request = self._decoder.decode(body)
         del body
-        ask = self._translate(request)
+        wanted = self._translate(request)
         options = request.stream_options
         answer = self._format(
             new_id(),
@@ -119,11 +119,13 @@ class GenerateEndpoint(Generic[R]):
             with_usage=options is not None and bool(options.include_usage),
         )
         work = self._stream if request.stream else self._whole
-        await while_connected(receive, partial(work, ask, caller, answer, request, send))
+        await while_connected(receive, partial(work, wanted, caller, answer, request, send))
 
-    async def _whole(self, ask: Ask, caller: _Caller, answer: Format, _: R, send: Send) -> None:
-        choices = {index: Whole() for index in range(ask.choices)}
-        async with self._dispatcher.dispatch(ask, caller.key, caller.min_trust) as stream:
+    async def _whole(
+        self, wanted: InferenceRequest, caller: _Caller, answer: Format, _: R, send: Send
+    ) -> None:
+        choices = {index: Whole() for index in range(wanted.choices)}
+        async with self._dispatcher.dispatch(wanted, caller.key, caller.min_trust) as stream:
             async for deltas in stream:
                 for delta in deltas:
                     choices[delta.index].add(delta)
@@ -136,23 +138,23 @@ class GenerateEndpoint(Generic[R]):
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(
-        self, ask: Ask, caller: _Caller, answer: Format, request: R, send: Send
+        self, wanted: InferenceRequest, caller: _Caller, answer: Format, request: R, send: Send
     ) -> None:
         started = False
         try:
-            async with self._dispatcher.dispatch(ask, caller.key, caller.min_trust) as stream:
+            async with self._dispatcher.dispatch(wanted, caller.key, caller.min_trust) as stream:
                 async for deltas in stream:
                     events = b"".join(map(answer.event, deltas))
                     if not started:
                         # Only now: an error before the first token still has its HTTP status.
                         await send({"type": "http.response.start", "status": 200, "headers": _SSE})
                         started = True
-                        events = answer.opening(ask.choices) + events
+                        events = answer.opening(wanted.choices) + events
                     if events:
                         await send(_piece(events))
             assert stream.usage is not None
-            wanted = request.stream_options is not None and request.stream_options.include_usage
-            end = answer.usage_event(stream.usage) if wanted else b""
+            counts = request.stream_options is not None and request.stream_options.include_usage
+            end = answer.usage_event(stream.usage) if counts else b""
             if (times := caller.trace_of(stream)) is not None:
                 end += trace.comment(times)
             end += DONE
@@ -165,30 +167,30 @@ class GenerateEndpoint(Generic[R]):
 
 
 def chat_endpoint(
-    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator, turns: Turns
+    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator, pacer: Pacer
 ) -> GenerateEndpoint[ChatCompletionRequest]:
     return GenerateEndpoint(
         ChatCompletionRequest,
-        ask_of_chat,
+        request_of_chat,
         ChatFormat,
         config=config,
         dispatcher=dispatcher,
         authenticator=authenticator,
-        turns=turns,
+        pacer=pacer,
     )
 
 
 def completion_endpoint(
-    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator, turns: Turns
+    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator, pacer: Pacer
 ) -> GenerateEndpoint[CompletionRequest]:
     return GenerateEndpoint(
         CompletionRequest,
-        ask_of_completion,
+        request_of_completion,
         TextFormat,
         config=config,
         dispatcher=dispatcher,
         authenticator=authenticator,
-        turns=turns,
+        pacer=pacer,
     )
 
 

@@ -1,4 +1,4 @@
-"""Requests take turns on the event loop, so that a burst of them holds up nothing under way."""
+"""Requests wait their turn on the event loop, so that a burst holds up nothing under way."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import asyncio
 _AT_ONCE = 4
 
 
-class Turns:
-    """A few newcomers a round of the loop: then tokens pass, and what was sealed is sent."""
+class Pacer:
+    """Admits a few newcomers a round of the loop: then tokens pass, and what was sealed is sent."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def take(self) -> None:
+    async def wait_turn(self) -> None:
         """Returns when it is the caller's turn, which lasts until it waits for something."""
-        await self._places.acquire()
-        asyncio.get_running_loop().call_soon(self._places.release)
+        await self._slots.acquire()
+        asyncio.get_running_loop().call_soon(self._slots.release)

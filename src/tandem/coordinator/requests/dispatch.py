@@ -15,9 +15,9 @@ from tandem.coordinator.accounts.limits import Lease, Limiter
 from tandem.coordinator.accounts.sqlite.keys import DEFAULT_ACCOUNT, KeyRecord
 from tandem.coordinator.accounts.sqlite.ledger import CANCELLED, COMPLETED, Entry
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.requests.ask import Ask
 from tandem.coordinator.requests.estimator import Estimator
-from tandem.coordinator.requests.run import Answer, Consumer
+from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.run import Consumer, RequestRun
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
@@ -70,31 +70,31 @@ class Dispatcher:
         return self._stopping
 
     def waiting(self, model: ModelName) -> int:
-        """Requests for a model that wait for a place."""
+        """Requests for a model that wait for a reservation."""
         return self._admission.waiting(model)
 
     @asynccontextmanager
     async def dispatch(
-        self, ask: Ask, key: KeyRecord | None, min_trust: Trust = Trust.NONE
-    ) -> AsyncIterator[Answer]:
-        """The answer to one request; leaving the context ends it everywhere.
+        self, request: InferenceRequest, key: KeyRecord | None, min_trust: Trust = Trust.NONE
+    ) -> AsyncIterator[RequestRun]:
+        """One request on its way to its end; leaving the context ends it everywhere.
 
         Raises ServiceStopping, RateLimited, BudgetExhausted or Overloaded, and RequestTimedOut when
         the time for all of it, the body of the `async with` included, has run out.
         """
         self._check_admits()
-        lease = self._hold_tokens(ask, key)
-        answer = Answer(
-            ask,
+        lease = self._hold_tokens(request, key)
+        run = RequestRun(
+            request,
             _consumer(key, min_trust),
             config=self._config,
             admission=self._admission,
             estimator=self._estimator,
             clock=self._clock,
         )
-        entry = _entry(ask, key)
+        entry = _entry(request, key)
         began = self._clock()
-        answer.on_progress = lambda: self._book.update(_filled(entry, answer))
+        run.on_progress = lambda: self._book.update(_filled(entry, run))
         outcome = CANCELLED
         try:
             self._book.open(entry)
@@ -102,15 +102,15 @@ class Dispatcher:
             self._idle.clear()
             try:
                 async with asyncio.timeout(self._config.request_timeout_s):
-                    yield answer
-                outcome = CANCELLED if answer.usage is None else COMPLETED
+                    yield run
+                outcome = CANCELLED if run.usage is None else COMPLETED
             except TimeoutError as error:
                 limit_s = self._config.request_timeout_s
                 raise RequestTimedOut(
                     f"not finished after {limit_s:g} s, which is the limit"
                 ) from error
             finally:
-                answer.close()
+                run.close()
                 self._under_way -= 1
                 if self._under_way == 0:
                     self._idle.set()
@@ -121,10 +121,10 @@ class Dispatcher:
             outcome = InternalError.code
             raise
         finally:
-            used = answer.so_far
+            used = run.so_far
             if lease is not None:
                 self._limiter.settle(lease, used.prompt_tokens + used.completion_tokens)
-            self._book.close(_closed(entry, answer, outcome, began, self._clock()))
+            self._book.close(_closed(entry, run, outcome, began, self._clock()))
 
     async def drain(self) -> None:
         """Admits nothing more; returns when what is under way has ended."""
@@ -137,10 +137,10 @@ class Dispatcher:
         if self._under_way >= self._config.max_requests:
             raise Overloaded(f"{self._under_way} requests are under way, which is the limit")
 
-    def _hold_tokens(self, ask: Ask, key: KeyRecord | None) -> Lease | None:
+    def _hold_tokens(self, request: InferenceRequest, key: KeyRecord | None) -> Lease | None:
         if key is None:
             return None
-        return self._limiter.admit(key, self._estimator.tokens(ask))
+        return self._limiter.admit(key, self._estimator.tokens(request))
 
 
 def _consumer(key: KeyRecord | None, min_trust: Trust) -> Consumer:
@@ -151,34 +151,34 @@ def _consumer(key: KeyRecord | None, min_trust: Trust) -> Consumer:
     return Consumer(str(key.id), min_trust if min_trust.reaches(least) else least)
 
 
-def _entry(ask: Ask, key: KeyRecord | None) -> Entry:
+def _entry(request: InferenceRequest, key: KeyRecord | None) -> Entry:
     return Entry(
         request_id=new_id(),
         started_at=datetime.now(UTC),
         key_id=None if key is None else key.id,
         account=DEFAULT_ACCOUNT if key is None else key.account,
-        model=ask.model,
+        model=request.model,
     )
 
 
-def _filled(entry: Entry, answer: Answer) -> Entry:
+def _filled(entry: Entry, run: RequestRun) -> Entry:
     """With what was delivered so far."""
-    used = answer.so_far
+    used = run.so_far
     return msgspec.structs.replace(
         entry,
-        provider=None if answer.provider is None else answer.provider.name,
-        attempts=answer.attempts,
+        provider=None if run.provider is None else run.provider.name,
+        attempts=run.attempts,
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
         cached_tokens=used.cached_tokens,
     )
 
 
-def _closed(entry: Entry, answer: Answer, outcome: str, began: float, ended: float) -> Entry:
+def _closed(entry: Entry, run: RequestRun, outcome: str, began: float, ended: float) -> Entry:
     return msgspec.structs.replace(
-        _filled(entry, answer),
+        _filled(entry, run),
         outcome=outcome,
-        queue_s=None if answer.placed_at is None else answer.placed_at - began,
-        first_token_s=None if answer.first_at is None else answer.first_at - began,
+        queue_s=None if run.reserved_at is None else run.reserved_at - began,
+        first_token_s=None if run.first_at is None else run.first_at - began,
         total_s=ended - began,
     )

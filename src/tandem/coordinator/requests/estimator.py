@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from tandem.coordinator.requests.ask import Ask
+from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.demand import Demand
 from tandem.protocol import ChatPrompt, ModelName, Prompt, TextPrompt, Trust
@@ -20,7 +20,7 @@ _TEMPLATE_TOKENS = 8
 
 
 @dataclass
-class _Habits:
+class _RunningAverages:
     """Decayed sums over a model's requests; the first values count like one request."""
 
     prompt_bytes: float = 400.0
@@ -32,61 +32,67 @@ class _Habits:
 class Estimator:
     def __init__(self, affinity: Affinity) -> None:
         self._affinity = affinity
-        self._habits: OrderedDict[ModelName, _Habits] = OrderedDict()
+        self._averages: OrderedDict[ModelName, _RunningAverages] = OrderedDict()
 
-    def demand(self, ask: Ask, *, produced: int = 0, min_trust: Trust = Trust.NONE) -> Demand:
+    def demand(
+        self, request: InferenceRequest, *, produced: int = 0, min_trust: Trust = Trust.NONE
+    ) -> Demand:
         """What the rest of a request needs that has `produced` so many tokens already."""
-        prompt, each = self._expected(ask)
+        prompt, each = self._expected(request)
         exact = [
-            len(p.token_ids) for p in ask.prompts if not isinstance(p, ChatPrompt | TextPrompt)
+            len(p.token_ids) for p in request.prompts if not isinstance(p, ChatPrompt | TextPrompt)
         ]
         return Demand(
-            model=ask.model,
-            sequences=ask.choices,
+            model=request.model,
+            sequences=request.choices,
             # Samples of one prompt share its cache.
-            tokens=prompt + each * ask.choices,
+            tokens=prompt + each * request.choices,
             prompt_tokens=prompt + produced,
             output_tokens=each,
-            least_tokens=max(exact, default=1) + (ask.sampling.max_tokens or 1),
+            least_tokens=max(exact, default=1) + (request.sampling.max_tokens or 1),
             min_trust=min_trust,
-            prefixes=self._affinity.prefixes(ask.model, ask.prompts[0]),
+            prefixes=self._affinity.prefixes(request.model, request.prompts[0]),
         )
 
-    def tokens(self, ask: Ask) -> int:
+    def tokens(self, request: InferenceRequest) -> int:
         """How many a request is expected to use, in and out."""
-        prompt, each = self._expected(ask)
-        return prompt + each * ask.choices
+        prompt, each = self._expected(request)
+        return prompt + each * request.choices
 
-    def _expected(self, ask: Ask) -> tuple[int, int]:
+    def _expected(self, request: InferenceRequest) -> tuple[int, int]:
         """Tokens of its prompts together, and of each answer."""
-        habits = self._of(ask.model)
-        prompt = sum(_tokens(p, habits) for p in ask.prompts)
-        usual = max(1, round(habits.answer_tokens / habits.answers))
-        return prompt, min(ask.sampling.max_tokens or usual, 4 * usual)
+        averages = self._of(request.model)
+        prompt = sum(_tokens(p, averages) for p in request.prompts)
+        usual = max(1, round(averages.answer_tokens / averages.answers))
+        return prompt, min(request.sampling.max_tokens or usual, 4 * usual)
 
-    def learn(self, ask: Ask, *, prompt_tokens: int, completion_tokens: int) -> None:
+    def learn(
+        self, request: InferenceRequest, *, prompt_tokens: int, completion_tokens: int
+    ) -> None:
         """A request has ended well."""
-        habits = self._of(ask.model)
-        size = sum(map(_bytes, ask.prompts))
-        habits.prompt_bytes = habits.prompt_bytes * _DECAY + size
-        habits.prompt_tokens = habits.prompt_tokens * _DECAY + prompt_tokens
-        habits.answers = habits.answers * _DECAY + ask.choices
-        habits.answer_tokens = habits.answer_tokens * _DECAY + completion_tokens
+        averages = self._of(request.model)
+        size = sum(map(_bytes, request.prompts))
+        averages.prompt_bytes = averages.prompt_bytes * _DECAY + size
+        averages.prompt_tokens = averages.prompt_tokens * _DECAY + prompt_tokens
+        averages.answers = averages.answers * _DECAY + request.choices
+        averages.answer_tokens = averages.answer_tokens * _DECAY + completion_tokens
 
-    def _of(self, model: ModelName) -> _Habits:
+    def _of(self, model: ModelName) -> _RunningAverages:
         """Names are the consumers' own invention: only so many are remembered."""
-        habits = self._habits.setdefault(model, _Habits())
-        self._habits.move_to_end(model)
-        while len(self._habits) > _MAX_MODELS:
-            self._habits.popitem(last=False)
-        return habits
+        averages = self._averages.setdefault(model, _RunningAverages())
+        self._averages.move_to_end(model)
+        while len(self._averages) > _MAX_MODELS:
+            self._averages.popitem(last=False)
+        return averages
 
 
-def _tokens(prompt: Prompt, habits: _Habits) -> int:
+def _tokens(prompt: Prompt, averages: _RunningAverages) -> int:
     if not isinstance(prompt, ChatPrompt | TextPrompt):
         return len(prompt.token_ids)
     template = _TEMPLATE_TOKENS * len(prompt.messages) if isinstance(prompt, ChatPrompt) else 0
-    return template + round(_bytes(prompt) * habits.prompt_tokens / max(1.0, habits.prompt_bytes))
+    return template + round(
+        _bytes(prompt) * averages.prompt_tokens / max(1.0, averages.prompt_bytes)
+    )
 
 
 def _bytes(prompt: Prompt) -> int:

@@ -25,9 +25,9 @@ from tandem.protocol import (
     Grant,
     ModelName,
     RequestId,
-    Stages,
+    Timings,
     Usage,
-    decode_answer,
+    decode_answer_part,
     encode,
     join_deltas,
 )
@@ -54,7 +54,7 @@ class RequestStream:
         #: When it was sealed and when its end came, in Unix time; the provider's own times.
         self.sealed = 0.0
         self.answered = 0.0
-        self.stages: Stages | None = None
+        self.timings: Timings | None = None
         #: Known from the first chunk on; 0 before.
         self.prompt_tokens = 0
         self._link = link
@@ -99,7 +99,7 @@ class RequestStream:
 
     def take(self, sealed: bytes) -> None:
         """Called as answers arrive. Raises ProtocolError for one that breaks the rules."""
-        answer = decode_answer(self._replies.open(sealed))
+        answer = decode_answer_part(self._replies.open(sealed))
         if isinstance(answer, Chunk):
             self._add(answer)
         elif isinstance(answer, Finished):
@@ -132,7 +132,7 @@ class RequestStream:
         if self._unfinished:
             raise ProtocolError(f"the answer ended with {len(self._unfinished)} choices unfinished")
         self.usage = answer.usage
-        self.stages = answer.stages
+        self.timings = answer.timings
         self.answered = time.time()
 
 

@@ -1,8 +1,8 @@
 """One request's answer, wherever it comes from: the consumer sees one stream of tokens.
 
-A provider that dies, hangs, drains or fails costs the request its place, not its life: it goes on
-at another provider from its prompt and the tokens that were handed on. That is exact, because a
-token depends on the seed, its position and the tokens before it, not on who computes it.
+A provider that dies, hangs, drains or fails costs the request its reservation, not its life: it
+goes on at another provider from its prompt and the tokens that were handed on. That is exact,
+because a token depends on the seed, its position and the tokens before it, not on who computes it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import structlog
 
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.provider import Provider
-from tandem.coordinator.requests.ask import Ask
 from tandem.coordinator.requests.estimator import Estimator
+from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.requests.produced import Produced
 from tandem.coordinator.requests.relay import RequestStream, open_stream
 from tandem.coordinator.requests.trace import Trace
@@ -50,7 +50,7 @@ class Consumer(msgspec.Struct, frozen=True):
     min_trust: Trust = Trust.NONE
 
 
-class Answer:
+class RequestRun:
     """An async iterator of batches of deltas; `usage` is set once it has ended well.
 
     `close` ends what still runs; it is the dispatcher's to call.
@@ -58,7 +58,7 @@ class Answer:
 
     def __init__(
         self,
-        ask: Ask,
+        request: InferenceRequest,
         consumer: Consumer,
         *,
         config: CoordinatorConfig,
@@ -71,23 +71,23 @@ class Answer:
         self.on_progress: Callable[[], None] = lambda: None
         self.provider: Provider | None = None
         self.attempts = 0
-        #: The clock's times of the first place and the first token.
-        self.placed_at: float | None = None
+        #: The clock's times of the first reservation and the first token.
+        self.reserved_at: float | None = None
         self.first_at: float | None = None
         # Another provider must be able to go on with the same draws.
-        self._ask = _with_seed(ask)
+        self._request = _with_seed(request)
         self._consumer = consumer
         self._config = config
         self._admission = admission
         self._estimator = estimator
         self._clock = clock
-        self._placed: list[float] = []  # Unix time, of every attempt
+        self._reserved: list[float] = []  # Unix time, of every attempt
         self._ended: RequestStream | None = None
         self._deadline = clock() + config.request_timeout_s
-        self._produced = Produced(ask.choices)
+        self._produced = Produced(request.choices)
         self._reported_at = clock()
         self._prompt_tokens = 0
-        self._place: Reservation | None = None
+        self._reservation: Reservation | None = None
         self._stream: RequestStream | None = None
         self._failures = 0  # since the last token
         self._avoid: set[ProviderId] = set()
@@ -100,10 +100,10 @@ class Answer:
     def trace(self, received: float) -> Trace | None:
         """Where the time went of a request that has ended well, and was `received` (Unix time)."""
         stream = self._ended
-        if stream is None or stream.stages is None:
+        if stream is None or stream.timings is None:
             return None
-        first, last = self._placed[0], self._placed[-1]
-        return Trace(received, first, last, stream.sealed, stream.stages, stream.answered)
+        first, last = self._reserved[0], self._reserved[-1]
+        return Trace(received, first, last, stream.sealed, stream.timings, stream.answered)
 
     def __aiter__(self) -> Self:
         return self
@@ -131,29 +131,29 @@ class Answer:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        if self._place is not None:
-            self._place.release()
-            self._place = None
+        if self._reservation is not None:
+            self._reservation.release()
+            self._reservation = None
 
     async def _begin(self) -> RequestStream:
-        """Waits for a place and sends the request there, or what is left of it."""
+        """Waits for a reservation and sends the request there, or what is left of it."""
         demand = self._estimator.demand(
-            self._ask, produced=self._produced.tokens, min_trust=self._consumer.min_trust
+            self._request, produced=self._produced.tokens, min_trust=self._consumer.min_trust
         )
         resumes = self.attempts > 0
-        place = self._place = await self._admission.reserve(
+        reservation = self._reservation = await self._admission.reserve(
             demand, self._consumer.key, self._avoid, resumes=resumes
         )
-        if place.provider.id in self._avoid:
+        if reservation.provider.id in self._avoid:
             await asyncio.sleep(_FIRST_PAUSE_S * 2.0**self._failures)  # it has just refused
         self.attempts += 1
-        self._placed.append(time.time())
-        self.provider = place.provider
+        self._reserved.append(time.time())
+        self.provider = reservation.provider
         now = self._clock()
-        self.placed_at = self.placed_at or now
+        self.reserved_at = self.reserved_at or now
         self._stream = open_stream(
-            place.provider.link,
-            self._ask.model,
+            reservation.provider.link,
+            self._request.model,
             self._remaining(),
             deadline_s=max(0.001, self._deadline - now),
             window=self._config.window,
@@ -163,16 +163,16 @@ class Answer:
     def _remaining(self) -> Generate:
         return Generate(
             reply_key=b"",
-            prompts=self._ask.prompts,
-            n=self._ask.n,
-            sampling=self._ask.sampling,
+            prompts=self._request.prompts,
+            n=self._request.n,
+            sampling=self._request.sampling,
             produced=self._produced.so_far(),
         )
 
     def _take(self, stream: RequestStream, deltas: list[Delta]) -> None:
-        assert self._place is not None
+        assert self._reservation is not None
         self.first_at = self.first_at or self._clock()
-        self._place.saw_first_token(stream.prompt_tokens)
+        self._reservation.saw_first_token(stream.prompt_tokens)
         self._prompt_tokens = self._prompt_tokens or stream.prompt_tokens
         self._produced.add(deltas)
         self._failures = 0
@@ -184,20 +184,20 @@ class Answer:
 
     def _survives(self, error: TandemError) -> bool:
         """Gives up the failed attempt; whether there is to be another."""
-        place, asked = self._place, self._stream is not None
-        if place is None:
+        reservation, asked = self._reservation, self._stream is not None
+        if reservation is None:
             return False  # nobody could be found
         ours = _is_consumers(error)
         if not ours and asked and not isinstance(error, _NOT_NOW):
-            place.failed()
-        self._avoid.add(place.provider.id)
+            reservation.failed()
+        self._avoid.add(reservation.provider.id)
         self.close()
         self._failures += 1
         if ours or self._produced.complete or self._failures > self._config.max_retries:
             return False
         log.info(
             "request_moves",
-            provider_id=place.provider.id,
+            provider_id=reservation.provider.id,
             code=error.code,
             tokens=self._produced.tokens,
         )
@@ -205,17 +205,17 @@ class Answer:
 
     def _complete(self) -> None:
         """Every choice has finished."""
-        stream, place = self._stream, self._place
+        stream, reservation = self._stream, self._reservation
         cached = 0
         if stream is not None and stream.usage is not None:
             self._prompt_tokens = stream.usage.prompt_tokens
             cached = min(stream.usage.cached_tokens, self._prompt_tokens)
             self._ended = stream
         self.usage = Usage(self._prompt_tokens, self._produced.tokens, cached)
-        if place is not None:
-            place.finished(self._produced.tokens)
+        if reservation is not None:
+            reservation.finished(self._produced.tokens)
         self._estimator.learn(
-            self._ask,
+            self._request,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._produced.tokens,
         )
@@ -229,8 +229,8 @@ def _is_consumers(error: TandemError) -> bool:
     return isinstance(error, RequestTimedOut) or 400 <= error.status < 429
 
 
-def _with_seed(ask: Ask) -> Ask:
-    if ask.sampling.seed is not None:
-        return ask
-    sampling = msgspec.structs.replace(ask.sampling, seed=secrets.randbits(63))
-    return msgspec.structs.replace(ask, sampling=sampling)
+def _with_seed(request: InferenceRequest) -> InferenceRequest:
+    if request.sampling.seed is not None:
+        return request
+    sampling = msgspec.structs.replace(request.sampling, seed=secrets.randbits(63))
+    return msgspec.structs.replace(request, sampling=sampling)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tandem.protocol import Stages
+from tandem.protocol import Timings
 
 HEADER = b"x-tandem-trace"
 _COMMENT = b": tandem-trace "
@@ -22,7 +22,7 @@ class Trace(msgspec.Struct, frozen=True):
     placed: float
     placed_last: float
     sealed: float
-    provider: Stages
+    provider: Timings
     answered: float
 
 

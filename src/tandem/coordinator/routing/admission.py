@@ -1,9 +1,9 @@
-"""Requests that wait for a place: bounded queues, fair between API keys.
+"""Requests that wait for a reservation: bounded queues, fair between API keys.
 
 There is one queue a model and level of trust, so that nobody waits behind a request that only
 others than his providers could serve.
 
-A request that finds no place waits for one when somebody who serves its model is busy, or was
+A request that finds none waits for one when somebody who serves its model is busy, or was
 there a moment ago: a provider that restarts is worth a few seconds. Whoever waits is served in the
 order of `FairQueue`, as soon as any provider gets room; nobody overtakes the queue.
 """
@@ -32,13 +32,13 @@ class _Waiter:
     avoid: Collection[ProviderId]
     #: Loop time until which it waits for a provider to come back, when there is none.
     until: float
-    place: asyncio.Future[Reservation] = field(
+    reservation: asyncio.Future[Reservation] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
     def refuse(self, error: TandemError) -> None:
-        if not self.place.done():
-            self.place.set_exception(error)
+        if not self.reservation.done():
+            self.reservation.set_exception(error)
 
 
 class Admission:
@@ -63,9 +63,9 @@ class Admission:
         *,
         resumes: bool = False,
     ) -> Reservation:
-        """A place for the request, at once or when its turn comes.
+        """A reservation for the request, at once or when its turn comes.
 
-        One that `resumes` lost its place without its own fault, and goes before those that wait.
+        One that `resumes` lost its own without its own fault, and goes before those that wait.
         Raises what `Registry.reserve_provider` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
@@ -77,11 +77,11 @@ class Admission:
         waiter = _Waiter(demand, avoid, asyncio.get_running_loop().time() + self._patience_s)
         self._enqueue(waiter, key)
         try:
-            return await waiter.place
+            return await waiter.reservation
         except asyncio.CancelledError:
-            place = waiter.place
-            if place.done() and not place.cancelled() and place.exception() is None:
-                place.result().release()
+            made = waiter.reservation
+            if made.done() and not made.cancelled() and made.exception() is None:
+                made.result().release()
             raise
         finally:
             self._dequeue(waiter, key)
@@ -121,7 +121,7 @@ class Admission:
             del self._queues[which]
 
     def _on_capacity(self, provider: Provider) -> None:
-        """Hands out the places of this one provider: the others had none before.
+        """Hands out the room at this one provider: the others had none before.
 
         Thousands of providers beat every second: none of that may cost a look at all of them.
         """
@@ -129,18 +129,18 @@ class Admission:
             if which[0] not in provider.models:
                 continue
             while (waiter := _next(queue)) is not None:
-                place = self._registry.reserve_at(provider, waiter.demand)
-                if place is None:
+                reservation = self._registry.reserve_at(provider, waiter.demand)
+                if reservation is None:
                     break
                 queue.pop()
-                waiter.place.set_result(place)
+                waiter.reservation.set_result(reservation)
 
     def _pump(self, which: tuple[ModelName, Trust]) -> None:
-        """Gives places to those whose turn it is, until there is none for the next."""
+        """Makes reservations for those whose turn it is, until there is none for the next."""
         queue = self._queues[which]
         while (waiter := _next(queue)) is not None:
             try:
-                place = self._registry.reserve_provider(waiter.demand, waiter.avoid)
+                reservation = self._registry.reserve_provider(waiter.demand, waiter.avoid)
             except Overloaded:
                 return
             except TandemError as error:
@@ -151,7 +151,7 @@ class Admission:
                 waiter.refuse(error)
                 continue
             queue.pop()
-            waiter.place.set_result(place)
+            waiter.reservation.set_result(reservation)
 
     def _schedule(self) -> None:
         if self._timer is None and self._queues:
@@ -170,6 +170,6 @@ def _which(demand: Demand) -> tuple[ModelName, Trust]:
 
 def _next(queue: FairQueue[_Waiter]) -> _Waiter | None:
     """Whose turn it is, of those that still wait."""
-    while (waiter := queue.peek()) is not None and waiter.place.done():
+    while (waiter := queue.peek()) is not None and waiter.reservation.done():
         queue.pop()
     return waiter

@@ -206,11 +206,11 @@ class Registry:
         raise self._refusal(demand)
 
     def reserve_provider(self, demand: Demand, avoid: Collection[ProviderId] = ()) -> Reservation:
-        """A place at the best provider; raises what `find_provider_with_trust` raises."""
+        """A reservation at the best provider; raises what `find_provider_with_trust` raises."""
         return self._reserve(self.find_provider_with_trust(demand, avoid), demand)
 
     def reserve_at(self, provider: Provider, demand: Demand) -> Reservation | None:
-        """A place at this very provider; None when it may not have the request, or has gone."""
+        """At this very provider; None when it may not have the request, or has gone."""
         if self._providers.get(provider.id) is not provider or self._reason(provider, demand):
             return None
         return self._reserve(provider, demand)

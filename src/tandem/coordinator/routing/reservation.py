@@ -1,4 +1,4 @@
-"""One request's place at one provider, and what the coordinator learns from it."""
+"""One request's reservation at one provider, and what the coordinator learns from it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from tandem.errors import ProtocolError
-from tandem.protocol.provider.sealed import Answer, Generate
+from tandem.protocol.provider.sealed import AnswerPart, Generate
 from tandem.protocol.provider.to_coordinator import Registration, ToCoordinator
 from tandem.protocol.provider.to_provider import ToProvider
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: ToCoordinator | ToProvider | Registration | Generate | Answer) -> bytes:
+def encode(message: ToCoordinator | ToProvider | Registration | Generate | AnswerPart) -> bytes:
     return _encoder.encode(message)
 
 
@@ -44,4 +44,6 @@ decode_to_provider: _Decoder[ToProvider] = _Decoder(
 )
 decode_registration = _Decoder(msgspec.msgpack.Decoder(Registration), "a registration")
 decode_generate = _Decoder(msgspec.msgpack.Decoder(Generate), "a request")
-decode_answer: _Decoder[Answer] = _Decoder(msgspec.msgpack.Decoder(Answer), "an answer")
+decode_answer_part: _Decoder[AnswerPart] = _Decoder(
+    msgspec.msgpack.Decoder(AnswerPart), "an answer"
+)

@@ -64,7 +64,7 @@ class Chunk(msgspec.Struct, frozen=True, tag="chunk", omit_defaults=True):
     prompt_tokens: int = 0
 
 
-class Stages(msgspec.Struct, frozen=True, array_like=True):
+class Timings(msgspec.Struct, frozen=True, array_like=True):
     """When a provider did what for a request: Unix time in seconds, by its own clock."""
 
     received: float
@@ -78,11 +78,12 @@ class Finished(msgspec.Struct, frozen=True, tag="finished", omit_defaults=True):
     """Every choice has finished. `usage` counts the prompt once, however many choices."""
 
     usage: Usage
-    stages: Stages | None = None
+    #: Called `stages` on the wire.
+    timings: Timings | None = msgspec.field(name="stages", default=None)
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     error: ErrorInfo
 
 
-Answer = Chunk | Finished | Failed
+AnswerPart = Chunk | Finished | Failed

@@ -65,7 +65,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):
-    """The next sealed `Answer` to a request."""
+    """The next sealed `AnswerPart` to a request."""
 
     request_id: RequestId
     sealed: bytes

@@ -12,7 +12,7 @@ from tandem.coordinator.api.openai.schemas import (
     ContentPart,
     GenerationRequest,
 )
-from tandem.coordinator.requests.ask import Ask
+from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.errors import InvalidRequest, UnsupportedParameter
 
 #: Roles as the chat templates of models know them.
@@ -44,7 +44,7 @@ _UNSERVED_MESSAGE: dict[str, tuple[Any, ...]] = {
 _UNSERVED_COMPLETION: dict[str, tuple[Any, ...]] = {"echo": (None, False), "suffix": (None, "")}
 
 
-def ask_of_chat(request: ChatCompletionRequest) -> Ask:
+def request_of_chat(request: ChatCompletionRequest) -> InferenceRequest:
     """Raises InvalidRequest or UnsupportedParameter."""
     _refuse_unserved(request, _UNSERVED_CHAT)
     if request.response_format is not None and request.response_format.type != "text":
@@ -56,7 +56,7 @@ def ask_of_chat(request: ChatCompletionRequest) -> Ask:
         raise InvalidRequest("top_logprobs: needs logprobs to be true", param="top_logprobs")
     messages = [_message(message, i) for i, message in enumerate(request.messages)]
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    return Ask(
+    return InferenceRequest(
         model=protocol.ModelName(request.model),
         prompts=[protocol.ChatPrompt(messages)],
         n=request.n or 1,
@@ -64,7 +64,7 @@ def ask_of_chat(request: ChatCompletionRequest) -> Ask:
     )
 
 
-def ask_of_completion(request: CompletionRequest) -> Ask:
+def request_of_completion(request: CompletionRequest) -> InferenceRequest:
     """Raises InvalidRequest or UnsupportedParameter."""
     _refuse_unserved(request, _UNSERVED_COMPLETION)
     n = request.n or 1
@@ -75,7 +75,7 @@ def ask_of_completion(request: CompletionRequest) -> Ask:
         raise InvalidRequest(
             f"prompt: {len(prompts)} prompts times n = {n} is over {_MAX_SEQUENCES}", param="prompt"
         )
-    return Ask(
+    return InferenceRequest(
         model=protocol.ModelName(request.model),
         prompts=prompts,
         n=n,

@@ -7,7 +7,7 @@ import msgspec
 from tandem.protocol import ModelName, Prompt, Sampling
 
 
-class Ask(msgspec.Struct, frozen=True):
+class InferenceRequest(msgspec.Struct, frozen=True):
     """What a consumer wants generated: `n` samples of each prompt."""
 
     model: ModelName
