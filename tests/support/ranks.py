@@ -27,7 +27,6 @@ from tandem.engine import (
     ModelSetup,
     Progress,
     Solo,
-    load_stage,
     prepare,
     start_engine,
     whole,
@@ -149,7 +148,7 @@ def running(
     setup = prepare(options)
     with ExitStack() as stack:
         if strategy == "local":
-            stage = load_stage(setup, whole(setup.config), Solo(), BLOCKS)
+            stage = setup.backend.load_stage(setup, whole(setup.config), Solo(), BLOCKS)
             group = _start(setup, LocalExecutor(stage))
         else:
             directory.mkdir(exist_ok=True)

@@ -7,13 +7,11 @@ import math
 from pathlib import Path
 
 import msgspec
-import psutil
-import torch
 
 from tandem.cluster.plan import model_bytes
 from tandem.engine import (
+    ITEM_BYTES,
     ModelSetup,
-    decode_bytes_per_s,
     kv_bytes_per_token,
     layer_prefix,
     tensor_shapes,
@@ -30,13 +28,13 @@ class NodeFacts(msgspec.Struct, frozen=True):
 
 def measure_node(setup: ModelSetup, name: str) -> NodeFacts:
     """Reads and computes for a moment: call it on a worker thread."""
-    return NodeFacts(model_facts(setup, name), decode_bytes_per_s(setup))
+    return NodeFacts(model_facts(setup, name), setup.backend.decode_bytes_per_s(setup))
 
 
 def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     """Reads samples of the weights, not all of them: other weights differ everywhere."""
     config = setup.config
-    item_bytes = 1 if setup.options.quantize == "int8" else setup.dtype.itemsize
+    item_bytes = 1 if setup.options.quantize == "int8" else ITEM_BYTES[setup.dtype]
     shapes = tensor_shapes(config)
     layer = sum(math.prod(s) for n, s in shapes.items() if n.startswith(layer_prefix(0)))
     return ModelFacts(
@@ -48,10 +46,10 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
         layer_bytes=layer * item_bytes,
-        embedding_bytes=config.vocab_size * config.hidden_size * setup.dtype.itemsize,
+        embedding_bytes=config.vocab_size * config.hidden_size * ITEM_BYTES[setup.dtype],
         tied=config.tie_word_embeddings,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype),
-        dtype=str(setup.dtype).removeprefix("torch.") + f"/{setup.options.quantize or 'whole'}",
+        dtype=f"{setup.dtype}/{setup.options.quantize or 'whole'}",
     )
 
 
@@ -76,7 +74,6 @@ def whole_model_bytes(setup: ModelSetup) -> int:
     return model_bytes(facts)
 
 
-def available_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+def available_memory_bytes(setup: ModelSetup) -> int:
+    """Of the device that the model is to be on, now."""
+    return setup.backend.free_bytes(setup.device)

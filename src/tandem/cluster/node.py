@@ -346,7 +346,7 @@ class ClusterNode:
             ranks=config.ranks,
             rank=config.rank,
             layers=config.split,
-            memory_bytes=available_memory_bytes(self._setup.device),
+            memory_bytes=available_memory_bytes(self._setup),
             bytes_per_s=self._facts.bytes_per_s,
             control_port=self._peers.control_port,
             data_port=self._listener.port,

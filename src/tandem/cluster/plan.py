@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tandem.engine import CACHE_SHARE
 from tandem.errors import PeerRefused
 from tandem.protocol.cluster import (
     Invitation,
@@ -22,9 +23,8 @@ from tandem.security import NodeId
 
 #: What a sum over the link costs beyond half a round trip: framing, encryption, two wake-ups.
 _COLLECTIVE_OVERHEAD_S = 60e-6
-#: Memory that weights may take, and of what is left the share that the KV cache may.
+#: Memory that weights may take; of what is left the KV cache may have its share.
 _WEIGHTS_SHARE = 0.8
-_CACHE_SHARE = 0.3
 #: How often a token that passes the layers also passes the head: those of a prompt do not.
 _HEAD_SHARE = 0.2
 
@@ -251,6 +251,6 @@ def _kv_capacity(members: Sequence[Member], parts: Sequence[Part], strategy: Par
         count = part.end_layer - part.first_layer
         share = count / model.layers / (size if strategy is Parallelism.TENSOR else 1)
         weights = model_bytes(model) * share
-        free = (member.hello.memory_bytes - weights) * _CACHE_SHARE
+        free = (member.hello.memory_bytes - weights) * CACHE_SHARE
         capacities.append(int(free / (model.kv_bytes_per_token * share)))
     return max(0, min(capacities))

@@ -1,28 +1,27 @@
-"""The inference engine: scheduler, executor, model, tokenizer. It knows no wire and no network."""
+"""The inference engine: scheduler, executor, model, tokenizer. It knows no wire and no network.
+
+Importing it imports no library that computes: a backend is found by its name when it is needed.
+"""
 
 from __future__ import annotations
 
-from tandem.engine.backends.pytorch.load import (
-    EngineOptions,
-    LoadedModel,
-    ModelSetup,
-    default_kv_tokens,
-    kv_bytes_per_token,
-    load_engine,
-    load_stage,
-    prepare,
-    start_engine,
-)
-from tandem.engine.backends.pytorch.speed import decode_bytes_per_s
+from tandem.engine.backends import Backend, ModelSetup, find_backend
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
-from tandem.engine.checkpoint.layout import layer_prefix, parameter_count, tensor_shapes
+from tandem.engine.checkpoint.layout import (
+    kv_bytes_per_token,
+    layer_prefix,
+    parameter_count,
+    tensor_shapes,
+)
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.core.communicator import Communicator, Solo
 from tandem.engine.core.executor import Executor, LocalExecutor, Stage
 from tandem.engine.core.scheduler import SchedulerLimits
 from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult
+from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
 from tandem.engine.engine import Engine, EngineLimits, EngineLoad
 from tandem.engine.generation import (
     Aborted,
@@ -34,11 +33,23 @@ from tandem.engine.generation import (
     LogprobEntry,
     Progress,
 )
+from tandem.engine.load import (
+    CACHE_SHARE,
+    LoadedModel,
+    default_kv_tokens,
+    load_engine,
+    prepare,
+    start_engine,
+)
+from tandem.engine.options import EngineOptions
 from tandem.engine.text.tokenizer import Message, Tokenizer
 
 __all__ = [
+    "CACHE_SHARE",
     "DEMO_MODEL",
+    "ITEM_BYTES",
     "Aborted",
+    "Backend",
     "ChoiceDelta",
     "Communicator",
     "Completed",
@@ -57,6 +68,7 @@ __all__ = [
     "ModelConfig",
     "ModelSetup",
     "Progress",
+    "RawTensor",
     "SamplingParams",
     "SchedulerLimits",
     "Shard",
@@ -65,13 +77,14 @@ __all__ = [
     "Stage",
     "StepPlan",
     "StepResult",
+    "Tensor",
+    "TensorOps",
     "Tokenizer",
-    "decode_bytes_per_s",
     "default_kv_tokens",
+    "find_backend",
     "kv_bytes_per_token",
     "layer_prefix",
     "load_engine",
-    "load_stage",
     "model_name",
     "parameter_count",
     "pipeline_stage",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import torch
 
-from tandem.engine.backends.pytorch.load import choose_dtype, kv_bytes_per_token
 from tandem.engine.checkpoint.config import read_config
-from tandem.engine.checkpoint.layout import parameter_count, tensor_shapes
+from tandem.engine.checkpoint.layout import (
+    kv_bytes_per_token,
+    parameter_count,
+    tensor_shapes,
+)
 from tandem.engine.checkpoint.safetensors import Checkpoint
 
 
@@ -37,7 +39,6 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
     shapes = tensor_shapes(config)
     with Checkpoint(directory, shapes):
         files = sorted(directory.glob("*.safetensors"))
-    dtype = choose_dtype(config.dtype, config, torch.device("cpu"))
     return CheckpointSummary(
         architecture=config.architecture,
         parameters=parameter_count(config),
@@ -53,5 +54,5 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
         tensors=len(shapes),
         files=len(files),
         weight_bytes=sum(file.stat().st_size for file in files),
-        kv_bytes_per_token=kv_bytes_per_token(config, dtype),
+        kv_bytes_per_token=kv_bytes_per_token(config, config.dtype),
     )

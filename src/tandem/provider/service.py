@@ -129,7 +129,7 @@ class _Provider:
 
     async def _try_alone(self) -> None:
         need = whole_model_bytes(self._setup)
-        if need > available_memory_bytes(self._setup.device):
+        if need > available_memory_bytes(self._setup):
             log.warning("too_big_to_serve_alone", model_bytes=need)
             return
         await self._serving.serve_alone()
@@ -232,7 +232,7 @@ def _model_info(config: ProviderConfig, setup: engine.ModelSetup) -> protocol.Mo
         architecture=setup.config.architecture,
         parameters=engine.parameter_count(setup.config),
         context_length=setup.config.context_length,
-        dtype=str(setup.dtype).removeprefix("torch."),
+        dtype=setup.dtype,
         quantization=config.quantize,
     )
 

@@ -31,7 +31,7 @@ Group.rank, Group.size = rank, size
 ones = torch.ones(64, 64, dtype=torch.bfloat16)
 make_linear(ones, None, None)(ones[:1])
 before = psutil.Process().memory_info().rss
-stage = load_stage(setup, shard, Group(), 1)
+stage = setup.backend.load_stage(setup, shard, Group(), 1)
 print(psutil.Process().memory_info().rss - before)
 """
 

@@ -15,7 +15,6 @@ from tandem.engine import (
     Shard,
     Solo,
     StepPlan,
-    load_stage,
     prepare,
     tensor_parallel,
     whole,
@@ -37,7 +36,7 @@ def _logits(
     checkpoint: Path, dtype: str, shard: Shard | None, group: Communicator[torch.Tensor]
 ) -> torch.Tensor | None:
     setup = prepare(EngineOptions(directory=checkpoint, dtype=dtype, threads=1))
-    stage = load_stage(setup, shard or whole(setup.config), group, 8)
+    stage = setup.backend.load_stage(setup, shard or whole(setup.config), group, 8)
     run = stage.begin(PLAN)
     return run.logits(run.forward())
 

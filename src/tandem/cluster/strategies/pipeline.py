@@ -20,7 +20,6 @@ from tandem.engine import (
     Stage,
     StepPlan,
     StepResult,
-    load_stage,
     pipeline_stage,
 )
 from tandem.errors import LinkLost, ProtocolError
@@ -45,7 +44,7 @@ def build_work(context: RankContext) -> RankWork:
 def _load(context: RankContext) -> Stage[torch.Tensor]:
     part = context.proposal.parts[context.rank]
     shard = pipeline_stage(context.setup.config, Span(part.first_layer, part.end_layer))
-    return load_stage(context.setup, shard, Solo(), context.blocks)
+    return context.setup.backend.load_stage(context.setup, shard, Solo(), context.blocks)
 
 
 class PipelineExecutor:

@@ -10,7 +10,7 @@ import torch
 
 from tandem.cluster.collectives.sealed import LinkCommunicator
 from tandem.cluster.strategies.base import LinkedExecutor, OtherRanks, RankContext, RankWork
-from tandem.engine import LocalExecutor, Stage, StepPlan, load_stage, tensor_parallel
+from tandem.engine import LocalExecutor, Stage, StepPlan, tensor_parallel
 from tandem.link import LinkUse
 
 
@@ -28,7 +28,7 @@ def build_work(context: RankContext) -> RankWork:
 
 def _load(context: RankContext, group: LinkCommunicator) -> Stage[torch.Tensor]:
     shard = tensor_parallel(context.setup.config, context.rank, context.size)
-    return load_stage(context.setup, shard, group, context.blocks)
+    return context.setup.backend.load_stage(context.setup, shard, group, context.blocks)
 
 
 class TensorParallelExecutor(LocalExecutor[torch.Tensor]):

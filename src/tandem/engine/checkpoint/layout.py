@@ -1,4 +1,4 @@
-"""Names and shapes of every tensor of a checkpoint, and which part of each one a rank holds.
+"""Names and shapes of every tensor of a checkpoint.
 
 The one list that loading checks against, that `model inspect` counts, and from which random
 checkpoints are made. Shapes are (out_features, in_features), as Hugging Face stores them.
@@ -7,6 +7,7 @@ checkpoints are made. Shapes are (out_features, in_features), as Hugging Face st
 from __future__ import annotations
 
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
@@ -72,3 +73,8 @@ def _layer_shapes(config: ModelConfig) -> Shapes:
         shapes["self_attn.q_norm.weight"] = (config.head_dim,)
         shapes["self_attn.k_norm.weight"] = (config.head_dim,)
     return shapes
+
+
+def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
+    """Bytes of keys and values that one token of context takes, in all layers."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * ITEM_BYTES[dtype]

@@ -6,15 +6,17 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import jinja2
 import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import Tokenizer as HFTokenizer
 
 from tandem.engine.checkpoint.files import read_json
 from tandem.errors import CheckpointError, InvalidRequest
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as HFTokenizer
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,6 +100,8 @@ class Tokenizer:
 
 
 def _load(path: Path) -> HFTokenizer:
+    from tokenizers import Tokenizer as HFTokenizer
+
     if not path.exists():
         raise CheckpointError(f"{path}: missing; a model needs its fast tokenizer in this file")
     try:

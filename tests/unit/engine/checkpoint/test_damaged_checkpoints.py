@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tandem.engine import EngineOptions, Solo, load_stage, prepare, whole
+from tandem.engine import EngineOptions, Solo, prepare, whole
 from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
 from tandem.engine.inspect import inspect_checkpoint
 from tandem.errors import CheckpointError, ConfigurationError
@@ -23,7 +23,7 @@ QUERY = "model.layers.1.self_attn.q_proj.weight"
 
 def _load(directory: Path) -> None:
     setup = prepare(EngineOptions(directory=directory, threads=1))
-    load_stage(setup, whole(setup.config), Solo(), 4)
+    setup.backend.load_stage(setup, whole(setup.config), Solo(), 4)
 
 
 @pytest.fixture(scope="module")

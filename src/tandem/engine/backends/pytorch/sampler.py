@@ -59,13 +59,18 @@ def _choose(logits: torch.Tensor, spec: SampleSpec) -> int:
         return int(adjusted.argmax())
     probabilities = torch.softmax(adjusted / spec.temperature, dim=-1)
     probabilities = _truncate(probabilities, spec)
-    # float64: a float32 sum over a large vocabulary can end visibly short of 1.
-    cumulative = probabilities.double().cumsum(dim=-1)
+    cumulative = _in_float64(probabilities).cumsum(dim=-1)
     target = uniform(spec.seed, spec.choice, spec.position) * float(cumulative[-1])
     index = int(torch.searchsorted(cumulative, target, right=True))
     if index < len(probabilities) and probabilities[index] > 0:
         return index
     return int(probabilities.nonzero()[-1])  # the target rounded up to the very end
+
+
+def _in_float64(probabilities: torch.Tensor) -> torch.Tensor:
+    """float32 sums over a large vocabulary end visibly short of 1; Apple's GPUs have no more."""
+    on_apple = probabilities.device.type == "mps"
+    return (probabilities.cpu() if on_apple else probabilities).double()
 
 
 def _adjust(logits: torch.Tensor, spec: SampleSpec) -> torch.Tensor:

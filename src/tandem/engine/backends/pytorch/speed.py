@@ -7,8 +7,9 @@ import time
 
 import torch
 
+from tandem.engine.backends.backend import ModelSetup
+from tandem.engine.backends.pytorch.dtypes import DTYPES
 from tandem.engine.backends.pytorch.layers.linear import make_linear
-from tandem.engine.backends.pytorch.load import ModelSetup
 
 _FEATURES = 4096
 #: More than most caches hold: a model's weights come from memory.
@@ -22,12 +23,13 @@ def decode_bytes_per_s(setup: ModelSetup) -> float:
 
     The best of several measurements: other processes can only make one slower.
     """
-    weight = torch.ones(_FEATURES, _FEATURES, dtype=setup.dtype, device=setup.device)
+    dtype = DTYPES[setup.dtype]
+    weight = torch.ones(_FEATURES, _FEATURES, dtype=dtype, device=setup.device)
     int8 = setup.options.quantize == "int8"
     weight_bytes = weight.numel() * (1 if int8 else weight.itemsize)
     count = math.ceil(_READ_BYTES / weight_bytes)
     linears = [make_linear(weight.clone(), None, setup.options.quantize) for _ in range(count)]
-    states = torch.ones(1, _FEATURES, dtype=setup.dtype, device=setup.device)
+    states = torch.ones(1, _FEATURES, dtype=dtype, device=setup.device)
 
     def lap() -> float:
         began = time.perf_counter()

@@ -1,0 +1,26 @@
+"""What an operator says about an engine; names only, whatever computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tandem.engine.core.scheduler import SchedulerLimits
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`dtype` "auto": see `choose_dtype`. `device` is "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    `backend` names a row of `tandem.engine.backends`. `kv_tokens` None: from the free memory.
+    """
+
+    directory: Path
+    dtype: str = "auto"
+    quantize: str | None = None
+    backend: str = "pytorch"
+    device: str = "auto"
+    threads: int | None = None
+    kv_tokens: int | None = None
+    block_size: int = 16
+    scheduling: SchedulerLimits = SchedulerLimits()

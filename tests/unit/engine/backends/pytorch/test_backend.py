@@ -1,0 +1,90 @@
+"""What PyTorch finds in a machine, played where this machine has none of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from tandem.engine import EngineOptions, Solo, StepPlan, prepare, whole
+from tandem.engine.backends.pytorch.backend import TorchBackend
+from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
+from tandem.engine.core.step import SampleSpec, SequenceStep
+
+GIB = 2**30
+BACKEND = TorchBackend()
+
+
+def play(monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0, apple: bool = False) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "apple", "devices"),
+    [(0, False, ["cpu"]), (2, False, ["cuda:0", "cuda:1", "cpu"]), (0, True, ["mps", "cpu"])],
+)
+def test_devices_come_best_first(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, apple: bool, devices: list[str]
+) -> None:
+    play(monkeypatch, gpus=gpus, apple=apple)
+    assert BACKEND.devices() == devices
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+@pytest.mark.parametrize("device", ["cuda:0", "mps"])
+def test_gpus_compute_bfloat16_where_they_have_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_it: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_it)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: has_it)
+    assert BACKEND.compute_dtype("bfloat16", device) == ("bfloat16" if has_it else "float16")
+    assert BACKEND.compute_dtype("float16", device) == "float16"
+    assert BACKEND.compute_dtype("float32", device) == "float32"
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_cpus_never_compute_float16(monkeypatch: pytest.MonkeyPatch, packs: bool) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: packs)
+    assert BACKEND.compute_dtype("float16", "cpu") == "float32"
+    assert BACKEND.compute_dtype("bfloat16", "cpu") == ("bfloat16" if packs else "float32")
+
+
+def test_free_memory_is_the_devices_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"cuda:0": 1 * GIB, "cuda:1": 2 * GIB}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[device], 80 * GIB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=3 * GIB))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 5 * GIB)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 4 * GIB)
+    found = [BACKEND.free_bytes(device) for device in ("cpu", "cuda:0", "cuda:1", "mps")]
+    assert found == [3 * GIB, 1 * GIB, 2 * GIB, 1 * GIB]
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral"])
+def test_no_array_is_made_of_what_is_on_another_device(
+    tmp_path: Path, family: str, quantize: str | None
+) -> None:
+    """A step on a device that has shapes but no numbers: whoever reads memory there fails."""
+    create_checkpoint(tmp_path / "m", family=family, dtype="bfloat16")
+    options = EngineOptions(
+        directory=tmp_path / "m", dtype="bfloat16", quantize=quantize, device="cpu"
+    )
+    setup = prepare(options)
+    setup = type(setup)(
+        setup.options, setup.config, setup.tokenizer, setup.backend, "meta", setup.dtype
+    )
+    stage = BACKEND.load_stage(setup, whole(setup.config), Solo(), 8)
+    steps = [
+        SequenceStep(0, [5, 6, 7], 0, [0], SampleSpec(3)),
+        SequenceStep(1, [8], 20, [1, 2], SampleSpec(21)),
+    ]
+    run = stage.begin(StepPlan(1, steps, [3]))
+    logits = run.logits(run.forward())
+    assert logits is not None
+    assert (logits.device.type, logits.dtype) == ("meta", torch.float32)
+    assert logits.shape == (2, setup.config.vocab_size)
