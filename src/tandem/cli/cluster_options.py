@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import platform
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from tandem.errors import ConfigurationError
+from tandem.protocol.cluster import Collectives, Parallelism
 
 if TYPE_CHECKING:
     from tandem.cluster import ClusterConfig
@@ -19,33 +20,9 @@ if TYPE_CHECKING:
 STATUS_FILE = "cluster-status.json"
 
 
-class ParallelismOption(StrEnum):
-    AUTO = "auto"
-    TP = "tp"
-    PP = "pp"
-    SINGLE = "single"
-
-
-class CollectivesOption(StrEnum):
-    SEALED = "sealed"
-    GLOO = "gloo"
-    NCCL = "nccl"
-
-
-CollectivesChoice = Annotated[
-    CollectivesOption,
-    typer.Option("--collectives", help="What adds up partial sums; only sealed is encrypted."),
-]
-AllowPlaintext = Annotated[
-    bool,
-    typer.Option(
-        "--allow-plaintext-collectives", help="Let gloo or NCCL send activations unencrypted."
-    ),
-]
 Ranks = Annotated[int, typer.Option(min=1, max=64, help="Machines that form one cluster.")]
-ParallelismChoice = Annotated[
-    ParallelismOption,
-    typer.Option("--parallelism", help="How a cluster divides the model; auto measures."),
+ParallelismOption = Annotated[
+    Parallelism, typer.Option(help="How a cluster divides the model; auto measures.")
 ]
 ClusterListen = Annotated[
     str | None,
@@ -54,84 +31,89 @@ ClusterListen = Annotated[
 PeerAddresses = Annotated[
     list[str] | None, typer.Option("--peer", help="HOST:PORT of another rank; may be repeated.")
 ]
-Discover = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Look for the other ranks by mDNS on the interface with this address; repeatable."
-    ),
-]
 Rank = Annotated[
     int | None, typer.Option(min=0, help="This machine's rank.", show_default="elected")
 ]
-Split = Annotated[
-    str | None,
-    typer.Option(help="Layers of each rank, e.g. 20,12.", show_default="by speed and memory"),
-]
 
 
-def cluster_config(
-    *,
-    data_dir: Path,
-    name: str,
-    ranks: int,
-    listen: str | None,
-    peers: list[str] | None,
-    discover: list[str] | None,
-    parallelism: ParallelismOption,
-    rank: int | None,
-    split: str | None,
-    collectives: CollectivesOption = CollectivesOption.SEALED,
-    allow_plaintext: bool = False,
-) -> ClusterConfig | None:
+class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider finds the other ranks, and what it does with them."""
+
+    ranks: Ranks = 1
+    cluster_listen: ClusterListen = None
+    peer: PeerAddresses = None
+    discover: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Look for the other ranks by mDNS on the interface with this address; repeatable."
+        ),
+    ] = None
+    parallelism: ParallelismOption = Parallelism.AUTO
+    collectives: Annotated[
+        Collectives, typer.Option(help="What adds up partial sums; only sealed is encrypted.")
+    ] = Collectives.SEALED
+    allow_plaintext_collectives: Annotated[
+        bool,
+        typer.Option(
+            "--allow-plaintext-collectives", help="Let gloo or NCCL send activations unencrypted."
+        ),
+    ] = False
+    rank: Rank = None
+    split: Annotated[
+        str | None,
+        typer.Option(help="Layers of each rank, e.g. 20,12.", show_default="by speed and memory"),
+    ] = None
+
+
+def cluster_config(options: ClusterOptions, *, data_dir: Path, name: str) -> ClusterConfig | None:
     """None when the options ask for no cluster. Raises ConfigurationError."""
-    if ranks == 1 or parallelism is ParallelismOption.SINGLE:
-        if listen or peers or discover or rank or split:
-            raise ConfigurationError("a cluster needs --ranks 2 or more, and not single")
+    if not _asks_for_cluster(options):
         return None
-    if not (listen or peers or discover):
-        raise ConfigurationError(
-            f"a cluster of {ranks} needs --cluster-listen HOST:PORT on one machine and"
-            " --peer HOST:PORT on the others, or --discover INTERFACE_ADDRESS on all"
-        )
-    if collectives is not CollectivesOption.SEALED and not allow_plaintext:
-        raise ConfigurationError(
-            f"--collectives {collectives.value} sends activations unencrypted: say"
-            " --allow-plaintext-collectives if nobody else can reach the link"
-        )
     from tandem.cluster import ClusterConfig
-    from tandem.protocol.cluster import Collectives, Parallelism
     from tandem.security import PairedNodes, load_or_create_identity
 
     return ClusterConfig(
         identity=load_or_create_identity(data_dir),
         paired=PairedNodes(data_dir).all(),
         name=name,
-        ranks=ranks,
-        listen=_listen(listen, discover),
-        discover_on=[_interface(text) for text in discover or []],
-        peers=[parse_address(peer, "--peer") for peer in peers or []],
-        parallelism=Parallelism(parallelism.value),
-        collectives=Collectives(collectives.value),
-        rank=rank,
-        split=_split(split, ranks) if split else None,
+        ranks=options.ranks,
+        listen=_listen(options.cluster_listen, options.discover),
+        discover_on=[_interface(text) for text in options.discover or []],
+        peers=[parse_address(peer, "--peer") for peer in options.peer or []],
+        parallelism=options.parallelism,
+        collectives=options.collectives,
+        rank=options.rank,
+        split=_split(options.split, options.ranks) if options.split else None,
     )
+
+
+def _asks_for_cluster(options: ClusterOptions) -> bool:
+    """Raises ConfigurationError for options that do not go together."""
+    to_find_others = options.cluster_listen or options.peer or options.discover
+    if options.ranks == 1 or options.parallelism is Parallelism.SINGLE:
+        if to_find_others or options.rank or options.split:
+            raise ConfigurationError("a cluster needs --ranks 2 or more, and not single")
+        return False
+    if not to_find_others:
+        raise ConfigurationError(
+            f"a cluster of {options.ranks} needs --cluster-listen HOST:PORT on one machine and"
+            " --peer HOST:PORT on the others, or --discover INTERFACE_ADDRESS on all"
+        )
+    sealed = options.collectives is Collectives.SEALED
+    if not sealed and not options.allow_plaintext_collectives:
+        raise ConfigurationError(
+            f"--collectives {options.collectives} sends activations unencrypted: say"
+            " --allow-plaintext-collectives if nobody else can reach the link"
+        )
+    return True
 
 
 def pair_config(
     data_dir: Path, listen: str | None, peers: list[str] | None, ranks: int, rank: int | None
 ) -> ClusterConfig:
     """For the commands that form a cluster of their own for a while. Raises ConfigurationError."""
-    config = cluster_config(
-        data_dir=data_dir,
-        name=platform.node() or "node",
-        ranks=ranks,
-        listen=listen,
-        peers=peers,
-        discover=None,
-        parallelism=ParallelismOption.AUTO,
-        rank=rank,
-        split=None,
-    )
+    options = ClusterOptions(ranks=ranks, cluster_listen=listen, peer=peers, rank=rank)
+    config = cluster_config(options, data_dir=data_dir, name=platform.node() or "node")
     if config is None:
         raise ConfigurationError("a cluster has --ranks 2 or more")
     return config

@@ -11,6 +11,8 @@ from types import ModuleType
 
 import typer
 
+from tandem.cli.option_groups import grouped
+
 
 def add_commands(group: typer.Typer, package: ModuleType) -> None:
     """Adds what the modules of `package` define, in the order of their names."""
@@ -19,4 +21,4 @@ def add_commands(group: typer.Typer, package: ModuleType) -> None:
         if isinstance(command, typer.Typer):
             group.add_typer(command, name=module.name)
         else:
-            group.command(name=module.name)(command)
+            group.command(name=module.name)(grouped(command))

@@ -6,7 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
+
+from tandem.provider.config import DEFAULT_MAX_SEQUENCES
 
 DEFAULT_MODEL = "tandem-demo"
 
@@ -54,19 +57,33 @@ ModelOption = Annotated[
     str,
     typer.Option("--model", "-m", help="A checkpoint folder, a Hugging Face name, or tandem-demo."),
 ]
-ModelName = Annotated[
-    str | None,
-    typer.Option(help="The name in the API.", show_default="the model's own"),
-]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the weights.")]
-Quantize = Annotated[
-    Quantization | None, typer.Option(help="Store weights in fewer bits.", show_default="no")
-]
-KvTokens = Annotated[
-    int | None,
-    typer.Option(min=64, help="Tokens that the KV cache holds.", show_default="what fits"),
-]
-MaxSequences = Annotated[int, typer.Option(min=1, help="Sequences decoded at the same time.")]
+
+
+class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model a provider serves, and how. `tandem up` hands them on to its providers."""
+
+    model: ModelOption = DEFAULT_MODEL
+    model_name: Annotated[
+        str | None, typer.Option(help="The name in the API.", show_default="the model's own")
+    ] = None
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the weights.")] = Dtype.AUTO
+    quantize: Annotated[
+        Quantization | None, typer.Option(help="Store weights in fewer bits.", show_default="no")
+    ] = None
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="CPU threads of a provider.", show_default="the cores, shared out"
+        ),
+    ] = None
+    kv_tokens: Annotated[
+        int | None,
+        typer.Option(min=64, help="Tokens that the KV cache holds.", show_default="what fits"),
+    ] = None
+    max_sequences: Annotated[
+        int, typer.Option(min=1, help="Sequences decoded at the same time.")
+    ] = DEFAULT_MAX_SEQUENCES
+
 
 BaseUrl = Annotated[
     str | None,

@@ -22,13 +22,8 @@ _STOP_TIMEOUT_S = 15.0
 class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `tandem up`, as given. `port` None means the default, or a free one."""
 
-    model: str
-    model_name: str | None
-    dtype: str
-    quantize: str | None
-    threads: int | None
-    kv_tokens: int | None
-    max_sequences: int
+    #: What every provider is told: the model, and how to serve it.
+    provider_arguments: list[str]
     providers: int
     ranks: int
     parallelism: str
@@ -91,25 +86,14 @@ def _coordinator_arguments(options: UpOptions, port: int) -> list[str]:
 
 
 def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
-    threads = options.threads or threads_per_provider(options.providers * options.ranks)
-    arguments = [
+    return [
         "provider",
         f"--coordinator={http_url(local_host(options.host), port)}",
         f"--name={name}",
-        f"--model={options.model}",
-        f"--dtype={options.dtype}",
-        f"--threads={threads}",
-        f"--max-sequences={options.max_sequences}",
         f"--drain-timeout={DRAIN_TIMEOUT_S}",
         f"--data-dir={options.node_dir(name)}",
+        *options.provider_arguments,
     ]
-    if options.model_name is not None:
-        arguments.append(f"--model-name={options.model_name}")
-    if options.quantize is not None:
-        arguments.append(f"--quantize={options.quantize}")
-    if options.kv_tokens is not None:
-        arguments.append(f"--kv-tokens={options.kv_tokens}")
-    return arguments
 
 
 def _link_arguments(options: UpOptions, names: list[str]) -> list[list[str]]:

@@ -9,13 +9,7 @@ import pytest
 from tandem.up.launch import UpOptions, make_plan, prepare_logs, threads_per_provider
 
 _OPTIONS = UpOptions(
-    model="tandem-demo",
-    model_name=None,
-    dtype="auto",
-    quantize=None,
-    threads=None,
-    kv_tokens=None,
-    max_sequences=8,
+    provider_arguments=["--model=tandem-demo", "--threads=3"],
     providers=2,
     ranks=1,
     parallelism="auto",
@@ -50,16 +44,9 @@ def test_children_stop_with_their_parent_and_speak_json() -> None:
         assert {"--stop-on-stdin-eof", "--json"} <= set(spec.command)
 
 
-def test_options_are_passed_on_only_when_given() -> None:
-    given = msgspec.structs.replace(
-        _OPTIONS, model_name="mine", quantize="int8", threads=3, kv_tokens=4096
-    )
-    plain, full = (
-        set(make_plan(options, port=0, join_token="t").providers(1)[0].command)
-        for options in (_OPTIONS, given)
-    )
-    assert {"--model-name=mine", "--quantize=int8", "--threads=3", "--kv-tokens=4096"} <= full
-    assert not any(option.startswith(("--model-name", "--quantize", "--kv")) for option in plain)
+def test_each_provider_is_told_the_model_and_how_to_serve_it() -> None:
+    for spec in make_plan(_OPTIONS, port=0, join_token="t").providers(1):
+        assert {"--model=tandem-demo", "--threads=3"} <= set(spec.command)
 
 
 @pytest.mark.parametrize(("cores", "providers", "threads"), [(8, 2, 4), (8, 3, 2), (2, 5, 1)])

@@ -28,13 +28,7 @@ _STARTING = "import sys; sys.stderr.write('loading\\n'); sys.stderr.flush(); sys
 
 def _options(data_dir: Path) -> UpOptions:
     return UpOptions(
-        model="echo",
-        model_name=None,
-        dtype="auto",
-        quantize=None,
-        threads=None,
-        kv_tokens=None,
-        max_sequences=1,
+        provider_arguments=[],
         providers=1,
         ranks=1,
         parallelism="auto",

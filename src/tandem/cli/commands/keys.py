@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, stdout
 from tandem.client.session import create_data_dir
 from tandem.errors import ConfigurationError
+from tandem.protocol import Trust
 from tandem.runtime.paths import data_dir_or_default
 
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ SESSION_KEY_NAME = "up"
 Account = Annotated[
     str, typer.Option(help="Whose key it is: that account's machines can be managed with it.")
 ]
-
-
-class TrustOption(StrEnum):
-    NONE = "none"
-    SELF_SIGNED = "self_signed"
-    HARDWARE = "hardware"
 
 
 keys = typer.Typer(
@@ -66,8 +60,8 @@ def create(
         int | None, typer.Option(min=1, help="How many tokens in all of the key's life.")
     ] = None,
     min_trust: Annotated[
-        TrustOption, typer.Option(help="The least trust of a machine that may see its prompts.")
-    ] = TrustOption.NONE,
+        Trust, typer.Option(help="The least trust of a machine that may see its prompts.")
+    ] = Trust.NONE,
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -87,7 +81,6 @@ def create(
             " choose another"
         )
     from tandem.coordinator import KeyLimits
-    from tandem.protocol import Trust
 
     with open_key_store(data_dir_or_default(data_dir)) as store:
         created = store.create(
@@ -98,7 +91,7 @@ def create(
                 tokens_per_minute=tokens_per_minute,
                 concurrent=concurrent,
                 budget_tokens=budget_tokens,
-                min_trust=Trust(min_trust.value),
+                min_trust=min_trust,
             ),
         )
     if json:
@@ -203,7 +196,7 @@ def _limits(limits: KeyLimits) -> str:
         "tokens in all": limits.budget_tokens,
     }
     shown = [f"{value} {name}" for name, value in parts.items() if value is not None]
-    if limits.min_trust != TrustOption.NONE.value:
+    if limits.min_trust != Trust.NONE:
         shown.append(f"trust {limits.min_trust}")
     return ", ".join(shown) or "-"
 

@@ -7,43 +7,18 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from tandem.cli.cluster_options import (
-    STATUS_FILE,
-    AllowPlaintext,
-    ClusterListen,
-    CollectivesChoice,
-    CollectivesOption,
-    Discover,
-    ParallelismChoice,
-    ParallelismOption,
-    PeerAddresses,
-    Rank,
-    Ranks,
-    Split,
-    cluster_config,
-)
+from tandem.cli.cluster_options import STATUS_FILE, ClusterOptions, cluster_config
 from tandem.cli.extras import require_torch_extra
-from tandem.cli.options import (
-    DEFAULT_MODEL,
-    DataDir,
-    Dtype,
-    DtypeOption,
-    KvTokens,
-    Level,
-    LogLevel,
-    MaxSequences,
-    ModelName,
-    ModelOption,
-    Quantize,
-    StopOnStdinEof,
-)
+from tandem.cli.options import DataDir, Level, LogLevel, ModelOptions, StopOnStdinEof
 from tandem.cli.output import note, print_json
 from tandem.client.address import websocket_url
 from tandem.client.session import create_data_dir
 from tandem.errors import ConfigurationError
 from tandem.protocol import ModelInfo
+from tandem.provider.config import DEFAULT_DRAIN_TIMEOUT_S, ProviderConfig
 from tandem.runtime.paths import data_dir_or_default
 
 if TYPE_CHECKING:
@@ -51,54 +26,42 @@ if TYPE_CHECKING:
 
 #: Computing yields to what else the machine does: its owner, and a coordinator beside it.
 _NICENESS = 5
-DEFAULT_MAX_SEQUENCES = 32
-DEFAULT_DRAIN_TIMEOUT_S = 30.0
 
 
-def provider(
+class MachineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose provider this is, and where its own files are."""
+
     coordinator: Annotated[
         str, typer.Option(help="The coordinator's address, e.g. ws://192.168.1.10:8000.")
-    ],
+    ]
     join_token: Annotated[
         str | None,
         typer.Option(
             envvar="TANDEM_JOIN_TOKEN",
             help="The coordinator's join token; better in the variable.",
         ),
-    ] = None,
-    model: ModelOption = DEFAULT_MODEL,
-    model_name: ModelName = None,
+    ] = None
     name: Annotated[
         str | None,
         typer.Option(help="A label for this machine.", show_default="its host name"),
-    ] = None,
-    dtype: DtypeOption = Dtype.AUTO,
-    quantize: Quantize = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", show_default="one a core")
-    ] = None,
-    kv_tokens: KvTokens = None,
-    max_sequences: MaxSequences = DEFAULT_MAX_SEQUENCES,
+    ] = None
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, help="Seconds to finish what runs when told to stop.")
-    ] = DEFAULT_DRAIN_TIMEOUT_S,
-    ranks: Ranks = 1,
-    cluster_listen: ClusterListen = None,
-    peer: PeerAddresses = None,
-    discover: Discover = None,
-    parallelism: ParallelismChoice = ParallelismOption.AUTO,
-    collectives: CollectivesChoice = CollectivesOption.SEALED,
-    allow_plaintext_collectives: AllowPlaintext = False,
-    rank: Rank = None,
-    split: Split = None,
+    ] = DEFAULT_DRAIN_TIMEOUT_S
     device_key: Annotated[
         Path | None,
         typer.Option(help="A key that the machine's maker has certified (PEM), for attestation."),
-    ] = None,
+    ] = None
     device_chain: Annotated[
         Path | None, typer.Option(help="The certificates of that key (PEM), its own first.")
-    ] = None,
-    data_dir: DataDir = None,
+    ] = None
+    data_dir: DataDir = None
+
+
+def provider(
+    machine: MachineOptions,
+    model: ModelOptions,
+    cluster: ClusterOptions,
     log_level: Level = LogLevel.INFO,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line on stdout when ready.")
@@ -117,51 +80,11 @@ def provider(
       tandem provider --coordinator localhost:8000 --ranks 2 --cluster-listen 10.0.0.1:7700
       tandem provider --coordinator 10.0.0.1:8000 --ranks 2 --peer 10.0.0.1:7700
     """
-    if not join_token:
-        raise ConfigurationError(
-            "a provider needs the coordinator's join token: set TANDEM_JOIN_TOKEN"
-        )
-    url = websocket_url(coordinator)
-    require_torch_extra()
-    from tandem.provider import ProviderConfig, serve
     from tandem.runtime import Stop, configure_logging, run_service
-    from tandem.security import load_or_create_identity
 
+    config = _config(machine, model, cluster)
     configure_logging(log_level.value)
     os.nice(_NICENESS)
-    folder = data_dir_or_default(data_dir)
-    create_data_dir(folder)
-    label = name or platform.node() or "provider"
-    cluster = cluster_config(
-        data_dir=folder,
-        name=label,
-        ranks=ranks,
-        listen=cluster_listen,
-        peers=peer,
-        discover=discover,
-        parallelism=parallelism,
-        rank=rank,
-        split=split,
-        collectives=collectives,
-        allow_plaintext=allow_plaintext_collectives,
-    )
-    config = ProviderConfig(
-        coordinator_url=url,
-        join_token=join_token,
-        model=model,
-        model_name=model_name,
-        name=label,
-        identity=load_or_create_identity(folder),
-        device_key=_device_key(device_key, device_chain),
-        dtype=dtype.value,
-        quantize=quantize.value if quantize else None,
-        threads=threads,
-        kv_tokens=kv_tokens,
-        max_sequences=max_sequences,
-        drain_timeout_s=drain_timeout,
-        cluster=cluster,
-        status_path=folder / STATUS_FILE if cluster else None,
-    )
 
     def on_ready(models: list[ModelInfo]) -> None:
         if json:
@@ -172,9 +95,46 @@ def provider(
             note(f"Serving {', '.join(info.name for info in models)}. Ctrl-C stops it.")
 
     async def main(stop: Stop) -> None:
+        from tandem.provider import serve
+
         await serve(config, stop, on_ready=on_ready)
 
     run_service(main, stop_on_stdin_eof=stop_on_stdin_eof)
+
+
+def _config(
+    machine: MachineOptions, model: ModelOptions, cluster: ClusterOptions
+) -> ProviderConfig:
+    """Raises ConfigurationError, as early as an option can be seen to be wrong."""
+    if not machine.join_token:
+        raise ConfigurationError(
+            "a provider needs the coordinator's join token: set TANDEM_JOIN_TOKEN"
+        )
+    url = websocket_url(machine.coordinator)
+    require_torch_extra()
+    from tandem.security import load_or_create_identity
+
+    folder = data_dir_or_default(machine.data_dir)
+    create_data_dir(folder)
+    name = machine.name or platform.node() or "provider"
+    in_cluster = cluster_config(cluster, data_dir=folder, name=name)
+    return ProviderConfig(
+        coordinator_url=url,
+        join_token=machine.join_token,
+        model=model.model,
+        model_name=model.model_name,
+        name=name,
+        identity=load_or_create_identity(folder),
+        device_key=_device_key(machine.device_key, machine.device_chain),
+        dtype=model.dtype,
+        quantize=model.quantize,
+        threads=model.threads,
+        kv_tokens=model.kv_tokens,
+        max_sequences=model.max_sequences,
+        drain_timeout_s=machine.drain_timeout,
+        cluster=in_cluster,
+        status_path=folder / STATUS_FILE if in_cluster else None,
+    )
 
 
 def _device_key(key: Path | None, chain: Path | None) -> DeviceKey | None:

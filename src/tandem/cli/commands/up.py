@@ -1,7 +1,6 @@
 """`tandem up`: a coordinator and its providers on this machine, as one command.
 
-The processes are supervised in `supervisor`; here are the options, the session's API key, the
-check that requests are answered, the signals, and the order in which it all begins and ends.
+Here are its options, the model's download and the session's API key; `tandem.up` runs the rest.
 """
 
 from __future__ import annotations
@@ -12,29 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from tandem.cli.cluster_options import ParallelismChoice, ParallelismOption, Ranks
+from tandem.cli.cluster_options import ParallelismOption, Ranks
 from tandem.cli.commands.keys import SESSION_KEY_NAME, open_key_store
-from tandem.cli.commands.provider import DEFAULT_MAX_SEQUENCES
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
-from tandem.cli.options import (
-    DEFAULT_MODEL,
-    DataDir,
-    Dtype,
-    DtypeOption,
-    Host,
-    KvTokens,
-    MaxSequences,
-    ModelName,
-    ModelOption,
-    Quantize,
-    RequestTimeout,
-)
+from tandem.cli.option_groups import arguments_of
+from tandem.cli.options import DEFAULT_MODEL, DataDir, Host, ModelOptions, RequestTimeout
 from tandem.cli.output import note
 from tandem.client.session import exclusive
 from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
+from tandem.protocol.cluster import Parallelism
 from tandem.runtime.paths import data_dir_or_default
 from tandem.runtime.ports import DEFAULT_PORT
 
@@ -45,21 +34,13 @@ if TYPE_CHECKING:
 _DEFAULT_START_TIMEOUT_S = 600.0
 
 
-def up(
-    model: ModelOption = DEFAULT_MODEL,
-    model_name: ModelName = None,
-    dtype: DtypeOption = Dtype.AUTO,
-    quantize: Quantize = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads a provider.", show_default="an equal share"),
-    ] = None,
-    kv_tokens: KvTokens = None,
-    max_sequences: MaxSequences = DEFAULT_MAX_SEQUENCES,
-    providers: Annotated[int, typer.Option(min=1, help="How many copies of the model.")] = 1,
-    ranks: Ranks = 1,
-    parallelism: ParallelismChoice = ParallelismOption.AUTO,
-    host: Host = "127.0.0.1",
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How many providers serve it, where, and where the files are."""
+
+    providers: Annotated[int, typer.Option(min=1, help="How many copies of the model.")] = 1
+    ranks: Ranks = 1
+    parallelism: ParallelismOption = Parallelism.AUTO
+    host: Host = "127.0.0.1"
     port: Annotated[
         int | None,
         typer.Option(
@@ -68,12 +49,17 @@ def up(
             help="The port; 0 takes a free one.",
             show_default=f"{DEFAULT_PORT}, or a free one",
         ),
-    ] = None,
-    data_dir: DataDir = None,
-    request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S,
+    ] = None
+    data_dir: DataDir = None
+    request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S
     start_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds until it must be able to serve.")
-    ] = _DEFAULT_START_TIMEOUT_S,
+    ] = _DEFAULT_START_TIMEOUT_S
+
+
+def up(
+    model: ModelOptions,
+    run: RunOptions,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line on stdout when ready.")
     ] = False,
@@ -91,33 +77,33 @@ def up(
       tandem up --providers 2 --json
       tandem up --ranks 2 --parallelism tp
     """
-    from tandem.up.launch import UpOptions
-
     require_torch_extra()
-    options = UpOptions(
-        model=model,
-        model_name=model_name,
-        dtype=dtype.value,
-        quantize=quantize.value if quantize else None,
-        threads=threads,
-        kv_tokens=kv_tokens,
-        max_sequences=max_sequences,
-        providers=providers,
-        ranks=1 if parallelism is ParallelismOption.SINGLE else ranks,
-        parallelism=parallelism.value,
-        host=host,
-        port=port,
-        data_dir=data_dir_or_default(data_dir),
-        request_timeout_s=request_timeout,
-        start_timeout_s=start_timeout,
-        verbose=verbose,
-    )
+    options = _options(model, run, verbose=verbose)
     with exclusive(options.data_dir):
-        code = _serve(options, as_json=json)
+        code = _serve(options, model.model, as_json=json)
     raise typer.Exit(code)
 
 
-def _serve(options: UpOptions, *, as_json: bool) -> ExitCode:
+def _options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOptions:
+    from tandem.up.launch import UpOptions, threads_per_provider
+
+    ranks = 1 if run.parallelism is Parallelism.SINGLE else run.ranks
+    threads = model.threads or threads_per_provider(run.providers * ranks)
+    return UpOptions(
+        provider_arguments=arguments_of(msgspec.structs.replace(model, threads=threads)),
+        providers=run.providers,
+        ranks=ranks,
+        parallelism=run.parallelism,
+        host=run.host,
+        port=run.port,
+        data_dir=data_dir_or_default(run.data_dir),
+        request_timeout_s=run.request_timeout,
+        start_timeout_s=run.start_timeout,
+        verbose=verbose,
+    )
+
+
+def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
     from tandem.cli.up_terminal import Terminal
     from tandem.client.address import choose_port
     from tandem.coordinator import load_or_create_join_token
@@ -127,7 +113,7 @@ def _serve(options: UpOptions, *, as_json: bool) -> ExitCode:
     port = choose_port(options.host, options.port)
     if port == 0 and options.port is None:
         note(f"Port {DEFAULT_PORT} is in use: taking a free one.")
-    _fetch_model(options.model)
+    _fetch_model(model)
     prepare_logs(options)
     pair_nodes(options)
     plan = make_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
