@@ -50,8 +50,8 @@ def schedule(seed: int) -> Counter[str]:
         checking = asyncio.create_task(check(world))
         await world.run(_consumers)
         checking.cancel()
-        closed = world.book.closed
-        assert len(world.book.opened) == world.outcomes["done"] == len(closed)
+        closed = world.ledger.closed
+        assert len(world.ledger.opened) == world.outcomes["done"] == len(closed)
         assert all(len(entries) == 1 for entries in closed.values()), "billed twice"
         return world.outcomes
 

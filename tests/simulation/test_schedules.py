@@ -10,7 +10,7 @@ from tests.simulation.virtual_time import run
 from tests.simulation.wire import Faults
 from tests.simulation.world import World
 
-from tandem.coordinator.accounts.sqlite.keys import KeyRecord
+from tandem.coordinator.accounts.records import KeyRecord
 
 #: `make soak` plays ten thousand.
 SCHEDULES, BLOCKS = 1200, 4

@@ -19,11 +19,12 @@ from pathlib import Path
 
 from starlette.websockets import WebSocket
 from tests.simulation.wire import Faults, Wire
+from tests.support.stores import MemoryStores
 
 from tandem import protocol
+from tandem.coordinator.accounts.authentication import MachineAuthenticator
 from tandem.coordinator.accounts.limits import Limiter
-from tandem.coordinator.accounts.sqlite.keys import KeyLimits, KeyRecord
-from tandem.coordinator.accounts.sqlite.ledger import Entry
+from tandem.coordinator.accounts.records import OPEN, Entry, KeyLimits, KeyRecord
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests.dispatch import Dispatcher
@@ -48,26 +49,25 @@ def expected_tokens(seed: int, choice: int, count: int) -> list[int]:
     return [(seed * 31 + choice * 7 + position * 3) % 1000 for position in range(count)]
 
 
-class JoinTokensPlayed:
-    async def account_of(self, token: str) -> str | None:
-        return "default" if token == TOKEN else None
-
-
 @dataclass
-class Book:
-    """The ledger, as far as the dispatcher can tell."""
+class LedgerPlayed:
+    """A ledger that keeps all that it is told."""
 
+    spent: dict[int, int] = field(default_factory=dict)
     opened: list[Entry] = field(default_factory=list)
     closed: dict[str, list[Entry]] = field(default_factory=dict)
 
     def open(self, entry: Entry) -> None:
         self.opened.append(entry)
 
-    def update(self, entry: Entry) -> None:
-        assert entry.request_id not in self.closed, "a row was updated after its end"
+    def record(self, entry: Entry) -> None:
+        if entry.outcome == OPEN:
+            assert entry.request_id not in self.closed, "an entry changed after its end"
+        else:
+            self.closed.setdefault(entry.request_id, []).append(entry)
 
-    def close(self, entry: Entry) -> None:
-        self.closed.setdefault(entry.request_id, []).append(entry)
+    def close(self) -> None:
+        pass
 
 
 class ProviderPlayed:
@@ -228,7 +228,7 @@ class World:
     ) -> None:
         self.draw = random.Random(seed)
         self.faults = faults
-        self.book = Book()
+        self.ledger = LedgerPlayed()
         loop = asyncio.get_running_loop()
         self.clock = loop.time
         config = CoordinatorConfig(
@@ -253,14 +253,14 @@ class World:
             config,
             self.registry,
             limiter=Limiter({}, self.clock),
-            book=self.book,
+            ledger=self.ledger,
             clock=self.clock,
         )
         self.socket = ProviderSocket(
             config,
             self.registry,
             self.dispatcher,
-            JoinTokensPlayed(),  # type: ignore[arg-type] # no database in here
+            MachineAuthenticator(MemoryStores().join_tokens(), TOKEN),
         )
         self.providers = [
             ProviderPlayed(self, f"p{number}", rank=None, sequences=sequences)

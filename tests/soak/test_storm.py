@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.running_providers import Answer, Fleet, running_fleet, stream
-
-from tandem.coordinator import entries
+from tests.support.stores import ledger_entries
 
 STREAMS, PROVIDERS = 20, 3
 KILLS, KILL_EVERY_S = 40, 3.0
@@ -52,7 +51,7 @@ def test_nobody_notices_a_storm_of_kills(tmp_path: Path) -> None:
         return given
 
     given = asyncio.run(main())
-    rows = entries(tmp_path, limit=100_000)
+    rows = ledger_entries(tmp_path, limit=100_000)
     assert len(rows) == len(given)
     assert {row.outcome for row in rows} == {"completed"}
     assert sum(row.prompt_tokens for row in rows) == sum(a.prompt_tokens for a in given)

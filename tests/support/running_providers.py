@@ -15,8 +15,9 @@ import httpx2
 import msgspec
 from openai import AsyncOpenAI
 from tests.support.running_up import DEADLINE_S, outside_settings
+from tests.support.stores import create_key
 
-from tandem.coordinator import KeyStore, load_or_create_join_token
+from tandem.coordinator import load_or_create_join_token
 from tandem.up.events import ChildEvent, Listening
 from tandem.up.processes import STOP_WITH_PARENT, first_event, start_process, tandem_command
 
@@ -70,9 +71,7 @@ class Fleet:
         self._ca = ca
         self._port = 0
         self._join_token = load_or_create_join_token(directory)
-        store = KeyStore(directory)
-        self.key = store.create("fleet").key
-        store.close()
+        self.key = create_key(directory, "fleet")
 
     @property
     def url(self) -> str:

@@ -13,7 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tandem.bench.echo import BRISK, CALM, FAST, PACES, echo
 from tandem.bench.litellm import litellm_proxy
 from tandem.bench.service import HOST
 from tandem.bench.streams import Consumer
-from tandem.coordinator import KeyStore
+from tandem.coordinator import stores_in
 
 TANDEM, LITELLM = "tandem", "LiteLLM"
 _DIRECT = "direct"
@@ -110,9 +110,8 @@ async def measure_gateways(
 def _targets(
     folder: Path, litellm: Path | None, on_progress: Callable[[str], None]
 ) -> Iterator[list[_Target]]:
-    store = KeyStore(folder)
-    key = store.create("bench").key
-    store.close()
+    with closing(stores_in(folder).keys()) as keys:
+        key = keys.create("bench").key
     with ExitStack() as stack:
         port, process = stack.enter_context(child(coordinator, folder))
         backend_port, backend = stack.enter_context(child(echo, port))

@@ -10,6 +10,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tandem.bench.children import JOIN_TOKEN, child, coordinator, raise_file_lim
 from tandem.bench.fleet import MODEL, Pace, SimulatedProvider
 from tandem.bench.service import HOST
 from tandem.bench.streams import Timings, complete_chat
-from tandem.coordinator import KeyStore, entries
+from tandem.coordinator import stores_in
 from tandem.errors import TandemError
 
 _TIMEOUT_S = 300.0
@@ -65,9 +66,8 @@ async def measure_load(
 ) -> LoadReport:
     """Raises ProtocolError when a provider is refused or cut off."""
     raise_file_limit()
-    store = KeyStore(data_dir)
-    key = store.create("bench").key
-    store.close()
+    with closing(stores_in(data_dir).keys()) as keys:
+        key = keys.create("bench").key
     with child(coordinator, data_dir) as (port, process):
         idle = process.memory_info().rss
         async with asyncio.TaskGroup() as tasks:
@@ -84,7 +84,9 @@ async def measure_load(
             for member in fleet:
                 member.cancel()
     good = [answer for answer in answers if isinstance(answer, Timings)]
-    reserved = [row.queue_s for row in entries(data_dir, limit=load.requests) if row.queue_s]
+    with closing(stores_in(data_dir).usage()) as usage:
+        entries = usage.entries(limit=load.requests)
+    reserved = [entry.queue_s for entry in entries if entry.queue_s]
     first = [answer.first_s for answer in good]
     return LoadReport(
         load=load,

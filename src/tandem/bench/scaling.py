@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from tandem.bench.children import child, coordinator, cpu_s, raise_file_limit
 from tandem.bench.load import Load, ask_all, join_fleet
 from tandem.bench.service import BenchmarkFailed
 from tandem.bench.streams import Timings
-from tandem.coordinator import KeyStore
+from tandem.coordinator import stores_in
 
 #: (providers, streams at a time)
 _SIZES = ((10, 10), (10, 100), (10, 1000), (500, 100), (5000, 100))
@@ -52,9 +53,8 @@ async def measure_scaling(rounds: int, on_progress: Callable[[str], None]) -> li
 
 
 async def _measure(folder: Path, providers: int, streams: int) -> Scaling:
-    store = KeyStore(folder)
-    key = store.create("bench").key
-    store.close()
+    with closing(stores_in(folder).keys()) as keys:
+        key = keys.create("bench").key
     requests = max(2 * streams, _STREAMS_AT_LEAST)
     load = Load(providers, streams, requests, _SHORT, token_s=None)
     with child(coordinator, folder) as (port, process):

@@ -9,14 +9,14 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
 
-from tandem.coordinator import KeyStore, load_or_create_join_token
+from tandem.coordinator import load_or_create_join_token, stores_in
 from tandem.errors import TandemError
 from tandem.security import PairedNode, PairedNodes, load_or_create_identity
 
@@ -49,11 +49,8 @@ class Service:
         return {name: process.pid for name, process in self._running.items()}
 
     def create_keys(self, count: int) -> list[str]:
-        store = KeyStore(self._folder)
-        try:
-            return [store.create(f"user-{number}").key for number in range(count)]
-        finally:
-            store.close()
+        with closing(stores_in(self._folder).keys()) as keys:
+            return [keys.create(f"user-{number}").key for number in range(count)]
 
     async def start_coordinator(self) -> None:
         listening = await self._start(

@@ -1,8 +1,8 @@
 """The coordinator: an OpenAI-compatible API in front of providers that connect out to it.
 
 One process, one event loop. It never runs a model, and imports neither PyTorch nor the engine.
-`CoordinatorConfig` is light; the other names bring uvicorn or SQLAlchemy with them when they are
-first asked for, so that a command's `--help` loads neither.
+`CoordinatorConfig` is light; what the other names bring with them (uvicorn, cryptography) is loaded
+when they are first asked for, so that a command's `--help` loads none of it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from tandem.coordinator.config import CoordinatorConfig
 
 if TYPE_CHECKING:
-    from tandem.coordinator.accounts.sqlite.join_tokens import JoinTokens, load_or_create_join_token
-    from tandem.coordinator.accounts.sqlite.keys import CreatedKey, KeyLimits, KeyRecord, KeyStore
-    from tandem.coordinator.accounts.sqlite.ledger import Entry, Total, entries, totals
+    from tandem.coordinator.accounts.join_token import load_or_create_join_token
+    from tandem.coordinator.accounts.ports import Keys
+    from tandem.coordinator.accounts.records import CreatedKey, Entry, KeyLimits, KeyRecord, Total
+    from tandem.coordinator.accounts.stores import stores_in
     from tandem.coordinator.requests.trace import Trace
     from tandem.coordinator.service import serve
 
@@ -23,29 +24,30 @@ __all__ = [
     "CoordinatorConfig",
     "CreatedKey",
     "Entry",
-    "JoinTokens",
     "KeyLimits",
     "KeyRecord",
-    "KeyStore",
+    "Keys",
     "Total",
     "Trace",
-    "entries",
     "load_or_create_join_token",
     "serve",
-    "totals",
+    "stores_in",
 ]
 
-_HEAVY = {
-    "accounts.sqlite.join_tokens": ("JoinTokens", "load_or_create_join_token"),
-    "accounts.sqlite.keys": ("CreatedKey", "KeyLimits", "KeyRecord", "KeyStore"),
-    "accounts.sqlite.ledger": ("Entry", "Total", "entries", "totals"),
+_LATER = {
+    "accounts.join_token": ("load_or_create_join_token",),
+    "accounts.ports": ("Keys",),
+    "accounts.records": ("CreatedKey", "Entry", "KeyLimits", "KeyRecord", "Total"),
+    "accounts.stores": ("stores_in",),
     "requests.trace": ("Trace",),
     "service": ("serve",),
 }
 
 
-def __getattr__(name: str) -> object:
-    for module, names in _HEAVY.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker a name that is not imported above does not exist
+
+    def __getattr__(name: str) -> object:
+        for module, names in _LATER.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tandem.coordinator.accounts.sqlite.ledger import Entry
+from tandem.coordinator.accounts.records import Entry
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.registry import Registry
 

@@ -1,7 +1,7 @@
 """A coordinator process: listen, serve, and stop in order.
 
 The order of a stop: admit nothing new, let what is under way end by the deadline, close the
-connections (providers reconnect elsewhere, or wait), close the store.
+connections (providers reconnect elsewhere, or wait), close the stores.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tandem import protocol
-from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.authentication import Authenticator, MachineAuthenticator
 from tandem.coordinator.accounts.limits import Limiter
-from tandem.coordinator.accounts.sqlite.join_tokens import JoinTokens
-from tandem.coordinator.accounts.sqlite.keys import KeyStore
-from tandem.coordinator.accounts.sqlite.ledger import Entry, Ledger
+from tandem.coordinator.accounts.stores import stores_in
 from tandem.coordinator.api import build_app
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.config import CoordinatorConfig
@@ -46,22 +44,23 @@ async def serve(
     Raises OSError when the address cannot be listened on.
     """
     with _listening_socket(config.host, config.port) as listener:
-        stores = await asyncio.to_thread(_Stores, config)
+        opened = await asyncio.to_thread(_Opened, config)
         try:
-            await _serve(config, stop, stores, listener, on_listening)
+            await _serve(config, stop, opened, listener, on_listening)
         finally:
-            await asyncio.to_thread(stores.close)
+            await asyncio.to_thread(opened.close)
 
 
-class _Stores:
+class _Opened:
     """What is kept on disk, and the roots that attestations are checked against."""
 
     def __init__(self, config: CoordinatorConfig) -> None:
         roots = config.attestation_roots
         self.verifiers = [] if roots is None else [ChainVerifier(load_roots(roots))]
-        self.keys = KeyStore(config.data_dir)
-        self.join_tokens = JoinTokens(config.data_dir, config.join_token)
-        self.ledger = Ledger(config.data_dir)
+        stores = stores_in(config.data_dir)
+        self.keys = stores.keys()
+        self.join_tokens = stores.join_tokens()
+        self.ledger = stores.ledger()
 
     def close(self) -> None:
         self.ledger.close()
@@ -69,24 +68,10 @@ class _Stores:
         self.keys.close()
 
 
-class _Book:
-    """The ledger, and the metrics beside it."""
-
-    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
-        self.open = ledger.open
-        self.update = ledger.record
-        self._ledger = ledger
-        self._metrics = metrics
-
-    def close(self, entry: Entry) -> None:
-        self._ledger.record(entry)
-        self._metrics.request_ended(entry)
-
-
 async def _serve(
     config: CoordinatorConfig,
     stop: Stop,
-    stores: _Stores,
+    opened: _Opened,
     listener: socket.socket,
     on_listening: Callable[[int], None] | None,
 ) -> None:
@@ -95,22 +80,23 @@ async def _serve(
     dispatcher = Dispatcher(
         config,
         registry,
-        limiter=Limiter(stores.ledger.spent, time.monotonic),
-        book=_Book(stores.ledger, metrics),
+        limiter=Limiter(opened.ledger.spent, time.monotonic),
+        ledger=opened.ledger,
+        on_ended=metrics.request_ended,
     )
     providers = ProviderSocket(
         config,
         registry,
         dispatcher,
-        stores.join_tokens,
-        stores.verifiers,
+        MachineAuthenticator(opened.join_tokens, config.join_token),
+        opened.verifiers,
         count=metrics.provider_event,
     )
     app = build_app(
         config,
         registry,
         dispatcher,
-        Authenticator(stores.keys, required=config.require_keys),
+        Authenticator(opened.keys, required=config.require_keys),
         providers,
         metrics,
     )

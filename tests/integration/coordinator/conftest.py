@@ -14,10 +14,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
+from tests.support.stores import create_key
 from websockets.asyncio.client import ClientConnection, connect
 
 from tandem import protocol
-from tandem.coordinator import CoordinatorConfig, KeyStore, serve
+from tandem.coordinator import CoordinatorConfig, serve
 from tandem.runtime import Stop
 from tandem.security import Prover, ReplyChannel, SealingKey, issue_certificate, request_context
 
@@ -30,9 +31,7 @@ class Running:
     """Where the coordinator listens, a key for it, and its event loop's thread."""
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
-        store = KeyStore(data_dir)
-        self.key = store.create("test").key
-        store.close()
+        self.key = create_key(data_dir)
         self.data_dir = data_dir
         config = CoordinatorConfig(
             host="127.0.0.1",

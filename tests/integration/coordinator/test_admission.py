@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -23,9 +24,10 @@ from tests.integration.coordinator.conftest import (
     running,
     until_providers,
 )
+from tests.support.stores import create_key, ledger_entries
 
 from tandem import protocol
-from tandem.coordinator import JoinTokens, KeyLimits, KeyStore, entries
+from tandem.coordinator import KeyLimits, stores_in
 from tandem.protocol import Chunk, Delta, Finished, FinishReason, Trust, Usage
 
 Scenario = Callable[[PlayedProvider, httpx2.AsyncClient], Awaitable[None]]
@@ -85,11 +87,7 @@ async def until_queued(http: httpx2.AsyncClient, count: int) -> dict[str, Any]:
 
 
 def new_key(coordinator: Running, name: str, **limits: Any) -> str:  # noqa: ANN401 - any limit
-    store = KeyStore(coordinator.data_dir)
-    try:
-        return store.create(name, limits=KeyLimits(**limits)).key
-    finally:
-        store.close()
+    return create_key(coordinator.data_dir, name, limits=KeyLimits(**limits))
 
 
 def test_requests_wait_their_turn_and_the_capacity_tells(coordinator: Running) -> None:
@@ -117,7 +115,7 @@ def test_requests_wait_their_turn_and_the_capacity_tells(coordinator: Running) -
         assert (await until_queued(http, 0))["can_accept"]
 
     play(coordinator, scenario)
-    while not all(r.queue_s is not None for r in entries(coordinator.data_dir, limit=3)):
+    while not all(r.queue_s is not None for r in ledger_entries(coordinator.data_dir, limit=3)):
         pass  # rows are written a moment later
 
 
@@ -269,12 +267,9 @@ def test_a_drained_provider_gets_nothing_until_it_is_resumed(coordinator: Runnin
 
 def test_an_account_sees_its_own_machines(coordinator: Running) -> None:
     """C8: and offers for a cluster those that are in none."""
-    tokens = JoinTokens(coordinator.data_dir, "join-test")
-    alices = tokens.create("alice")
-    tokens.close()
-    store = KeyStore(coordinator.data_dir)
-    key = store.create("alice", account="alice").key
-    store.close()
+    with closing(stores_in(coordinator.data_dir).join_tokens()) as tokens:
+        alices = tokens.create("alice")
+    key = create_key(coordinator.data_dir, "alice", account="alice")
 
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         async with provider_socket(coordinator) as socket:
@@ -355,7 +350,7 @@ def test_a_request_that_takes_too_long_is_ended_and_harms_nobody(
 
         play(coordinator, scenario)
     # Every row tells what was delivered, also of those that failed.
-    rows = entries(coordinator.data_dir, limit=3)
+    rows = ledger_entries(coordinator.data_dir, limit=3)
     assert sorted((r.outcome, r.completion_tokens) for r in rows) == [
         ("completed", 1),
         ("request_timed_out", 0),

@@ -19,9 +19,10 @@ from tests.integration.coordinator.conftest import (
     running,
     until_providers,
 )
+from tests.support.stores import ledger_entries
 
 from tandem import protocol
-from tandem.coordinator import Entry, entries
+from tandem.coordinator import Entry
 from tandem.protocol import Chunk, Delta, Failed, Finished, FinishReason, Usage
 
 Scenario = Callable[[PlayedProvider, PlayedProvider, httpx2.AsyncClient], Awaitable[None]]
@@ -149,7 +150,7 @@ def test_after_it_the_answer_goes_on_from_the_tokens_that_were_sent(coordinator:
     play(coordinator, scenario)
     found: list[Entry] = []
     while not found:  # it is written a moment later
-        rows = entries(coordinator.data_dir, limit=50)
+        rows = ledger_entries(coordinator.data_dir, limit=50)
         found = [row for row in rows if row.completion_tokens == 5 and row.total_s is not None]
     (row,) = found
     assert (row.outcome, row.attempts, row.prompt_tokens) == ("completed", 2, 3)

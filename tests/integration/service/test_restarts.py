@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from tests.support.running_providers import Fleet, request, running_fleet, stream
 from tests.support.running_up import tandem
-
-from tandem.coordinator import entries
+from tests.support.stores import ledger_entries
 
 
 async def restart(fleet: Fleet, number: int) -> None:
@@ -51,7 +50,7 @@ def test_a_rolling_restart_with_drain_disturbs_nobody(tmp_path: Path) -> None:
                 over.set()
 
     asyncio.run(main())
-    rows = entries(tmp_path, limit=10_000)
+    rows = ledger_entries(tmp_path, limit=10_000)
     assert {row.outcome for row in rows} == {"completed"}
     assert {row.attempts for row in rows} == {1}
     assert {row.provider for row in rows} == {"provider-0", "provider-1"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ from tandem.protocol import Trust
 from tandem.runtime.paths import data_dir_or_default
 
 if TYPE_CHECKING:
-    from tandem.coordinator import KeyLimits, KeyStore
+    from tandem.coordinator import KeyLimits, Keys
 
 #: The name of the key that `tandem up` makes for its session, and revokes at the end.
 SESSION_KEY_NAME = "up"
@@ -34,15 +34,12 @@ keys = typer.Typer(
 
 
 @contextmanager
-def open_key_store(data_dir: Path) -> Iterator[KeyStore]:
-    from tandem.coordinator import KeyStore
+def open_keys(data_dir: Path) -> Iterator[Keys]:
+    from tandem.coordinator import stores_in
 
     create_data_dir(data_dir)
-    store = KeyStore(data_dir)
-    try:
-        yield store
-    finally:
-        store.close()
+    with closing(stores_in(data_dir).keys()) as opened:
+        yield opened
 
 
 @keys.command()
@@ -82,7 +79,7 @@ def create(
         )
     from tandem.coordinator import KeyLimits
 
-    with open_key_store(data_dir_or_default(data_dir)) as store:
+    with open_keys(data_dir_or_default(data_dir)) as store:
         created = store.create(
             name,
             account=account,
@@ -110,7 +107,7 @@ def list_keys(json: Json = False, data_dir: DataDir = None) -> None:
       tandem keys list
       tandem keys list --json | jq -r '.[].name'
     """
-    with open_key_store(data_dir_or_default(data_dir)) as store:
+    with open_keys(data_dir_or_default(data_dir)) as store:
         records = store.list()
     if json:
         print_json(records)
@@ -150,17 +147,15 @@ def join_token(
       tandem keys join-token
       tandem keys join-token alice
     """
-    from tandem.coordinator import JoinTokens, load_or_create_join_token
+    from tandem.coordinator import load_or_create_join_token, stores_in
 
     folder = data_dir_or_default(data_dir)
     create_data_dir(folder)
-    token = load_or_create_join_token(folder)
-    if account is not None:
-        tokens = JoinTokens(folder, token)
-        try:
+    if account is None:
+        token = load_or_create_join_token(folder)
+    else:
+        with closing(stores_in(folder).join_tokens()) as tokens:
             token = tokens.create(account)
-        finally:
-            tokens.close()
     if json:
         print_json({"account": account or "default", "join_token": token})
         return
@@ -180,7 +175,7 @@ def revoke(
       tandem keys revoke alice
       tandem keys revoke sk-tandem-x1Y2
     """
-    with open_key_store(data_dir_or_default(data_dir)) as store:
+    with open_keys(data_dir_or_default(data_dir)) as store:
         record = store.revoke(key)
     if json:
         print_json(record)

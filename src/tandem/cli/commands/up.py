@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from tandem.cli.cluster_options import ParallelismOption, Ranks
-from tandem.cli.commands.keys import SESSION_KEY_NAME, open_key_store
+from tandem.cli.commands.keys import SESSION_KEY_NAME, open_keys
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.option_groups import arguments_of
@@ -28,7 +28,7 @@ from tandem.runtime.paths import data_dir_or_default
 from tandem.runtime.ports import DEFAULT_PORT
 
 if TYPE_CHECKING:
-    from tandem.coordinator import KeyStore
+    from tandem.coordinator import Keys
     from tandem.up.launch import UpOptions
 
 _DEFAULT_START_TIMEOUT_S = 600.0
@@ -139,17 +139,17 @@ def _fetch_model(model: str) -> None:
 @contextmanager
 def _session_key(data_dir: Path) -> Iterator[str]:
     """An API key that lives as long as the session. Keys of sessions that were killed go first."""
-    with open_key_store(data_dir) as store:
+    with open_keys(data_dir) as store:
         _revoke_session_keys(store)
         key = store.create(SESSION_KEY_NAME).key
     try:
         yield key
     finally:
-        with open_key_store(data_dir) as store:
+        with open_keys(data_dir) as store:
             _revoke_session_keys(store)
 
 
-def _revoke_session_keys(store: KeyStore) -> None:
+def _revoke_session_keys(store: Keys) -> None:
     for record in store.list():
         if record.name == SESSION_KEY_NAME and record.revoked_at is None:
             store.revoke(str(record.id))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tandem.cli.commands.keys import open_key_store
+from tandem.cli.commands.keys import open_keys
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, printable, stdout
 from tandem.client.session import create_data_dir
@@ -46,19 +47,20 @@ def usage(
       tandem usage --since 24h --json
       tandem usage --requests 20
     """
-    from tandem.coordinator import entries, totals
+    from tandem.coordinator import stores_in
 
     folder = data_dir_or_default(data_dir)
     create_data_dir(folder)
-    if requests is not None:
-        rows = entries(folder, limit=requests)
-        print_json(rows) if json else _show_requests(rows)
-        return
-    sums = totals(folder, since=_moment(since))
+    with closing(stores_in(folder).usage()) as ledger:
+        if requests is not None:
+            rows = ledger.entries(limit=requests)
+            print_json(rows) if json else _show_requests(rows)
+            return
+        sums = ledger.totals(since=_moment(since))
     if json:
         print_json(sums)
         return
-    with open_key_store(folder) as store:
+    with open_keys(folder) as store:
         names = {record.id: record.name for record in store.list()}
     _show_totals(sums, names)
 

@@ -1,14 +1,19 @@
-"""Who asks: API keys, looked up off the event loop and remembered until any key changes."""
+"""Who asks, and whose machine joins: API keys and join tokens.
+
+A key is looked up once, and remembered until any key changes.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Hashable
 
-from tandem.coordinator.accounts.sqlite.keys import KeyRecord, KeyStore
+from tandem.coordinator.accounts.ports import JoinTokens, Keys
+from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord
 from tandem.errors import AuthenticationFailed
+from tandem.security import same_secret
 
-#: The change mark has the file system's granularity: this bounds what slips through.
+#: A store may see another process's change a moment late: this bounds how late.
 _REMEMBERED_S = 1.0
 _MAX_REMEMBERED = 4096
 _MAX_KEY_LENGTH = 256
@@ -17,11 +22,11 @@ _HOW = "send it as `Authorization: Bearer sk-tandem-...`"
 
 
 class Authenticator:
-    def __init__(self, store: KeyStore, *, required: bool) -> None:
-        self._store = store
+    def __init__(self, keys: Keys, *, required: bool) -> None:
+        self._keys = keys
         self._required = required
-        self._known: dict[str, tuple[float, KeyRecord]] = {}
-        self._mark = (0, 0)
+        self._remembered: dict[str, tuple[float, KeyRecord]] = {}
+        self._revision: Hashable = None
 
     async def authenticate(self, authorization: str | None) -> KeyRecord | None:
         """The key of a request with this `Authorization` header; None where none is required.
@@ -31,19 +36,36 @@ class Authenticator:
         if not self._required:
             return None
         secret = _bearer(authorization)
-        now, mark = time.monotonic(), self._store.change_mark()
-        if mark != self._mark or len(self._known) >= _MAX_REMEMBERED:
-            self._known.clear()
-            self._mark = mark
-        remembered = self._known.get(secret)
+        now, revision = time.monotonic(), self._keys.revision()
+        if revision != self._revision or len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+            self._revision = revision
+        remembered = self._remembered.get(secret)
         if remembered is not None and now < remembered[0]:
             return remembered[1]
-        record = await asyncio.to_thread(self._store.find, secret)
+        record = await self._keys.find(secret)
         if record is None:
             raise AuthenticationFailed("the API key is unknown or was revoked")
-        if mark == self._mark:
-            self._known[secret] = (now + _REMEMBERED_S, record)
+        if revision == self._revision:
+            self._remembered[secret] = (now + _REMEMBERED_S, record)
         return record
+
+
+class MachineAuthenticator:
+    """Lets providers in: with the deployment's own join token, or one of an account's."""
+
+    def __init__(self, tokens: JoinTokens, own_token: str) -> None:
+        self._tokens = tokens
+        self._own_token = own_token
+
+    async def authenticate(self, token: str) -> str:
+        """The account that a machine with this join token is of. Raises AuthenticationFailed."""
+        if same_secret(token, self._own_token):
+            return DEFAULT_ACCOUNT
+        account = await self._tokens.account_of(token)
+        if account is None:
+            raise AuthenticationFailed("the join token is wrong", param="join_token")
+        return account
 
 
 def _bearer(authorization: str | None) -> str:

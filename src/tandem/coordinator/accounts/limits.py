@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from tandem.coordinator.accounts.sqlite.keys import KeyRecord
+from tandem.coordinator.accounts.records import KeyRecord
 from tandem.errors import BudgetExhausted, RateLimited
 
 _MINUTE_S = 60.0

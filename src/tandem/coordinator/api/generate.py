@@ -13,7 +13,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from tandem.coordinator.accounts.authentication import Authenticator
-from tandem.coordinator.accounts.sqlite.keys import KeyRecord
+from tandem.coordinator.accounts.records import KeyRecord
 from tandem.coordinator.api.body import ConsumerGone, read_body, while_connected
 from tandem.coordinator.api.decode import RequestDecoder
 from tandem.coordinator.api.errors import error_json

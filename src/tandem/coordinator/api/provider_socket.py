@@ -14,7 +14,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tandem import protocol
-from tandem.coordinator.accounts.sqlite.join_tokens import JoinTokens
+from tandem.coordinator.accounts.authentication import MachineAuthenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.challenges import Challenges
 from tandem.coordinator.fleet.link import ProviderLink
@@ -23,7 +23,6 @@ from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
     AttestationRefused,
-    AuthenticationFailed,
     ConfigurationError,
     ProtocolError,
     ProviderLost,
@@ -63,7 +62,7 @@ class ProviderSocket:
         config: CoordinatorConfig,
         registry: Registry,
         dispatcher: Dispatcher,
-        join_tokens: JoinTokens,
+        machines: MachineAuthenticator,
         hardware: Sequence[AttestationVerifier] = (),
         *,
         count: Callable[[str], None] = lambda _: None,
@@ -72,7 +71,7 @@ class ProviderSocket:
         self._config = config
         self._registry = registry
         self._dispatcher = dispatcher
-        self._join_tokens = join_tokens
+        self._machines = machines
         self._hardware = hardware
         self._count = count
         self._connections = 0
@@ -99,9 +98,7 @@ class ProviderSocket:
         hello = await _receive(websocket)
         if not isinstance(hello, protocol.Hello):
             raise ProtocolError(f"a provider says hello first, not {type(hello).__name__}")
-        account = await self._join_tokens.account_of(hello.join_token)
-        if account is None:
-            raise AuthenticationFailed("the join token is wrong", param="join_token")
+        account = await self._machines.authenticate(hello.join_token)
         if self._dispatcher.stopping:
             raise ServiceStopping("the coordinator is stopping")
         version = protocol.choose_version(hello.versions)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tandem.coordinator.accounts.authentication import Authenticator
-from tandem.coordinator.accounts.sqlite.keys import DEFAULT_ACCOUNT
+from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT
 from tandem.coordinator.api.openai.format import json_response
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.registry import Registry

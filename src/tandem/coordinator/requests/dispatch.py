@@ -7,13 +7,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
 from tandem.coordinator.accounts.limits import Lease, Limiter
-from tandem.coordinator.accounts.sqlite.keys import DEFAULT_ACCOUNT, KeyRecord
-from tandem.coordinator.accounts.sqlite.ledger import CANCELLED, COMPLETED, Entry
+from tandem.coordinator.accounts.ports import Ledger
+from tandem.coordinator.accounts.records import (
+    CANCELLED,
+    COMPLETED,
+    DEFAULT_ACCOUNT,
+    Entry,
+    KeyRecord,
+)
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.inference_request import InferenceRequest
@@ -31,17 +36,6 @@ from tandem.protocol import ModelName, Trust
 from tandem.runtime import new_id
 
 
-class Book(Protocol):
-    """Where requests are accounted for: each is opened, updated while it runs, and closed once."""
-
-    def open(self, entry: Entry) -> None:
-        """Raises Overloaded when nothing can be accounted for now."""
-
-    def update(self, entry: Entry) -> None: ...
-
-    def close(self, entry: Entry) -> None: ...
-
-
 class Dispatcher:
     def __init__(
         self,
@@ -49,12 +43,15 @@ class Dispatcher:
         registry: Registry,
         *,
         limiter: Limiter,
-        book: Book,
+        ledger: Ledger,
+        on_ended: Callable[[Entry], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`on_ended` is told of each request when it has ended, whatever became of it."""
         self._config = config
         self._limiter = limiter
-        self._book = book
+        self._ledger = ledger
+        self._on_ended = on_ended
         self._clock = clock
         self._admission = Admission(
             registry, max_waiting=config.max_waiting, patience_s=config.patience_s
@@ -94,10 +91,10 @@ class Dispatcher:
         )
         entry = _entry(request, key)
         began = self._clock()
-        run.on_progress = lambda: self._book.update(_filled(entry, run))
+        run.on_progress = lambda: self._ledger.record(_filled(entry, run))
         outcome = CANCELLED
         try:
-            self._book.open(entry)
+            self._ledger.open(entry)
             self._under_way += 1
             self._idle.clear()
             try:
@@ -124,7 +121,11 @@ class Dispatcher:
             used = run.so_far
             if lease is not None:
                 self._limiter.settle(lease, used.prompt_tokens + used.completion_tokens)
-            self._book.close(_closed(entry, run, outcome, began, self._clock()))
+            self._end(_closed(entry, run, outcome, began, self._clock()))
+
+    def _end(self, entry: Entry) -> None:
+        self._ledger.record(entry)
+        self._on_ended(entry)
 
     async def drain(self) -> None:
         """Admits nothing more; returns when what is under way has ended."""

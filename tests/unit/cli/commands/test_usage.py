@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.stores import create_key
 from tests.unit.cli.conftest import RunCli
 
-from tandem.coordinator.accounts.sqlite.keys import KeyStore
-from tandem.coordinator.accounts.sqlite.ledger import COMPLETED, Entry, Ledger
+from tandem.coordinator import stores_in
+from tandem.coordinator.accounts.records import COMPLETED, Entry
 from tandem.protocol import Trust
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    store = KeyStore(tmp_path)
-    store.create("alice")
-    store.close()
-    ledger = Ledger(tmp_path)
+    create_key(tmp_path, "alice")
+    ledger = stores_in(tmp_path).ledger()
     for number, age in enumerate((timedelta(0), timedelta(days=3))):
         entry = Entry(
             request_id=f"r{number}",
@@ -70,9 +70,8 @@ def test_a_key_keeps_its_limits_and_its_account(
     limits = ("--requests-per-minute=20", "--budget-tokens=1000", "--min-trust=hardware")
     option = f"--data-dir={tmp_path}"
     assert run_cli("keys", "create", "guest", "--account=alice", *limits, option) == 0
-    store = KeyStore(tmp_path)
-    (record,) = store.list()
-    store.close()
+    with closing(stores_in(tmp_path).keys()) as stored:
+        (record,) = stored.list()
     assert record.account == "alice"
     assert record.limits.requests_per_minute == 20
     assert record.limits.budget_tokens == 1000

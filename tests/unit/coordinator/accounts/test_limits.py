@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.coordinator.accounts.limits import Lease, Limiter
-from tandem.coordinator.accounts.sqlite.keys import KeyLimits, KeyRecord
+from tandem.coordinator.accounts.records import KeyLimits, KeyRecord
 from tandem.errors import BudgetExhausted, RateLimited
 
 

@@ -1,4 +1,4 @@
-"""The usage ledger: one row a request, whatever became of it. No prompts, no answers.
+"""The ledger in SQLite: one row a request, whatever became of it.
 
 A row is opened at admission and closed once, with the tokens that were delivered; a row that a
 crash left open is closed as such when the ledger is opened again. Rows are written by a thread of
@@ -8,22 +8,21 @@ the ledger's own, many in one transaction, so that no request waits for the disk
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from tandem.coordinator.accounts.records import CRASHED, OPEN, Entry
 from tandem.coordinator.accounts.sqlite.database import UsageBase, open_database
 from tandem.errors import Overloaded
 
 log = structlog.get_logger(__name__)
 
-COMPLETED, CANCELLED, CRASHED = "completed", "cancelled", "coordinator_crashed"
-_OPEN = "open"
 #: Rows that may wait for the disk before requests are refused.
 _MAX_BACKLOG = 65_536
 #: Rows of so long are written together: each transaction takes the interpreter from the event loop.
@@ -32,41 +31,7 @@ _RETRY_S = 1.0
 _CLOSE_TIMEOUT_S = 10.0
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One request. Times are seconds from its admission; None for what did not come about.
-
-    `outcome` is `completed`, `cancelled`, or the code of the error that the consumer got.
-    """
-
-    request_id: str
-    started_at: datetime
-    key_id: int | None
-    account: str
-    model: str
-    outcome: str = _OPEN
-    provider: str | None = None
-    attempts: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    queue_s: float | None = None
-    first_token_s: float | None = None
-    total_s: float | None = None
-
-
-class Total(msgspec.Struct, frozen=True):
-    """A sum over rows. `failed` counts those that ended in an error."""
-
-    key_id: int | None
-    model: str
-    requests: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-
-class _Row(UsageBase):
+class Row(UsageBase):
     __tablename__ = "usage"
 
     request_id: Mapped[str] = mapped_column(primary_key=True)
@@ -85,13 +50,13 @@ class _Row(UsageBase):
     total_s: Mapped[float | None]
 
 
-class Ledger:
-    """The coordinator's: `record` from the event loop, written by a thread until `close`."""
+class SQLiteLedger:
+    """The usage of one data folder; see `ports.Ledger`. Thread-safe."""
 
     def __init__(self, data_dir: Path) -> None:
         self._engine = open_database(data_dir, UsageBase)
         with self._engine.begin() as connection:
-            crashed = sa.update(_Row).where(_Row.outcome == _OPEN).values(outcome=CRASHED)
+            crashed = sa.update(Row).where(Row.outcome == OPEN).values(outcome=CRASHED)
             connection.execute(crashed)
         #: Tokens by key, from the rows of earlier runs.
         self.spent = _spent(self._engine)
@@ -102,16 +67,14 @@ class Ledger:
         self._thread.start()
 
     def open(self, entry: Entry) -> None:
-        """A request begins. Raises Overloaded while the disk does not keep up."""
         if len(self._backlog) >= _MAX_BACKLOG:
             raise Overloaded("the usage ledger cannot be written: see the coordinator's log")
         self.record(entry)
 
     def record(self, entry: Entry) -> None:
-        """A request's newest state, which replaces what it was until it is closed."""
         with self._wake:
-            known = self._backlog.get(entry.request_id)
-            if known is None or known.outcome == _OPEN:
+            waiting = self._backlog.get(entry.request_id)
+            if waiting is None or waiting.outcome == OPEN:
                 if not self._backlog:
                     self._wake.notify()
                 self._backlog[entry.request_id] = entry
@@ -147,11 +110,11 @@ class Ledger:
 
     def _write(self, batch: dict[str, Entry]) -> bool:
         rows = [msgspec.structs.asdict(entry) for entry in batch.values()]
-        statement = insert(_Row)
+        statement = insert(Row)
         columns = {name: statement.excluded[name] for name in Entry.__struct_fields__}
         # A closed row stays as it is: nothing is counted twice.
         upsert = statement.on_conflict_do_update(
-            index_elements=["request_id"], set_=columns, where=_Row.outcome == _OPEN
+            index_elements=["request_id"], set_=columns, where=Row.outcome == OPEN
         )
         try:
             with self._engine.begin() as connection:
@@ -162,51 +125,9 @@ class Ledger:
         return True
 
 
-def totals(data_dir: Path, *, since: datetime | None = None) -> list[Total]:
-    """Sums by key and model over what is closed, since a time in UTC."""
-    engine = open_database(data_dir, UsageBase)
-    query = (
-        sa.select(
-            _Row.key_id,
-            _Row.model,
-            sa.func.count(),
-            sa.func.sum(sa.case((_Row.outcome.in_([COMPLETED, CANCELLED]), 0), else_=1)),
-            sa.func.sum(_Row.prompt_tokens),
-            sa.func.sum(_Row.completion_tokens),
-            sa.func.sum(_Row.cached_tokens),
-        )
-        .where(_Row.outcome != _OPEN)
-        .group_by(_Row.key_id, _Row.model)
-        .order_by(_Row.key_id, _Row.model)
-    )
-    if since is not None:
-        query = query.where(_Row.started_at >= since.astimezone(UTC).replace(tzinfo=None))
-    try:
-        with Session(engine) as session:
-            return [Total(*row) for row in session.execute(query)]
-    finally:
-        engine.dispose()
-
-
-def entries(data_dir: Path, *, limit: int) -> list[Entry]:
-    """The newest rows, newest first, those under way too."""
-    engine = open_database(data_dir, UsageBase)
-    query = sa.select(_Row).order_by(_Row.started_at.desc()).limit(limit)
-    try:
-        with Session(engine) as session:
-            return [_entry(row) for row in session.scalars(query)]
-    finally:
-        engine.dispose()
-
-
-def _entry(row: _Row) -> Entry:
-    fields = {name: getattr(row, name) for name in Entry.__struct_fields__}
-    return Entry(**(fields | {"started_at": row.started_at.replace(tzinfo=UTC)}))
-
-
 def _spent(engine: sa.Engine) -> dict[int, int]:
-    used = sa.func.sum(_Row.prompt_tokens + _Row.completion_tokens)
-    query = sa.select(_Row.key_id, used).group_by(_Row.key_id)
+    used = sa.func.sum(Row.prompt_tokens + Row.completion_tokens)
+    query = sa.select(Row.key_id, used).group_by(Row.key_id)
     with engine.connect() as connection:
         rows = connection.execute(query)
         return {key_id: int(total) for key_id, total in rows if key_id is not None}

@@ -1,0 +1,74 @@
+"""Rules that every store of keys shares: what a new key is, and which key somebody means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from tandem.coordinator.accounts.records import KeyLimits, KeyRecord
+from tandem.errors import ConfigurationError
+from tandem.security import hash_secret, new_api_key
+
+#: Characters of a key that a listing shows: enough to recognise it, useless to guess it.
+_SHOWN = 14
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key that no store holds yet. Stores keep `secret_hash` and `prefix`, never `secret`."""
+
+    secret: str
+    name: str
+    account: str
+    limits: KeyLimits
+    created_at: datetime
+
+    @property
+    def prefix(self) -> str:
+        return self.secret[:_SHOWN]
+
+    @property
+    def secret_hash(self) -> str:
+        return hash_secret(self.secret)
+
+
+class StoredKey(msgspec.Struct, frozen=True):
+    """A key as a store holds it."""
+
+    record: KeyRecord
+    secret_hash: str
+
+
+def new_key(name: str, account: str, limits: KeyLimits | None) -> NewKey:
+    """Raises ConfigurationError for an empty name or account."""
+    check_account(account)
+    if not name.strip():
+        raise ConfigurationError("a key needs a name: whose it is, or what for")
+    return NewKey(new_api_key(), name, account, limits or KeyLimits(), datetime.now(UTC))
+
+
+def check_account(account: str) -> None:
+    """Raises ConfigurationError for an empty name."""
+    if not account.strip():
+        raise ConfigurationError("an account needs a name")
+
+
+def only_match(active: Sequence[StoredKey], which: str) -> KeyRecord:
+    """The one key with this id or name, else with this beginning or secret.
+
+    Raises ConfigurationError when there is none, or more than one.
+    """
+    exact = [key for key in active if which in (str(key.record.id), key.record.name)]
+    begun = [
+        key
+        for key in active
+        if key.secret_hash == hash_secret(which) or (which and key.record.prefix.startswith(which))
+    ]
+    matches = exact or begun
+    if not matches:
+        raise ConfigurationError(f"no active key matches {which!r}: see `tandem keys list`")
+    if len(matches) > 1:
+        ids = ", ".join(str(key.record.id) for key in matches)
+        raise ConfigurationError(f"{which!r} fits several keys: name one by its id ({ids})")
+    return matches[0].record

@@ -1,0 +1,81 @@
+"""What the stores hold, as plain data: API keys with their limits, and one entry a request."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from tandem.protocol import Trust
+
+#: Whose keys and machines are, where nobody has said otherwise.
+DEFAULT_ACCOUNT = "default"
+#: Outcomes of a request beside the codes of errors; OPEN while it is under way.
+OPEN, COMPLETED, CANCELLED, CRASHED = "open", "completed", "cancelled", "coordinator_crashed"
+
+
+class CreatedKey(msgspec.Struct, frozen=True):
+    """`key` is the secret itself, which is shown this once."""
+
+    id: int
+    name: str
+    key: str
+
+
+class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may use, None for no limit, and the least trust of who may see its prompts.
+
+    `budget_tokens` is for all of its life: prompts and answers together.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    budget_tokens: int | None = None
+    min_trust: Trust = Trust.NONE
+
+
+class KeyRecord(msgspec.Struct, frozen=True):
+    """`account` is whose key it is: that account's machines may be listed and drained with it."""
+
+    id: int
+    name: str
+    prefix: str
+    created_at: datetime
+    revoked_at: datetime | None
+    account: str = DEFAULT_ACCOUNT
+    limits: KeyLimits = KeyLimits()
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One request. Times are seconds from its admission; None for what did not come about.
+
+    `outcome` is `completed`, `cancelled`, or the code of the error that the consumer got.
+    """
+
+    request_id: str
+    started_at: datetime
+    key_id: int | None
+    account: str
+    model: str
+    outcome: str = OPEN
+    provider: str | None = None
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    queue_s: float | None = None
+    first_token_s: float | None = None
+    total_s: float | None = None
+
+
+class Total(msgspec.Struct, frozen=True):
+    """A sum over entries. `failed` counts those that ended in an error."""
+
+    key_id: int | None
+    model: str
+    requests: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int

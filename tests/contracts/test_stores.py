@@ -1,0 +1,195 @@
+"""What every store of accounts does, whatever it is made of: a new one gets its row in STORES."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.support.stores import MemoryStores
+
+from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.ports import Stores
+from tandem.coordinator.accounts.records import CANCELLED, COMPLETED, CRASHED, Entry, KeyLimits
+from tandem.coordinator.accounts.stores import STORES
+from tandem.errors import AuthenticationFailed, ConfigurationError
+from tandem.protocol import Trust
+
+KINDS: dict[str, Callable[[Path], Stores]] = STORES | {"memory": lambda _: MemoryStores()}
+
+
+@pytest.fixture(params=sorted(KINDS))
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    return KINDS[request.param](tmp_path)
+
+
+def entry(name: str, key_id: int | None = 1, **more: object) -> Entry:
+    opened = Entry(
+        request_id=name, started_at=datetime.now(UTC), key_id=key_id, account="default", model="m"
+    )
+    return msgspec.structs.replace(opened, **more)
+
+
+def closed(opened: Entry, outcome: str = COMPLETED, tokens: int = 5) -> Entry:
+    return msgspec.structs.replace(
+        opened, outcome=outcome, prompt_tokens=10, completion_tokens=tokens
+    )
+
+
+def test_a_key_is_found_until_it_is_revoked(stores: Stores) -> None:
+    keys = stores.keys()
+    limits = KeyLimits(tokens_per_minute=7, min_trust=Trust.HARDWARE)
+    created = keys.create("alice", account="a", limits=limits)
+    found = asyncio.run(keys.find(created.key))
+    assert found is not None
+    assert (found.id, found.name, found.account) == (created.id, "alice", "a")
+    assert found.limits == limits
+    assert found.created_at.tzinfo is UTC
+    assert asyncio.run(keys.find("sk-tandem-another")) is None
+    revoked = keys.revoke("alice")
+    assert revoked.revoked_at is not None
+    assert revoked.revoked_at.tzinfo is UTC
+    assert asyncio.run(keys.find(created.key)) is None
+    assert keys.list() == [revoked]
+    keys.close()
+
+
+def test_a_key_is_revoked_by_id_name_or_beginning_but_never_by_guess(stores: Stores) -> None:
+    keys = stores.keys()
+    first, second, third = (keys.create(name) for name in ("a", "a", "b"))
+    with pytest.raises(ConfigurationError, match="several"):
+        keys.revoke("a")
+    with pytest.raises(ConfigurationError, match="several"):
+        keys.revoke("sk-tandem-")
+    with pytest.raises(ConfigurationError, match="no active key"):
+        keys.revoke("nobody")
+    assert keys.revoke(str(first.id)).id == first.id
+    assert keys.revoke(third.key).id == third.id
+    assert keys.revoke("a").id == second.id
+    with pytest.raises(ConfigurationError, match="no active key"):
+        keys.revoke("a")
+    assert [record.name for record in keys.list()] == ["a", "a", "b"]
+    keys.close()
+
+
+@pytest.mark.parametrize(("name", "account"), [(" ", "default"), ("alice", " ")])
+def test_a_key_has_a_name_and_an_account(stores: Stores, name: str, account: str) -> None:
+    keys = stores.keys()
+    with pytest.raises(ConfigurationError, match="name"):
+        keys.create(name, account=account)
+    assert keys.list() == []
+    keys.close()
+
+
+def test_a_revision_differs_once_somebody_else_has_changed_a_key(stores: Stores) -> None:
+    ours, theirs = stores.keys(), stores.keys()
+    theirs.create("alice")
+    before = ours.revision()
+    assert ours.revision() == before
+    theirs.revoke("alice")
+    assert ours.revision() != before
+    ours.close()
+    theirs.close()
+
+
+def test_a_remembered_key_is_refused_as_soon_as_another_process_revokes_it(stores: Stores) -> None:
+    ours, theirs = stores.keys(), stores.keys()
+    secret = theirs.create("alice").key
+    authenticator = Authenticator(ours, required=True)
+
+    async def scenario() -> None:
+        for _ in range(3):
+            record = await authenticator.authenticate(f"Bearer {secret}")
+            assert record is not None
+        await asyncio.to_thread(theirs.revoke, "alice")
+        with pytest.raises(AuthenticationFailed):
+            await authenticator.authenticate(f"Bearer {secret}")
+
+    asyncio.run(scenario())
+    ours.close()
+    theirs.close()
+
+
+def test_a_join_token_is_its_accounts(stores: Stores) -> None:
+    tokens, others = stores.join_tokens(), stores.join_tokens()
+    alices, bobs = tokens.create("alice"), others.create("bob")
+    assert alices != bobs
+    assert asyncio.run(tokens.account_of(alices)) == "alice"
+    assert asyncio.run(tokens.account_of(bobs)) == "bob"
+    assert asyncio.run(tokens.account_of("join-unknown")) is None
+    with pytest.raises(ConfigurationError, match="account"):
+        tokens.create("")
+    tokens.close()
+    others.close()
+
+
+def test_a_request_is_one_entry_and_counts_once(stores: Stores) -> None:
+    ledger = stores.ledger()
+    for number in range(200):
+        opened = entry(f"r{number}")
+        ledger.open(opened)
+        ledger.record(closed(opened, CANCELLED if number % 2 else COMPLETED))
+        if number % 3 == 0:
+            ledger.record(closed(opened, tokens=10**6))  # said twice: the first word counts
+    ledger.close()
+    ledger = stores.ledger()  # what is closed stays closed, over restarts too
+    ledger.record(closed(entry("r1"), tokens=10**6))
+    ledger.close()
+    usage = stores.usage()
+    (total,) = usage.totals()
+    usage.close()
+    assert (total.requests, total.failed) == (200, 0)
+    assert total.prompt_tokens == 2000
+    assert total.completion_tokens == 1000
+
+
+def test_sums_are_by_key_and_model_and_time(stores: Stores) -> None:
+    ledger = stores.ledger()
+    for number, key_id in enumerate([1, 1, 2, None]):
+        ledger.record(closed(entry(f"r{number}", key_id)))
+    ledger.record(closed(entry("failed", 2), "provider_lost"))
+    ledger.record(closed(entry("other", 2, model="b")))
+    ledger.record(entry("under way", 1))
+    ledger.close()
+    usage = stores.usage()
+    assert [(t.key_id, t.model, t.requests, t.failed) for t in usage.totals()] == [
+        (None, "m", 1, 0),
+        (1, "m", 2, 0),
+        (2, "b", 1, 0),
+        (2, "m", 2, 1),
+    ]
+    assert usage.totals(since=datetime.now(UTC) + timedelta(hours=1)) == []
+    usage.close()
+    again = stores.ledger()  # it knows what was spent
+    assert again.spent == {1: 30, 2: 45}
+    again.close()
+
+
+def test_entries_come_newest_first_with_all_their_fields(stores: Stores) -> None:
+    now = datetime.now(UTC)
+    first = closed(entry("first", None, started_at=now - timedelta(minutes=1), queue_s=0.25))
+    second = entry("second", 3, provider="box", attempts=2, cached_tokens=4)
+    ledger = stores.ledger()
+    ledger.record(first)
+    ledger.open(second)
+    ledger.close()
+    usage = stores.usage()
+    assert usage.entries(limit=9) == [second, first]
+    assert usage.entries(limit=1) == [second]
+    usage.close()
+
+
+def test_what_a_crash_left_open_is_closed_when_the_ledger_is_opened_again(stores: Stores) -> None:
+    ledger = stores.ledger()
+    ledger.open(entry("open", prompt_tokens=10, completion_tokens=4))
+    ledger.close()  # all that was recorded is kept, and nobody has closed this one
+    again = stores.ledger()
+    assert again.spent == {1: 14}, "what was delivered by then is known"
+    again.close()
+    usage = stores.usage()
+    (left,) = usage.entries(limit=9)
+    usage.close()
+    assert (left.outcome, left.completion_tokens) == (CRASHED, 4)

@@ -1,0 +1,54 @@
+"""The databases of a data folder: what is on disk, and older and newer versions of it."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tandem.coordinator.accounts.records import KeyLimits
+from tandem.coordinator.accounts.sqlite import SQLiteStores
+from tandem.coordinator.accounts.sqlite.database import database_path
+from tandem.errors import ConfigurationError
+
+
+def test_the_secret_is_nowhere_on_disk(tmp_path: Path) -> None:
+    stores = SQLiteStores(tmp_path)
+    keys, tokens = stores.keys(), stores.join_tokens()
+    secrets = keys.create("alice").key, tokens.create("alice")
+    keys.close()
+    tokens.close()
+    for path in tmp_path.iterdir():
+        assert not [secret for secret in secrets if secret.encode() in path.read_bytes()]
+    assert stat.S_IMODE((tmp_path / "tandem.db").stat().st_mode) == 0o600
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{database_path(tmp_path)}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE api_keys (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR NOT NULL,"
+            " prefix VARCHAR NOT NULL, secret_hash VARCHAR NOT NULL UNIQUE,"
+            " created_at DATETIME NOT NULL, revoked_at DATETIME)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO api_keys VALUES (1, 'old', 'sk', 'hash', '2026-01-01 00:00:00', NULL)"
+        )
+    engine.dispose()
+    for _ in range(2):
+        keys = SQLiteStores(tmp_path).keys()
+        assert keys.list()[0].limits == KeyLimits()
+        keys.close()
+
+
+def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    stores = SQLiteStores(tmp_path)
+    stores.keys().close()
+    engine = sa.create_engine(f"sqlite:///{database_path(tmp_path)}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA user_version = 99")
+    engine.dispose()
+    with pytest.raises(ConfigurationError, match="newer"):
+        stores.keys()

@@ -1,0 +1,93 @@
+"""Who is let in, and what is remembered of a key."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.support.stores import MemoryKeys, MemoryStores
+
+from tandem.coordinator.accounts.authentication import Authenticator, MachineAuthenticator
+from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord
+from tandem.errors import AuthenticationFailed
+
+
+class CountedKeys(MemoryKeys):
+    lookups = 0
+
+    async def find(self, secret: str) -> KeyRecord | None:
+        self.lookups += 1
+        return await super().find(secret)
+
+
+def test_without_keys_everybody_is_let_in() -> None:
+    assert asyncio.run(Authenticator(MemoryKeys(), required=False).authenticate(None)) is None
+
+
+def test_a_key_is_looked_up_once_until_any_key_changes() -> None:
+    keys = CountedKeys()
+    authenticator = Authenticator(keys, required=True)
+    header = f"Bearer {keys.create('alice').key}"
+
+    async def ask() -> None:
+        record = await authenticator.authenticate(header)
+        assert record is not None
+        assert record.name == "alice"
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await ask()
+        assert keys.lookups == 1
+        keys.create("bob")
+        await ask()
+        assert keys.lookups == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_is_revoked_during_its_lookup_is_not_remembered() -> None:
+    class Slow(CountedKeys):
+        async def find(self, secret: str) -> KeyRecord | None:
+            found = await super().find(secret)
+            if self.lookups == 1:
+                self.revoke("alice")
+            return found
+
+    keys = Slow()
+    authenticator = Authenticator(keys, required=True)
+    header = f"Bearer {keys.create('alice').key}"
+
+    async def scenario() -> None:
+        assert await authenticator.authenticate(header) is not None
+        with pytest.raises(AuthenticationFailed):
+            await authenticator.authenticate(header)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (None, "required"),
+        ("", "required"),
+        ("Basic c2VjcmV0", "no bearer token"),
+        ("Bearer ", "no bearer token"),
+        ("Bearer sk-openai", "not an API key"),
+        ("Bearer sk-tandem-" + "x" * 300, "not an API key"),
+        ("Bearer sk-tandem-unknown", "unknown or was revoked"),
+    ],
+)
+def test_a_refusal_says_why(header: str | None, reason: str) -> None:
+    with pytest.raises(AuthenticationFailed, match=reason):
+        asyncio.run(Authenticator(MemoryKeys(), required=True).authenticate(header))
+
+
+def test_a_machine_joins_with_the_deployments_token_or_an_accounts() -> None:
+    tokens = MemoryStores().join_tokens()
+    machines = MachineAuthenticator(tokens, "join-own")
+    alices = tokens.create("alice")
+    assert asyncio.run(machines.authenticate("join-own")) == DEFAULT_ACCOUNT
+    assert asyncio.run(machines.authenticate(alices)) == "alice"
+    with pytest.raises(AuthenticationFailed) as refused:
+        asyncio.run(machines.authenticate("join-another"))
+    assert refused.value.param == "join_token"
