@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.links import SESSION, TIMEOUT_S, all_paired
 
-from tandem.cluster.session import Sums
+from tandem.cluster.collectives import Rendezvous
 from tandem.cluster.strategies import STRATEGIES, RankContext, RankWork, ShardServer
 from tandem.engine import (
     Aborted,
@@ -186,12 +186,24 @@ def _clustered(
 ) -> Group:
     proposal = _proposal(setup, strategy, len(channels), layers)
     built = STRATEGIES[proposal.strategy]
-    contexts = _contexts(setup, proposal, strategy, channels)
-    executor = built.build_executor(contexts[0])
-    works: dict[int, RankWork] = {
-        rank: built.build_work(contexts[rank]) for rank in range(1, len(channels))
-    }
-    group = _start(setup, executor)
+    collectives = Collectives.GLOO if strategy == "gloo" else Collectives.SEALED
+    meeting = Rendezvous("127.0.0.1", free_port(), "127.0.0.1", TIMEOUT_S)
+    executors: list[Executor] = []
+    works: dict[int, RankWork] = {}
+
+    def build(rank: int) -> None:
+        context = RankContext(setup, proposal, rank, channels[rank], collectives, meeting)
+        if rank == 0:
+            executors.append(built.build_executor(context))
+        else:
+            works[rank] = built.build_work(context)
+
+    if collectives is Collectives.GLOO:  # its ranks wait for each other
+        together(build, len(channels))
+    else:
+        for rank in range(len(channels)):
+            build(rank)
+    group = _start(setup, executors[0])
     group.channels = channels
     for rank, work in works.items():
         server = ShardServer(work, channels[rank][0])
@@ -203,22 +215,6 @@ def _clustered(
         thread.start()
         stack.callback(thread.join, TIMEOUT_S)
     return group
-
-
-def _contexts(
-    setup: ModelSetup, proposal: Proposal, strategy: str, channels: list[dict[int, Channel]]
-) -> dict[int, RankContext]:
-    """Each rank's; the groups of gloo wait for each other."""
-    made: dict[int, RankContext] = {}
-    collectives = Collectives.GLOO if strategy == "gloo" else Collectives.SEALED
-    sums = Sums(collectives, ("127.0.0.1", free_port()), "127.0.0.1")
-
-    def make(rank: int) -> None:
-        group = sums.communicator(rank, channels[rank])
-        made[rank] = RankContext(setup, proposal, rank, channels[rank], lambda: group)
-
-    together(make, len(channels))
-    return made
 
 
 def _start(setup: ModelSetup, executor: Executor) -> Group:

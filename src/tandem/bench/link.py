@@ -14,8 +14,9 @@ import msgspec
 import torch
 
 from tandem.bench.sealing import credentials, identity
-from tandem.cluster.collectives.sealed import LinkCommunicator
-from tandem.cluster.collectives.torch_collectives import TorchCommunicator
+from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
+from tandem.engine import Communicator
+from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.link import Channel, DataListener, dial_data
 from tandem.protocol.cluster import Collectives, DataHello
 from tandem.runtime import free_port
@@ -44,21 +45,21 @@ class _Rank(msgspec.Struct, frozen=True):
     rank: int
     folder: Path
     port: int
-    store: tuple[str, int]
+    meeting: Rendezvous
 
 
 def measure_link(folder: Path) -> list[Latency]:
     """Raises LinkLost when the other process does not come."""
     own = credentials(folder, 0)
     listener = DataListener(own, _HOST)
-    one = _Rank(1, folder, listener.port, (_HOST, free_port()))
+    one = _Rank(1, folder, listener.port, Rendezvous(_HOST, free_port(), _HOST, _TIMEOUT_S))
     child = multiprocessing.get_context("spawn").Process(target=_other_rank, args=(one,))
     child.start()
     try:
         peer = identity(folder, 1).node_id
         deadline = time.monotonic() + _TIMEOUT_S
         channels = listener.accept(_SESSION, {1: peer}, deadline=deadline, timeout_s=_TIMEOUT_S)
-        return _measure(0, channels, one.store)
+        return _measure(0, channels, one.meeting)
     finally:
         listener.close()
         child.join(_TIMEOUT_S)
@@ -70,40 +71,34 @@ def _other_rank(one: _Rank) -> None:
     zero = identity(one.folder, 0).node_id
     hello = DataHello(_SESSION, one.rank)
     channel = dial_data(own, (_HOST, one.port), zero, hello, timeout_s=_TIMEOUT_S)
-    _measure(one.rank, {0: channel}, one.store)
+    _measure(one.rank, {0: channel}, one.meeting)
 
 
-def _measure(rank: int, channels: dict[int, Channel], store: tuple[str, int]) -> list[Latency]:
+def _measure(rank: int, channels: dict[int, Channel], meeting: Rendezvous) -> list[Latency]:
     torch.set_num_threads(1)
-    sealed = LinkCommunicator(rank, channels)
-    gloo = TorchCommunicator(
-        rank,
-        channels,
-        collectives=Collectives.GLOO,
-        store=store,
-        own_host=_HOST,
-        timeout_s=_TIMEOUT_S,
-    )
+    sealed = SealedCommunicator(rank, channels, TorchTensors())
+    gloo = COLLECTIVES[Collectives.GLOO](sealed, meeting)
     latencies = []
     for size in SIZES:
         tensor = torch.ones(1, size // 4)
         count = _agreed_count(sealed, tensor)
-        taken: dict[LinkCommunicator, list[float]] = {sealed: [], gloo: []}
+        groups: list[Communicator[torch.Tensor]] = [sealed, gloo]
+        taken: list[list[float]] = [[] for _ in groups]
         for _ in range(_BATCHES):
-            for group, seconds in taken.items():
+            for group, seconds in zip(groups, taken, strict=True):
                 group.all_reduce(tensor)  # both ranks are here now
                 started = time.perf_counter()
                 for _ in range(count):
                     group.all_reduce(tensor)
                 seconds.append((time.perf_counter() - started) / count)
-        medians = [statistics.median(seconds) for seconds in taken.values()]
+        medians = [statistics.median(seconds) for seconds in taken]
         latencies.append(Latency(size, *medians))
     for channel in channels.values():
         channel.close()
     return latencies
 
 
-def _agreed_count(group: LinkCommunicator, tensor: torch.Tensor) -> int:
+def _agreed_count(group: Communicator[torch.Tensor], tensor: torch.Tensor) -> int:
     """How many sums make a batch: rank 0's own figure, added to nothing by the other."""
     started = time.perf_counter()
     group.all_reduce(tensor)

@@ -17,12 +17,13 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from tandem.cluster.collectives import Rendezvous
 from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.discovery import ClusterDiscovery
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
 from tandem.cluster.peers import Peer, Peers
 from tandem.cluster.plan import Member, check_invitation, check_plan, elect, make_plan
-from tandem.cluster.session import Session, Sums, open_channels
+from tandem.cluster.session import STEP_TIMEOUT_S, Session, open_channels
 from tandem.cluster.state import Event, State, decide
 from tandem.cluster.status import ClusterStatus, rank_statuses
 from tandem.engine import ModelSetup, default_kv_tokens
@@ -256,20 +257,16 @@ class ClusterNode:
             channels = open_channels(self._credentials, self._listener, invitation, rank, peers)
             # Known at once, so that whatever happens from here on ends it.
             self._session = session = Session(
-                invitation.session_id, rank, channels, self._sums(invitation, peers)
+                invitation.session_id,
+                rank,
+                channels,
+                self._config.collectives,
+                _rendezvous(invitation, peers),
             )
             session.measure()
             return session
 
         return await _in_thread(work)
-
-    def _sums(self, invitation: Invitation, peers: dict[NodeId, Peer]) -> Sums:
-        if invitation.store_port is None:
-            return Sums(self._config.collectives)
-        first = peers.get(NodeId(invitation.nodes[0]))
-        host = "127.0.0.1" if first is None else first.link.host
-        any_peer = next(iter(peers.values()))
-        return Sums(self._config.collectives, (host, invitation.store_port), any_peer.link.own_host)
 
     async def _propose(self, session: Session, others: dict[int, Peer]) -> Proposal:
         options = self._setup.options
@@ -351,6 +348,16 @@ class ClusterNode:
             control_port=self._peers.control_port,
             data_port=self._listener.port,
         )
+
+
+def _rendezvous(invitation: Invitation, peers: dict[NodeId, Peer]) -> Rendezvous | None:
+    """At rank 0, as this node has reached it; None when the session needs none."""
+    if invitation.store_port is None:
+        return None
+    first = peers.get(NodeId(invitation.nodes[0]))
+    host = "127.0.0.1" if first is None else first.link.host
+    own_host = next(iter(peers.values())).link.own_host
+    return Rendezvous(host, invitation.store_port, own_host, STEP_TIMEOUT_S)
 
 
 async def _expect(peer: Peer, due: ToNode, timeout_s: float) -> None:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 
 import msgspec
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
-from tandem.cluster.collectives.torch_collectives import TorchCommunicator
+from tandem.cluster.collectives import Rendezvous
 from tandem.cluster.peers import Peer
 from tandem.cluster.strategies import STRATEGIES, LinkedExecutor, RankContext, ShardServer
 from tandem.engine import ModelSetup
-from tandem.errors import ProtocolError, TandemError
+from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
 from tandem.protocol.cluster import (
     Collectives,
@@ -43,38 +41,22 @@ class LinkFigures(msgspec.Struct, frozen=True):
     mb_per_s: float
 
 
-class Sums(msgspec.Struct, frozen=True):
-    """How a tensor-parallel session adds up: `store` and `own_host` are for what is not sealed."""
-
-    collectives: Collectives
-    store: tuple[str, int] | None = None
-    own_host: str = ""
-
-    def communicator(self, rank: int, channels: dict[int, Channel]) -> LinkCommunicator:
-        """Raises ProtocolError without a store where one is needed."""
-        if self.collectives is Collectives.SEALED:
-            return LinkCommunicator(rank, channels)
-        if self.store is None:
-            raise ProtocolError(f"the session names no port for the ranks of {self.collectives}")
-        return TorchCommunicator(
-            rank,
-            channels,
-            collectives=self.collectives,
-            store=self.store,
-            own_host=self.own_host,
-            timeout_s=STEP_TIMEOUT_S,
-        )
-
-
 class Session:
     """`executor` on rank 0, `server` on the others, once loaded; `close` ends what they use."""
 
     def __init__(
-        self, session_id: str, rank: int, channels: dict[int, Channel], sums: Sums
+        self,
+        session_id: str,
+        rank: int,
+        channels: dict[int, Channel],
+        collectives: Collectives,
+        rendezvous: Rendezvous | None,
     ) -> None:
+        """`rendezvous` is None where sums are sealed."""
         self.session_id = session_id
         self.rank = rank
-        self._sums = sums
+        self._collectives = collectives
+        self._rendezvous = rendezvous
         self.blocks = 0
         self.links: dict[int, LinkFigures] = {}
         self.executor: LinkedExecutor | None = None
@@ -88,8 +70,9 @@ class Session:
 
     def load(self, setup: ModelSetup, proposal: Proposal) -> None:
         """Reads this rank's weights. Blocks. Raises CheckpointError or ConfigurationError."""
-        sums = partial(self._sums.communicator, self.rank, self._channels)
-        context = RankContext(setup, proposal, self.rank, self._channels, sums)
+        context = RankContext(
+            setup, proposal, self.rank, self._channels, self._collectives, self._rendezvous
+        )
         strategy = STRATEGIES[proposal.strategy]
         self.blocks = context.blocks
         if self.rank == 0:

@@ -81,7 +81,7 @@ class Channel:
         self._count(began, 1, payload_bytes)
         return header, payload
 
-    def swap(self, header: ToRank, payload: memoryview) -> tuple[ToRank, bytearray]:
+    def swap(self, header: ToRank, payload: Buffer) -> tuple[ToRank, bytearray]:
         """Sends a frame and receives the peer's, which sends at the same time; no deadlock.
 
         Raises LinkLost or ProtocolError.
@@ -95,9 +95,9 @@ class Channel:
             header_bytes, payload_bytes = decode_prefix(self._read(PREFIX_BYTES))
             theirs = _decoder.decode(self._read(header_bytes))
             received = bytearray(payload_bytes)
-            view = memoryview(received)
+            own, view = memoryview(payload), memoryview(received)
             for start in range(0, max(payload_bytes, len(payload)), _PIECE_BYTES):
-                self._connection.sendall(payload[start : start + _PIECE_BYTES])
+                self._connection.sendall(own[start : start + _PIECE_BYTES])
                 self._fill(view[start : start + _PIECE_BYTES])
         except OSError as error:
             raise self._lost(error) from error

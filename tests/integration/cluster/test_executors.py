@@ -9,9 +9,10 @@ import pytest
 from tests.support.links import TIMEOUT_S
 from tests.support.ranks import Group, running
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.collectives import SealedCommunicator
 from tandem.cluster.collectives.torch_collectives import check_group
 from tandem.engine import GenerationRequest, SamplingParams
+from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
 from tandem.errors import ProtocolError
 
@@ -119,4 +120,4 @@ def test_a_group_that_is_not_the_planned_one_is_an_error() -> None:
         with pytest.raises(ProtocolError, match="was planned"):
             check_group(rank, size, 1, 2)
     with pytest.raises(ProtocolError, match="not a whole group"):
-        LinkCommunicator(0, {2: None})  # type: ignore[dict-item]
+        SealedCommunicator(0, {2: None}, TorchTensors())  # type: ignore[dict-item]

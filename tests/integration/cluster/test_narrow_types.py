@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.support.ranks import close_all, mesh, together
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.collectives import SealedCommunicator
 from tandem.engine import (
     Communicator,
     EngineOptions,
@@ -19,6 +19,7 @@ from tandem.engine import (
     tensor_parallel,
     whole,
 )
+from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
 from tandem.engine.core.step import SampleSpec, SequenceStep
 
@@ -52,7 +53,7 @@ def test_the_error_of_a_sharded_model_is_that_of_a_whole_one(tmp_path: Path, siz
     sharded: list[torch.Tensor] = []
 
     def run(rank: int) -> None:
-        group = LinkCommunicator(rank, channels[rank])
+        group = SealedCommunicator(rank, channels[rank], TorchTensors())
         logits = _logits(checkpoint, "bfloat16", tensor_parallel(config, rank, size), group)
         if logits is not None:
             sharded.append(logits)

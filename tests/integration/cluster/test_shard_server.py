@@ -12,9 +12,10 @@ import pytest
 import torch
 from tests.support.links import TIMEOUT_S, channels
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.collectives import SealedCommunicator
 from tandem.cluster.strategies.shard_server import ShardServer
 from tandem.engine import StepPlan
+from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.errors import LinkLost, ProtocolError, TandemError
 from tandem.link import Channel
 from tandem.protocol.cluster import (
@@ -55,6 +56,10 @@ def serving(directory: Path) -> Iterator[tuple[Channel, _Recorder, Callable[[], 
         finally:
             zero.abort()
             thread.join(TIMEOUT_S)
+
+
+def _links(rank: int, channel: Channel) -> SealedCommunicator[torch.Tensor]:
+    return SealedCommunicator(rank, {1 - rank: channel}, TorchTensors())
 
 
 def _send_plan(channel: Channel, step: int, announced: int | None = None) -> None:
@@ -124,9 +129,9 @@ def test_states_keep_their_dtype_on_the_way(tmp_path: Path, dtype: torch.dtype) 
     """B10: dtype and shape travel with the tensor, as raw bytes."""
     states = torch.randn(5, 16).to(dtype)
     with channels(tmp_path) as (zero, one):
-        LinkCommunicator(0, {1: zero}).send(states, 1)
+        _links(0, zero).send(states, 1)
         like = torch.empty(5, 16, dtype=dtype)
-        received = LinkCommunicator(1, {0: one}).receive(like, 0)
+        received = _links(1, one).receive(like, 0)
         assert received.dtype == dtype
         assert torch.equal(received, states)
 
@@ -138,14 +143,14 @@ def test_states_keep_their_dtype_on_the_way(tmp_path: Path, dtype: torch.dtype) 
 )
 def test_a_tensor_that_is_not_the_one_due_is_refused(tmp_path: Path, like: torch.Tensor) -> None:
     with channels(tmp_path) as (zero, one):
-        LinkCommunicator(0, {1: zero}).send(torch.zeros(5, 16), 1)
+        _links(0, zero).send(torch.zeros(5, 16), 1)
         with pytest.raises(ProtocolError):
-            LinkCommunicator(1, {0: one}).receive(like, 0)
+            _links(1, one).receive(like, 0)
 
 
 def test_a_tensor_of_another_step_is_refused(tmp_path: Path) -> None:
     with channels(tmp_path) as (zero, one):
-        sender, receiver = LinkCommunicator(0, {1: zero}), LinkCommunicator(1, {0: one})
+        sender, receiver = _links(0, zero), _links(1, one)
         sender.begin(1)
         receiver.begin(2)
         sender.send(torch.zeros(2, 2), 1)

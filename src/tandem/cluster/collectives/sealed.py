@@ -1,4 +1,4 @@
-"""The collectives of a session, over its channels. Sums are the same to the bit on every rank.
+"""Collectives over a session's sealed channels. Sums are the same to the bit on every rank.
 
 Two ranks, and small tensors, exchange directly: each sends what it has to all others and adds up
 in the order of ranks. Large tensors among more ranks go the usual two ways (reduce-scatter, then
@@ -7,9 +7,9 @@ all-gather: Thakur et al., 2005): each rank owns a part of the rows, adds it up 
 
 from __future__ import annotations
 
-import torch
+from typing import Generic
 
-from tandem.cluster.collectives.tensors import read_tensor, tensor_bytes, tensor_header
+from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
 from tandem.errors import LinkLost, ProtocolError
 from tandem.link import Channel
 from tandem.protocol.cluster import FailureHeader, TensorHeader, ToRank
@@ -18,10 +18,13 @@ from tandem.protocol.cluster import FailureHeader, TensorHeader, ToRank
 _DIRECT_BYTES = 32 * 1024
 
 
-class LinkCommunicator:
-    """One rank's side of the group; all calls come from the thread that runs the steps."""
+class SealedCommunicator(Generic[Tensor]):
+    """One rank's side: `Communicator` and `Neighbours` of `tandem.engine.core.communicator`.
 
-    def __init__(self, rank: int, channels: dict[int, Channel]) -> None:
+    All calls come from the thread that runs the steps, and raise LinkLost or ProtocolError.
+    """
+
+    def __init__(self, rank: int, channels: dict[int, Channel], tensors: TensorOps[Tensor]) -> None:
         """`channels` has one to every other rank. Raises ProtocolError for any other group."""
         self.rank = rank
         self.size = len(channels) + 1
@@ -30,57 +33,46 @@ class LinkCommunicator:
                 f"rank {rank} has channels to {sorted(channels)}: not a whole group"
             )
         self._channels = channels
+        self._tensors = tensors
         self._sent = dict.fromkeys(channels, 0)
         self._received = dict.fromkeys(channels, 0)
         self._step = 0
 
     def begin(self, step: int) -> None:
-        """Every tensor from now on belongs to this step."""
         self._step = step
 
-    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Raises LinkLost or ProtocolError, as everything here does."""
-        if self.size == 2:
-            return self._reduce_with(1 - self.rank, tensor)
-        if tensor.nbytes <= _DIRECT_BYTES or len(tensor) < self.size:
-            return _sum(self._exchange([tensor] * self.size))
-        return self._reduce_scattered(tensor)
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        ops = self._tensors
+        direct = self.size == 2 or ops.nbytes(tensor) <= _DIRECT_BYTES
+        if direct or ops.rows(tensor) < self.size:
+            return ops.sum(self._exchange([tensor] * self.size))
+        parts = ops.split(tensor, self.size)
+        return ops.join(self._spread(ops.sum(self._exchange(parts)), parts), 0)
 
-    def gather(self, tensor: torch.Tensor) -> torch.Tensor | None:
+    def gather(self, tensor: Tensor) -> Tensor | None:
         if self.rank != 0:
             self.send(tensor, 0)
             return None
         others = [self.receive(tensor, rank) for rank in range(1, self.size)]
-        return torch.cat([tensor, *others], dim=-1)
+        return self._tensors.join([tensor, *others], -1)
 
-    def send(self, tensor: torch.Tensor, rank: int) -> None:
-        self._channels[rank].send(self._header(tensor, rank), tensor_bytes(tensor))
+    def send(self, tensor: Tensor, rank: int) -> None:
+        raw = self._tensors.to_raw(tensor)
+        self._channels[rank].send(self._header(raw, rank), raw.data)
 
-    def receive(self, like: torch.Tensor, rank: int) -> torch.Tensor:
-        """A tensor of `like`'s dtype, device and shape but for the last dimension."""
+    def receive(self, like: Tensor, rank: int) -> Tensor:
         header, payload = self._channels[rank].receive()
-        return read_tensor(self._checked(header, rank), payload, like)
+        return self._tensors.from_raw(self._checked(header, payload, rank), like)
 
-    def _reduce_with(self, other: int, tensor: torch.Tensor) -> torch.Tensor:
-        theirs = self._swap(other, tensor, tensor)
-        # Two numbers give the same sum in either order, to the bit.
-        return tensor + theirs
-
-    def _reduce_scattered(self, tensor: torch.Tensor) -> torch.Tensor:
-        rows = len(tensor)
-        bounds = [rows * rank // self.size for rank in range(self.size + 1)]
-        parts = [tensor[bounds[rank] : bounds[rank + 1]] for rank in range(self.size)]
-        own = _sum(self._exchange(parts))
-        return torch.cat(self._spread(own, parts))
-
-    def _exchange(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+    def _exchange(self, parts: list[Tensor]) -> list[Tensor]:
         """Sends `parts[r]` to each rank r; returns what each has for this one, in rank order."""
         received = {self.rank: parts[self.rank]}
         for other in self._partners():
             received[other] = self._swap(other, parts[other], parts[self.rank])
         return [received[rank] for rank in range(self.size)]
 
-    def _spread(self, own: torch.Tensor, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+    def _spread(self, own: Tensor, parts: list[Tensor]) -> list[Tensor]:
+        """Sends `own` to all; returns what each rank has, in rank order, like `parts`."""
         whole = {self.rank: own}
         for other in self._partners():
             whole[other] = self._swap(other, own, parts[other])
@@ -90,17 +82,16 @@ class LinkCommunicator:
         """The other ranks, in an order in which all pairs meet without waiting in a circle."""
         return sorted(self._channels, key=lambda other: ((self.rank + other) % self.size, other))
 
-    def _swap(self, other: int, outgoing: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        header, payload = self._channels[other].swap(
-            self._header(outgoing, other), tensor_bytes(outgoing)
-        )
-        return read_tensor(self._checked(header, other), payload, like)
+    def _swap(self, other: int, outgoing: Tensor, like: Tensor) -> Tensor:
+        raw = self._tensors.to_raw(outgoing)
+        header, payload = self._channels[other].swap(self._header(raw, other), raw.data)
+        return self._tensors.from_raw(self._checked(header, payload, other), like)
 
-    def _header(self, tensor: torch.Tensor, rank: int) -> TensorHeader:
+    def _header(self, raw: RawTensor, rank: int) -> TensorHeader:
         self._sent[rank] += 1
-        return tensor_header(self._step, self._sent[rank], tensor)
+        return TensorHeader(self._step, self._sent[rank], raw.dtype, raw.shape)
 
-    def _checked(self, header: ToRank, rank: int) -> TensorHeader:
+    def _checked(self, header: ToRank, payload: bytearray, rank: int) -> RawTensor:
         if isinstance(header, FailureHeader):
             raise LinkLost(f"rank {rank} failed: {header.message}")
         self._received[rank] += 1
@@ -109,12 +100,4 @@ class LinkCommunicator:
             raise ProtocolError(
                 f"{header} came from rank {rank}; tensor {due[1]} of step {due[0]} was due"
             )
-        return header
-
-
-def _sum(parts: list[torch.Tensor]) -> torch.Tensor:
-    """In rank order, in float32: narrow types would round after each addition."""
-    total = parts[0].float()
-    for part in parts[1:]:
-        total = total + part.float()
-    return total.to(parts[0].dtype)
+        return RawTensor(header.dtype, header.shape, payload)

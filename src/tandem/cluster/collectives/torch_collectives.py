@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import distributed
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
+from tandem.cluster.collectives.rendezvous import Rendezvous
+from tandem.cluster.collectives.sealed import SealedCommunicator
 from tandem.errors import LinkLost, ProtocolError
-from tandem.link import Channel
 from tandem.protocol.cluster import Collectives
 
 #: PyTorch's stubs leave most of these names out.
@@ -25,7 +25,7 @@ class _Work(Protocol):
     def wait(self) -> object: ...
 
 
-class _Group(Protocol):
+class _ProcessGroup(Protocol):
     """The part of a process group that is used here."""
 
     def rank(self) -> int: ...
@@ -35,33 +35,32 @@ class _Group(Protocol):
     def allreduce(self, tensors: list[torch.Tensor]) -> _Work: ...
 
 
-class TorchCommunicator(LinkCommunicator):
-    """One rank of a process group that is its session's own: nothing global is set up."""
+class TorchCommunicator:
+    """One rank of a process group that is its session's own: nothing global is set up.
+
+    `Communicator` of `tandem.engine.core.communicator`; what it gathers goes over the links.
+    """
 
     def __init__(
         self,
-        rank: int,
-        channels: dict[int, Channel],
-        *,
+        links: SealedCommunicator[torch.Tensor],
         collectives: Collectives,
-        store: tuple[str, int],
-        own_host: str,
-        timeout_s: float,
+        rendezvous: Rendezvous,
     ) -> None:
-        """`store` is where rank 0 keeps the rendezvous. Blocks until all ranks are there.
+        """Blocks until all ranks are there.
 
         Raises LinkLost when they do not come, ProtocolError for a group of another size or rank.
         """
-        super().__init__(rank, channels)
-        timeout = timedelta(seconds=timeout_s)
+        self._links = links
+        self.rank, self.size = links.rank, links.size
         try:
-            rendezvous = _torch.TCPStore(
-                *store, self.size, is_master=rank == 0, timeout=timeout, wait_for_workers=False
-            )
-            self._group = _group(collectives, rendezvous, rank, self.size, own_host, timeout)
+            self._group = _process_group(collectives, links.rank, links.size, rendezvous)
         except RuntimeError as error:
             raise LinkLost(f"no {collectives} group came about: {error}") from error
-        check_group(self._group.rank(), self._group.size(), rank, self.size)
+        check_group(self._group.rank(), self._group.size(), self.rank, self.size)
+
+    def begin(self, step: int) -> None:
+        self._links.begin(step)
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         summed = tensor.contiguous()
@@ -70,6 +69,9 @@ class TorchCommunicator(LinkCommunicator):
         except RuntimeError as error:
             raise LinkLost(f"the sum over the ranks failed: {error}") from error
         return summed
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        return self._links.gather(tensor)
 
 
 def check_group(rank: int, size: int, planned_rank: int, planned_size: int) -> None:
@@ -81,18 +83,22 @@ def check_group(rank: int, size: int, planned_rank: int, planned_size: int) -> N
         )
 
 
-def _group(
-    collectives: Collectives,
-    store: object,
-    rank: int,
-    size: int,
-    own_host: str,
-    timeout: timedelta,
-) -> _Group:
+def _process_group(
+    collectives: Collectives, rank: int, size: int, rendezvous: Rendezvous
+) -> _ProcessGroup:
+    timeout = timedelta(seconds=rendezvous.timeout_s)
+    store = _torch.TCPStore(
+        rendezvous.host,
+        rendezvous.port,
+        size,
+        is_master=rank == 0,
+        timeout=timeout,
+        wait_for_workers=False,
+    )
     kind = _torch.ProcessGroupNCCL if collectives is Collectives.NCCL else _torch.ProcessGroupGloo
     options = kind.Options() if collectives is Collectives.NCCL else kind._Options()  # noqa: SLF001
     options._timeout = timeout  # noqa: SLF001 - there is no public way to set it
     if collectives is Collectives.GLOO:
-        options._devices = [kind.create_device(hostname=own_host)]  # noqa: SLF001 - as above
-    group: _Group = kind(store, rank, size, options)
+        options._devices = [kind.create_device(hostname=rendezvous.own_host)]  # noqa: SLF001
+    group: _ProcessGroup = kind(store, rank, size, options)
     return group

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Generic, Protocol
 
 import msgspec
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
-from tandem.engine import Executor, ModelSetup, StepPlan
+from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
+from tandem.engine import Communicator, Executor, ModelSetup, Shard, Stage, StepPlan
+from tandem.engine.core.communicator import Group
+from tandem.engine.core.executor import StageRun
+from tandem.engine.core.tensors import Tensor
 from tandem.link import Channel, LinkUse
-from tandem.protocol.cluster import PlanHeader, Proposal
+from tandem.protocol.cluster import Collectives, PlanHeader, Proposal
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -21,15 +25,15 @@ _encode = msgspec.msgpack.Encoder().encode
 class RankContext:
     """One rank of an agreed plan: its model, its channels, how it adds up with the others.
 
-    `sums` makes the group that adds up partial sums. It may wait for the other ranks, so only a
-    strategy that has such sums calls it, once.
+    `rendezvous` is None where sums are sealed.
     """
 
     setup: ModelSetup
     proposal: Proposal
     rank: int
     channels: dict[int, Channel]
-    sums: Callable[[], LinkCommunicator]
+    collectives: Collectives = Collectives.SEALED
+    rendezvous: Rendezvous | None = None
 
     @property
     def size(self) -> int:
@@ -39,6 +43,40 @@ class RankContext:
     def blocks(self) -> int:
         """Of the KV cache, on each rank."""
         return self.proposal.kv_tokens // self.proposal.block_size
+
+    @cached_property
+    def links(self) -> SealedCommunicator[Any]:
+        """To all other ranks. Raises ProtocolError when a channel is missing."""
+        return SealedCommunicator(self.rank, self.channels, self.setup.backend.tensors)
+
+    def open_sums(self) -> Communicator[Any]:
+        """What adds up partial sums. May wait for the other ranks, which all call it too.
+
+        Raises LinkLost when they do not come.
+        """
+        return COLLECTIVES[self.collectives](self.links, self.rendezvous)
+
+    def load(self, shard: Shard, sums: Communicator[Any]) -> Stage[Any]:
+        """Reads the shard's weights."""
+        return self.setup.backend.load_stage(self.setup, shard, sums, self.blocks)
+
+
+class SteppedStage(Generic[Tensor]):
+    """A rank's `Stage`, and the group that must know each step before the stage runs it.
+
+    No strategy has a stage but in this form, so no tensor goes out under another step's number.
+    """
+
+    def __init__(self, stage: Stage[Tensor], group: Group) -> None:
+        self._stage = stage
+        self._group = group
+
+    def begin(self, plan: StepPlan) -> StageRun[Tensor]:
+        self._group.begin(plan.step)
+        return self._stage.begin(plan)
+
+    def states_like(self, rows: int) -> Tensor:
+        return self._stage.states_like(rows)
 
 
 class LinkedExecutor(Executor, Protocol):

@@ -8,20 +8,20 @@ empty cache.
 from __future__ import annotations
 
 from collections import deque
+from typing import Any, Generic
 
 import msgspec
-import torch
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
-from tandem.cluster.strategies.base import LinkedExecutor, OtherRanks, RankContext, RankWork
-from tandem.engine import (
-    Solo,
-    Span,
-    Stage,
-    StepPlan,
-    StepResult,
-    pipeline_stage,
+from tandem.cluster.strategies.base import (
+    LinkedExecutor,
+    OtherRanks,
+    RankContext,
+    RankWork,
+    SteppedStage,
 )
+from tandem.engine import Solo, Span, StepPlan, StepResult, pipeline_stage
+from tandem.engine.core.communicator import Neighbours
+from tandem.engine.core.tensors import Tensor
 from tandem.errors import LinkLost, ProtocolError
 from tandem.link import Channel, LinkUse
 from tandem.protocol.cluster import FailureHeader, ResultHeader
@@ -31,33 +31,31 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def build_executor(context: RankContext) -> LinkedExecutor:
     """Rank 0's end."""
-    group = LinkCommunicator(context.rank, context.channels)
-    return PipelineExecutor(_load(context), group, OtherRanks(context.channels))
+    return PipelineExecutor(_load(context), context.links, OtherRanks(context.channels))
 
 
 def build_work(context: RankContext) -> RankWork:
     """The end of every other rank."""
-    group = LinkCommunicator(context.rank, context.channels)
-    return PipelineWork(_load(context), group, context.channels[0])
+    return PipelineWork(_load(context), context.links, context.channels[0])
 
 
-def _load(context: RankContext) -> Stage[torch.Tensor]:
+def _load(context: RankContext) -> SteppedStage[Any]:
     part = context.proposal.parts[context.rank]
     shard = pipeline_stage(context.setup.config, Span(part.first_layer, part.end_layer))
-    return context.setup.backend.load_stage(context.setup, shard, Solo(), context.blocks)
+    return SteppedStage(context.load(shard, Solo()), context.links)
 
 
-class PipelineExecutor:
+class PipelineExecutor(Generic[Tensor]):
     """As many steps are under way as there are stages, so that all of them compute at once, and
     one more, so that none waits when another is late. Only prefill fills that one: sequences
     decode in as many groups as there are stages.
     """
 
     def __init__(
-        self, stage: Stage[torch.Tensor], group: LinkCommunicator, others: OtherRanks
+        self, stage: SteppedStage[Tensor], ranks: Neighbours[Tensor], others: OtherRanks
     ) -> None:
         self._stage = stage
-        self._group = group
+        self._ranks = ranks
         self._others = others
         self._last = max(others.channels)
         self._steps: deque[int] = deque()
@@ -77,8 +75,7 @@ class PipelineExecutor:
     def submit(self, plan: StepPlan) -> None:
         with self._others.ending_on_failure():
             self._others.announce(plan)
-            self._group.begin(plan.step)
-            self._group.send(self._stage.begin(plan).forward(), 1)
+            self._ranks.send(self._stage.begin(plan).forward(), 1)
         self._steps.append(plan.step)
 
     def collect(self) -> StepResult:
@@ -100,23 +97,21 @@ class PipelineExecutor:
             raise ProtocolError(f"the result of step {step} is malformed: {error}") from error
 
 
-class PipelineWork:
+class PipelineWork(Generic[Tensor]):
     """Takes states from the rank before, gives its own to the next, or samples as the last."""
 
     def __init__(
-        self, stage: Stage[torch.Tensor], group: LinkCommunicator, to_first: Channel
+        self, stage: SteppedStage[Tensor], ranks: Neighbours[Tensor], to_first: Channel
     ) -> None:
         self._stage = stage
-        self._group = group
+        self._ranks = ranks
         self._to_first = to_first
 
     def run(self, plan: StepPlan) -> None:
-        group = self._group
-        group.begin(plan.step)
-        run = self._stage.begin(plan)
-        states = run.forward(group.receive(self._stage.states_like(run.rows), group.rank - 1))
-        if group.rank + 1 < group.size:
-            group.send(states, group.rank + 1)
+        ranks, run = self._ranks, self._stage.begin(plan)
+        states = run.forward(ranks.receive(self._stage.states_like(run.rows), ranks.rank - 1))
+        if ranks.rank + 1 < ranks.size:
+            ranks.send(states, ranks.rank + 1)
             return
         result = run.result(run.logits(states))
         self._to_first.send(ResultHeader(plan.step), _encode(result))

@@ -6,39 +6,41 @@ sent twice: whatever fails ends the session, and a new one starts from an empty 
 
 from __future__ import annotations
 
-import torch
+from typing import Any, Generic
 
-from tandem.cluster.collectives.sealed import LinkCommunicator
-from tandem.cluster.strategies.base import LinkedExecutor, OtherRanks, RankContext, RankWork
-from tandem.engine import LocalExecutor, Stage, StepPlan, tensor_parallel
+from tandem.cluster.strategies.base import (
+    LinkedExecutor,
+    OtherRanks,
+    RankContext,
+    RankWork,
+    SteppedStage,
+)
+from tandem.engine import LocalExecutor, StepPlan, tensor_parallel
+from tandem.engine.core.tensors import Tensor
 from tandem.link import LinkUse
 
 
 def build_executor(context: RankContext) -> LinkedExecutor:
     """Rank 0's end."""
-    group = context.sums()
-    return TensorParallelExecutor(_load(context, group), group, OtherRanks(context.channels))
+    return TensorParallelExecutor(_load(context), OtherRanks(context.channels))
 
 
 def build_work(context: RankContext) -> RankWork:
     """The end of every other rank."""
-    group = context.sums()
-    return TensorParallelWork(_load(context, group), group)
+    return TensorParallelWork(_load(context))
 
 
-def _load(context: RankContext, group: LinkCommunicator) -> Stage[torch.Tensor]:
+def _load(context: RankContext) -> SteppedStage[Any]:
+    sums = context.open_sums()
     shard = tensor_parallel(context.setup.config, context.rank, context.size)
-    return context.setup.backend.load_stage(context.setup, shard, group, context.blocks)
+    return SteppedStage(context.load(shard, sums), sums)
 
 
-class TensorParallelExecutor(LocalExecutor[torch.Tensor]):
+class TensorParallelExecutor(LocalExecutor[Tensor]):
     """Runs each plan here, while the others run it on their slices."""
 
-    def __init__(
-        self, stage: Stage[torch.Tensor], group: LinkCommunicator, others: OtherRanks
-    ) -> None:
+    def __init__(self, stage: SteppedStage[Tensor], others: OtherRanks) -> None:
         super().__init__(stage)
-        self._group = group
         self._others = others
 
     @property
@@ -48,7 +50,6 @@ class TensorParallelExecutor(LocalExecutor[torch.Tensor]):
     def submit(self, plan: StepPlan) -> None:
         with self._others.ending_on_failure():
             self._others.announce(plan)
-            self._group.begin(plan.step)
             super().submit(plan)
 
     def close(self) -> None:
@@ -56,14 +57,12 @@ class TensorParallelExecutor(LocalExecutor[torch.Tensor]):
         super().close()
 
 
-class TensorParallelWork:
+class TensorParallelWork(Generic[Tensor]):
     """The same plan as rank 0, on this rank's slices."""
 
-    def __init__(self, stage: Stage[torch.Tensor], group: LinkCommunicator) -> None:
+    def __init__(self, stage: SteppedStage[Tensor]) -> None:
         self._stage = stage
-        self._group = group
 
     def run(self, plan: StepPlan) -> None:
-        self._group.begin(plan.step)
         run = self._stage.begin(plan)
         run.logits(run.forward())

@@ -1,4 +1,7 @@
-"""The collectives that a sharded model needs; the cluster implements them over its links."""
+"""What ranks say to each other within a step; the cluster implements it over its links.
+
+`Communicator` is what a sharded model calls; `Neighbours` is for strategies that pass states on.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,25 @@ from typing import Generic, Protocol
 from tandem.engine.core.tensors import Tensor
 
 
-class Communicator(Protocol[Tensor]):
-    """A group of ranks that run the same steps in the same order."""
+class Group(Protocol):
+    """Ranks that run the same steps in the same order."""
 
     @property
     def rank(self) -> int: ...
 
     @property
     def size(self) -> int: ...
+
+    def begin(self, step: int) -> None:
+        """Every tensor from now on belongs to this step. Called before each forward pass."""
+        ...
+
+
+class Communicator(Group, Protocol[Tensor]):
+    """The collectives. All ranks call the same ones in the same order, from one thread each.
+
+    Each raises LinkLost when a rank is gone, ProtocolError when it is in another step.
+    """
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, same shape and dtype on each; may reuse the argument's memory."""
@@ -28,11 +42,24 @@ class Communicator(Protocol[Tensor]):
         ...
 
 
+class Neighbours(Group, Protocol[Tensor]):
+    """Tensors from one rank to another. Raises as `Communicator` does."""
+
+    def send(self, tensor: Tensor, rank: int) -> None: ...
+
+    def receive(self, like: Tensor, rank: int) -> Tensor:
+        """A tensor of `like`'s dtype, device and shape but for the last dimension."""
+        ...
+
+
 class Solo(Generic[Tensor]):
     """The group of one: every collective is the identity."""
 
     rank = 0
     size = 1
+
+    def begin(self, step: int) -> None:
+        """There is nobody to be in step with."""
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         return tensor
