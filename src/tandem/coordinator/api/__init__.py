@@ -1,4 +1,4 @@
-"""The HTTP side: OpenAI's requests and answers, in and out. It knows no provider and no wire."""
+"""The HTTP side: what consumers and providers connect to. Each dialect has a folder of its own."""
 
 from __future__ import annotations
 

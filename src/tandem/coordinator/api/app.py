@@ -8,9 +8,11 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.api import openai
 from tandem.coordinator.api.console import Console
-from tandem.coordinator.api.errors import on_defect, on_http_exception, on_tandem_error
-from tandem.coordinator.api.generate import chat_endpoint, completion_endpoint
+from tandem.coordinator.api.dialect import Dialect
+from tandem.coordinator.api.endpoint import InferenceEndpoint
+from tandem.coordinator.api.errors import ErrorResponses
 from tandem.coordinator.api.models import Inventory
 from tandem.coordinator.api.pace import Pacer
 from tandem.coordinator.api.provider_socket import ProviderSocket
@@ -25,6 +27,9 @@ from tandem.runtime import new_id
 
 _MAX_REQUEST_ID_LENGTH = 128
 
+#: What is served, and in whose words. Errors of routes that none of them has are the first one's.
+DIALECTS: tuple[Dialect, ...] = (openai.DIALECT,)
+
 
 def build_app(
     config: CoordinatorConfig,
@@ -37,12 +42,8 @@ def build_app(
     inventory = Inventory(registry, dispatcher, authenticator, metrics)
     providers = ProviderRoutes(registry, authenticator)
     console = Console()
-    pacer = Pacer()
-    chat = chat_endpoint(config, dispatcher, authenticator, pacer)
-    completion = completion_endpoint(config, dispatcher, authenticator, pacer)
     routes: list[BaseRoute] = [
-        Route("/v1/chat/completions", chat, methods=["POST"]),
-        Route("/v1/completions", completion, methods=["POST"]),
+        *_inference_routes(config, dispatcher, authenticator),
         Route("/v1/models", inventory.models),
         Route("/v1/models/capacity", inventory.capacity),
         Route("/v1/models/{model:path}", inventory.model),
@@ -60,16 +61,39 @@ def build_app(
         Route("/readyz", inventory.readyz),
         WebSocketRoute(CONNECT_PATH, provider_socket.serve),
     ]
+    errors = ErrorResponses(DIALECTS)
     app = Starlette(
         routes=routes,
         exception_handlers={
-            TandemError: on_tandem_error,
-            HTTPException: on_http_exception,
-            Exception: on_defect,
+            TandemError: errors.on_tandem_error,
+            HTTPException: errors.on_http_exception,
+            Exception: errors.on_defect,
         },
     )
     app.router.redirect_slashes = False
     return _with_request_id(app)
+
+
+def _inference_routes(
+    config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator
+) -> list[BaseRoute]:
+    pacer = Pacer()
+    return [
+        Route(
+            route.path,
+            InferenceEndpoint(
+                route,
+                dialect.credentials,
+                config=config,
+                dispatcher=dispatcher,
+                authenticator=authenticator,
+                pacer=pacer,
+            ),
+            methods=["POST"],
+        )
+        for dialect in DIALECTS
+        for route in dialect.routes
+    ]
 
 
 def _with_request_id(app: ASGIApp) -> ASGIApp:

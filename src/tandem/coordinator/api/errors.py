@@ -1,61 +1,53 @@
-"""Failures as OpenAI's error objects: the one place where an error meets HTTP."""
+"""The one place where an error meets HTTP: its status and headers, in the words of a dialect."""
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
+
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tandem.coordinator.api.dialect import Dialect
 from tandem.errors import InternalError, MethodNotAllowed, NotFound, TandemError
 
 log = structlog.get_logger(__name__)
 
-_encoder = msgspec.json.Encoder()
 
+class ErrorResponses:
+    """Errors as the dialect of their path writes them; elsewhere as the first dialect does."""
 
-class ErrorDetail(msgspec.Struct, frozen=True):
-    message: str
-    type: str
-    param: str | None
-    code: str
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self._dialects = dialects
 
+    async def on_tandem_error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, TandemError)
+        return self._response(request, error)
 
-class ErrorBody(msgspec.Struct, frozen=True):
-    error: ErrorDetail
+    async def on_http_exception(self, request: Request, error: Exception) -> Response:
+        """The router's own: no such route, or not with this method."""
+        assert isinstance(error, HTTPException)
+        route = f"{request.method} {request.url.path}"
+        if error.status_code == 405:
+            refusal = MethodNotAllowed(f"{route}: this route has other methods")
+            response = self._response(request, refusal)
+            response.headers.update(error.headers or {})
+            return response
+        return self._response(request, NotFound(f"{route}: there is no such route"))
 
+    async def on_defect(self, request: Request, error: Exception) -> Response:
+        log.error("defect", path=request.url.path, exc_info=error)
+        return self._response(request, InternalError("a defect of this service; its log says more"))
 
-def error_json(error: TandemError) -> bytes:
-    detail = ErrorDetail(error.message, error.kind, error.param, error.code)
-    return _encoder.encode(ErrorBody(detail))
+    def _response(self, request: Request, error: TandemError) -> Response:
+        headers = {}
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(error.retry_after_s)
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        body = self._dialect(request.url.path).error_body(error)
+        return Response(body, error.status, headers, media_type="application/json")
 
-
-def error_response(error: TandemError) -> Response:
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return Response(error_json(error), error.status, headers, media_type="application/json")
-
-
-async def on_tandem_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, TandemError)
-    return error_response(error)
-
-
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """The router's own: no such route, or not with this method."""
-    assert isinstance(error, HTTPException)
-    route = f"{request.method} {request.url.path}"
-    if error.status_code == 405:
-        response = error_response(MethodNotAllowed(f"{route}: this route has other methods"))
-        response.headers.update(error.headers or {})
-        return response
-    return error_response(NotFound(f"{route}: there is no such route"))
-
-
-async def on_defect(request: Request, error: Exception) -> Response:
-    log.error("defect", path=request.url.path, exc_info=error)
-    return error_response(InternalError("a defect of this service; its log says more"))
+    def _dialect(self, path: str) -> Dialect:
+        return next((d for d in self._dialects if d.serves(path)), self._dialects[0])

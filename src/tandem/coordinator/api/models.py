@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tandem.coordinator.accounts.authentication import Authenticator
-from tandem.coordinator.api.openai.format import json_response
+from tandem.coordinator.api.http import json_response
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.requests.dispatch import Dispatcher

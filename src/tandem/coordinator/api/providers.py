@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT
-from tandem.coordinator.api.openai.format import json_response
+from tandem.coordinator.api.http import json_response
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import InvalidRequest, NotFound

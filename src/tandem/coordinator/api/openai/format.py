@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
-
 import msgspec
-from starlette.responses import Response
 
+from tandem.coordinator.api.dialect import WholeChoice
+from tandem.coordinator.api.http import sse
+from tandem.coordinator.api.openai.errors import error_body
+from tandem.coordinator.api.openai.schemas import GenerationRequest
+from tandem.errors import TandemError
 from tandem.protocol import Delta, FinishReason, TokenLogprob, Usage
 
 _encoder = msgspec.json.Encoder()
 #: JSON has no infinity; OpenAI writes an impossible token so.
 _LEAST_LOGPROB = -9999.0
+_DONE = sse(b"[DONE]")
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -92,6 +94,9 @@ class TextChoice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None
 
 
+Choices = list[ChatChoice] | list[ChatChunkChoice] | list[TextChoice]
+
+
 class Body(msgspec.Struct, frozen=True):
     """A whole answer or one event; `usage` is null in a stream's events but the last."""
 
@@ -99,44 +104,49 @@ class Body(msgspec.Struct, frozen=True):
     object: str
     created: int
     model: str
-    choices: list[ChatChoice] | list[ChatChunkChoice] | list[TextChoice]
+    choices: Choices
     usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
 
 
-@dataclass
-class Whole:
-    """One choice as it grows."""
+class _Format:
+    """What chat and text share: the fields that each body repeats, and the ends of a stream."""
 
-    texts: list[str] = field(default_factory=list)
-    logprobs: list[TokenLogprob] | None = None
-    finish: FinishReason | None = None
+    _id_prefix: str
+    _whole_object: str
+    _event_object: str
 
-    def add(self, delta: Delta) -> None:
-        self.texts.append(delta.text)
-        self.finish = delta.finish
-        if delta.logprobs is not None:
-            self.logprobs = [*(self.logprobs or ()), *delta.logprobs]
-
-
-class Format(Protocol):
-    """How one request's answer is written: as chat or as text."""
-
-    def opening(self, choices: int) -> bytes:
-        """The events that come before the first token, if any."""
-
-    def event(self, delta: Delta) -> bytes: ...
-
-    def usage_event(self, usage: Usage) -> bytes: ...
-
-    def whole(self, choices: dict[int, Whole], usage: Usage) -> bytes: ...
-
-
-class ChatFormat:
-    def __init__(self, request_id: str, model: str, created: int, *, with_usage: bool) -> None:
-        self._id = f"chatcmpl-{request_id}"
-        self._model = model
+    def __init__(self, request: GenerationRequest, answer_id: str, created: int) -> None:
+        self._id = f"{self._id_prefix}-{answer_id}"
+        self._model = request.model
         self._created = created
-        self._usage = None if with_usage else msgspec.UNSET
+        options = request.stream_options
+        self._with_usage = options is not None and bool(options.include_usage)
+
+    def end(self, usage: Usage) -> bytes:
+        last = self._event([], UsageBody.of(usage)) if self._with_usage else b""
+        return last + _DONE
+
+    def error(self, error: TandemError) -> bytes:
+        return sse(error_body(error))
+
+    def _whole(self, choices: Choices, usage: Usage) -> bytes:
+        return _encoder.encode(self._body(self._whole_object, choices, UsageBody.of(usage)))
+
+    def _event(self, choices: Choices, usage: UsageBody | None = None) -> bytes:
+        """One event: without usage it says null, when there will be one at the end."""
+        shown = usage if usage is not None or self._with_usage else msgspec.UNSET
+        return sse(_encoder.encode(self._body(self._event_object, choices, shown)))
+
+    def _body(
+        self, kind: str, choices: Choices, usage: UsageBody | msgspec.UnsetType | None
+    ) -> Body:
+        return Body(self._id, kind, self._created, self._model, choices, usage)
+
+
+class ChatFormat(_Format):
+    _id_prefix = "chatcmpl"
+    _whole_object = "chat.completion"
+    _event_object = "chat.completion.chunk"
 
     def opening(self, choices: int) -> bytes:
         first = ChatDelta(role="assistant", content="")
@@ -154,10 +164,7 @@ class ChatFormat:
             events += self._event([end])
         return events
 
-    def usage_event(self, usage: Usage) -> bytes:
-        return self._event([], UsageBody.of(usage))
-
-    def whole(self, choices: dict[int, Whole], usage: Usage) -> bytes:
+    def whole(self, choices: dict[int, WholeChoice], usage: Usage) -> bytes:
         bodies = [
             ChatChoice(
                 index,
@@ -167,29 +174,15 @@ class ChatFormat:
             )
             for index, choice in sorted(choices.items())
         ]
-        body = Body(
-            self._id, "chat.completion", self._created, self._model, bodies, UsageBody.of(usage)
-        )
-        return _encoder.encode(body)
-
-    def _event(self, choices: list[ChatChunkChoice], usage: UsageBody | None = None) -> bytes:
-        body = Body(
-            self._id,
-            "chat.completion.chunk",
-            self._created,
-            self._model,
-            choices,
-            self._usage if usage is None else usage,
-        )
-        return sse(_encoder.encode(body))
+        return self._whole(bodies, usage)
 
 
-class TextFormat:
-    def __init__(self, request_id: str, model: str, created: int, *, with_usage: bool) -> None:
-        self._id = f"cmpl-{request_id}"
-        self._model = model
-        self._created = created
-        self._usage = None if with_usage else msgspec.UNSET
+class TextFormat(_Format):
+    _id_prefix = "cmpl"
+    _whole_object = _event_object = "text_completion"
+
+    def __init__(self, request: GenerationRequest, answer_id: str, created: int) -> None:
+        super().__init__(request, answer_id, created)
         self._offsets: dict[int, int] = {}
 
     def opening(self, choices: int) -> bytes:  # noqa: ARG002 - chat has one, text has not
@@ -201,35 +194,16 @@ class TextFormat:
         offset = self._offsets.get(delta.index, 0)
         self._offsets[delta.index] = offset + len(delta.text)
         logprobs = _text_logprobs(delta.logprobs, offset)
-        choices = [TextChoice(delta.index, delta.text, logprobs, delta.finish)]
-        return sse(_encoder.encode(self._body(choices, self._usage)))
+        return self._event([TextChoice(delta.index, delta.text, logprobs, delta.finish)])
 
-    def usage_event(self, usage: Usage) -> bytes:
-        return sse(_encoder.encode(self._body([], UsageBody.of(usage))))
-
-    def whole(self, choices: dict[int, Whole], usage: Usage) -> bytes:
+    def whole(self, choices: dict[int, WholeChoice], usage: Usage) -> bytes:
         bodies = [
             TextChoice(
                 index, "".join(choice.texts), _text_logprobs(choice.logprobs, 0), choice.finish
             )
             for index, choice in sorted(choices.items())
         ]
-        return _encoder.encode(self._body(bodies, UsageBody.of(usage)))
-
-    def _body(self, choices: list[TextChoice], usage: UsageBody | msgspec.UnsetType | None) -> Body:
-        return Body(self._id, "text_completion", self._created, self._model, choices, usage)
-
-
-def json_response(body: msgspec.Struct) -> Response:
-    return Response(_encoder.encode(body), media_type="application/json")
-
-
-def sse(data: bytes) -> bytes:
-    """One server-sent event. JSON has no raw line ends, so one `data:` line is enough."""
-    return b"data: " + data + b"\n\n"
-
-
-DONE = sse(b"[DONE]")
+        return self._whole(bodies, usage)
 
 
 def _chat_logprobs(given: list[TokenLogprob] | None) -> ChatLogprobs | None:

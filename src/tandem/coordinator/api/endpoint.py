@@ -1,0 +1,168 @@
+"""A route that runs a model, whatever its dialect: read, authenticate, run, write.
+
+Raw ASGI, because every token passes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Generic
+
+import msgspec
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.records import KeyRecord
+from tandem.coordinator.api.body import ConsumerGone, read_body, while_connected
+from tandem.coordinator.api.decode import RequestDecoder
+from tandem.coordinator.api.dialect import Format, InferenceRoute, R, WholeChoice
+from tandem.coordinator.api.http import SSE_HEADERS, header, json_headers
+from tandem.coordinator.api.pace import Pacer
+from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.requests import trace
+from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.run import RequestRun
+from tandem.coordinator.requests.trace import Trace
+from tandem.errors import InvalidRequest, TandemError
+from tandem.protocol import Trust
+from tandem.runtime import new_id
+
+log = structlog.get_logger(__name__)
+
+_LAST_WRITE_TIMEOUT_S = 10.0
+_MIN_TRUST = b"x-tandem-min-trust"
+
+
+class _Caller(msgspec.Struct, frozen=True):
+    """Who asked when (Unix time), and the least trust that this request wants of a provider."""
+
+    key: KeyRecord | None
+    min_trust: Trust
+    wants_trace: bool
+    received: float
+
+    def trace_of(self, run: RequestRun) -> Trace | None:
+        return run.trace(self.received) if self.wants_trace else None
+
+
+class InferenceEndpoint(Generic[R]):
+    """One route of a dialect; `credentials` are the dialect's."""
+
+    def __init__(
+        self,
+        route: InferenceRoute[R],
+        credentials: Callable[[Scope], str | None],
+        *,
+        config: CoordinatorConfig,
+        dispatcher: Dispatcher,
+        authenticator: Authenticator,
+        pacer: Pacer,
+    ) -> None:
+        self._route = route
+        self._credentials = credentials
+        self._decoder = RequestDecoder(route.schema)
+        self._config = config
+        self._dispatcher = dispatcher
+        self._authenticator = authenticator
+        self._pacer = pacer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises TandemError as long as nothing was sent; later errors are events of the stream."""
+        try:
+            await self._answer(scope, receive, send)
+        except ConsumerGone:
+            log.info("consumer_gone", path=scope["path"])
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = time.time()
+        # The body first, so that whoever is refused has been heard out and reads the reason.
+        body = await read_body(
+            receive,
+            max_bytes=self._config.max_body_bytes,
+            timeout_s=self._config.body_timeout_s,
+        )
+        await self._pacer.wait_turn()
+        key = await self._authenticator.authenticate(self._credentials(scope))
+        wants_trace = header(scope, trace.HEADER) is not None
+        caller = _Caller(key, _min_trust(scope), wants_trace, received)
+        asked = self._decoder.decode(body)
+        del body
+        request = self._route.to_request(asked)
+        written = self._route.format(asked, new_id(), int(time.time()))
+        work = self._stream if asked.stream else self._whole
+        await while_connected(receive, partial(work, request, caller, written, send))
+
+    async def _whole(
+        self, request: InferenceRequest, caller: _Caller, written: Format, send: Send
+    ) -> None:
+        choices = {index: WholeChoice() for index in range(request.choices)}
+        async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
+            async for deltas in run:
+                for delta in deltas:
+                    choices[delta.index].add(delta)
+        assert run.usage is not None
+        body = written.whole(choices, run.usage)
+        headers = json_headers(body)
+        if (times := caller.trace_of(run)) is not None:
+            headers.append(trace.header(times))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(
+        self, request: InferenceRequest, caller: _Caller, written: Format, send: Send
+    ) -> None:
+        started = False
+        try:
+            async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
+                async for deltas in run:
+                    events = b"".join(map(written.event, deltas))
+                    if not started:
+                        # Only now: an error before the first token still has its HTTP status.
+                        await send(_start_of_stream())
+                        started = True
+                        events = written.opening(request.choices) + events
+                    if events:
+                        await send(_piece(events))
+            assert run.usage is not None
+            last = written.end(run.usage)
+            if (times := caller.trace_of(run)) is not None:
+                last = trace.comment(times) + last
+        except TandemError as error:
+            if not started:
+                raise
+            log.warning("stream_failed", code=error.code)
+            last = written.error(error)
+        await _send_last(send, last)
+
+
+async def _send_last(send: Send, events: bytes) -> None:
+    """The request's deadline does not cover this: a consumer who reads nothing is given up."""
+    try:
+        async with asyncio.timeout(_LAST_WRITE_TIMEOUT_S):
+            await send(_piece(events, more=False))
+    except TimeoutError:
+        raise ConsumerGone from None
+
+
+def _start_of_stream() -> dict[str, object]:
+    return {"type": "http.response.start", "status": 200, "headers": SSE_HEADERS}
+
+
+def _piece(events: bytes, *, more: bool = True) -> dict[str, object]:
+    return {"type": "http.response.body", "body": events, "more_body": more}
+
+
+def _min_trust(scope: Scope) -> Trust:
+    given = header(scope, _MIN_TRUST)
+    if given is None:
+        return Trust.NONE
+    try:
+        return Trust(given.strip().lower())
+    except ValueError:
+        name, known = _MIN_TRUST.decode(), ", ".join(Trust)
+        raise InvalidRequest(f"{name}: {given!r} is not one of {known}", param=name) from None
