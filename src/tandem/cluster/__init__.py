@@ -11,15 +11,12 @@ from tandem.cluster.facts import (
 )
 from tandem.cluster.node import ClusterNode
 from tandem.cluster.state import State
-from tandem.cluster.status import ClusterStatus, RankStatus
 
 __all__ = [
     "ClusterConfig",
     "ClusterNode",
-    "ClusterStatus",
     "Host",
     "NodeFacts",
-    "RankStatus",
     "State",
     "available_memory_bytes",
     "measure_node",

@@ -14,10 +14,9 @@ import msgspec
 from tandem.cluster.config import ClusterConfig
 from tandem.cluster.facts import NodeFacts, measure_node
 from tandem.cluster.one_session import Asker, Tokens, alone, clustered
-from tandem.cluster.status import ClusterStatus
 from tandem.engine import Message, ModelSetup
 from tandem.errors import TandemError
-from tandem.protocol.cluster import Parallelism
+from tandem.protocol.cluster import ClusterReport, Parallelism
 
 _PHASES = {Parallelism.TENSOR: "tensor parallel", Parallelism.PIPELINE: "pipeline"}
 _QUESTIONS = ("Hello!", "What is 3 + 4?", "Count to 25.")
@@ -62,23 +61,23 @@ async def _phase(
 ) -> list[Check]:
     name = _PHASES[config.parallelism]
     try:
-        answers, status = await clustered(config, setup, facts, work)
+        answers, report = await clustered(config, setup, facts, work)
     except TandemError as error:
         return [Check(name, False, error.message)]
     if answers is None:  # rank 0 judges
-        return [Check(name, None, f"served as rank {status.rank}")]
+        return [Check(name, None, f"served as rank {report.rank}")]
     same = answers == expected
     detail = "the same tokens" if same else f"other tokens: {answers} in place of {expected}"
-    return [*_links(status), Check(name, same, detail)]
+    return [*_links(report), Check(name, same, detail)]
 
 
-def _links(status: ClusterStatus) -> list[Check]:
+def _links(report: ClusterReport) -> list[Check]:
     return [
         Check(
             f"link to rank {rank.rank}",
             True,
             f"TLS 1.3, {rank.round_trip_us:.0f} us, {rank.mb_per_s:.0f} MB/s, {rank.address}",
         )
-        for rank in status.ranks
+        for rank in report.ranks
         if rank.round_trip_us is not None and rank.mb_per_s is not None
     ]

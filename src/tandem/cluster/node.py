@@ -23,9 +23,9 @@ from tandem.cluster.discovery import ClusterDiscovery
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
 from tandem.cluster.peers import Peer, Peers
 from tandem.cluster.plan import Member, check_invitation, check_plan, elect, make_plan
+from tandem.cluster.report import report_ranks
 from tandem.cluster.session import STEP_TIMEOUT_S, Session, open_channels
 from tandem.cluster.state import Event, State, decide
-from tandem.cluster.status import ClusterStatus, rank_statuses
 from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import DataListener, LinkCredentials
@@ -33,6 +33,7 @@ from tandem.protocol.cluster import (
     CLUSTER_VERSION,
     Agreement,
     Begin,
+    ClusterReport,
     Collectives,
     Invitation,
     Leaving,
@@ -109,9 +110,9 @@ class ClusterNode:
             return []
         return [NodeId(part.node_id) for part in self._proposal.parts]
 
-    def status(self) -> ClusterStatus:
+    def report(self) -> ClusterReport:
         connected = [peer.name for peer in self._peers.connected]
-        status = ClusterStatus(
+        report = ClusterReport(
             self._state,
             self._config.identity.node_id,
             self._config.name,
@@ -121,13 +122,13 @@ class ClusterNode:
             dict(self._peers.refusals),
         )
         if self.role is None or self._proposal is None:
-            return status
+            return report
         return msgspec.structs.replace(
-            status,
+            report,
             rank=self.role,
-            strategy=self._proposal.strategy.value,
+            strategy=self._proposal.strategy,
             why=self._proposal.why,
-            ranks=rank_statuses(
+            ranks=report_ranks(
                 self._proposal,
                 self._config.name,
                 {peer.link.peer: peer for peer in self._peers.connected},

@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 from tandem.cluster.config import ClusterConfig
 from tandem.cluster.facts import NodeFacts
 from tandem.cluster.node import ClusterNode
-from tandem.cluster.status import ClusterStatus
 from tandem.cluster.stopwatch import WatchedExecutor
 from tandem.cluster.strategies import LinkedExecutor
 from tandem.engine import (
@@ -31,6 +30,7 @@ from tandem.engine import (
     start_engine,
 )
 from tandem.errors import LinkLost, TandemError
+from tandem.protocol.cluster import ClusterReport
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ def alone(setup: ModelSetup, work: Callable[[Asker], T]) -> T:
 
 async def clustered(
     config: ClusterConfig, setup: ModelSetup, facts: NodeFacts, work: Callable[[Asker], T]
-) -> tuple[T | None, ClusterStatus]:
+) -> tuple[T | None, ClusterReport]:
     """Does the work in a session of its own; None above rank 0, once rank 0 has done it.
 
     Raises LinkLost with the reason when no session came about, or it broke.
@@ -108,15 +108,15 @@ async def clustered(
     try:
         async with asyncio.timeout(PHASE_TIMEOUT_S):
             result = await host.result
-            status = node.status()
-            if status.rank != 0:
+            report = node.report()
+            if report.rank != 0:
                 await host.ended.wait()
     except TimeoutError as error:
         raise LinkLost(node.last_end or "the other machine did not come") from error
     finally:
         running.cancel()
         await asyncio.wait([running])
-    return result, status
+    return result, report
 
 
 class _PhaseHost(Generic[T]):

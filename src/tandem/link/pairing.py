@@ -1,11 +1,7 @@
 """The pairing conversation, on TLS that nobody vouches for yet: the short code is the proof.
 
-    1. dialler  → Offer     name, certificate, commitment to a random number
-    2. listener → Answer    name, certificate, its random number
-    3. dialler  → Reveal    the number that it was committed to
-    4. both     → Verdict   what the person in front of the machine said about the code
-
-Both store the other only when both said yes.
+The wire sequence stands in `tandem.protocol.cluster.pairing`. Both store the other only when both
+said yes.
 """
 
 from __future__ import annotations
@@ -15,10 +11,9 @@ import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
+from tandem.protocol.cluster import CounterOffer, Offer, PairingMessage, Reveal, Verdict
 from tandem.security import NONCE_BYTES, Identity, PairedNode, commitment, pairing_code
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -29,27 +24,6 @@ _PERSON_TIMEOUT_S = 300.0
 Confirm = Callable[[str, str], Awaitable[bool]]
 
 
-class Offer(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    name: str
-    certificate: str
-    commitment: bytes
-
-
-class Answer(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    name: str
-    certificate: str
-    nonce: bytes
-
-
-class Reveal(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    nonce: bytes
-
-
-class Verdict(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    accepted: bool
-
-
-PairingMessage = Offer | Answer | Reveal | Verdict
 _decoder: HeaderDecoder[PairingMessage] = HeaderDecoder(PairingMessage)  # type: ignore[arg-type]
 
 
@@ -96,12 +70,12 @@ async def pair_by_dialling(
         nonce = secrets.token_bytes(NONCE_BYTES)
         own = identity.certificate
         await talk.send(Offer(name, own, commitment(nonce, own)))
-        answer = await talk.receive()
-        if not isinstance(answer, Answer):
+        counter = await talk.receive()
+        if not isinstance(counter, CounterOffer):
             raise ProtocolError("the other machine does not pair in this way")
         await talk.send(Reveal(nonce))
-        code = pairing_code(own, nonce, answer.certificate, answer.nonce)
-        return await _agree(talk, PairedNode.of(answer.certificate, answer.name), code, confirm)
+        code = pairing_code(own, nonce, counter.certificate, counter.nonce)
+        return await _agree(talk, PairedNode.of(counter.certificate, counter.name), code, confirm)
     finally:
         talk.close()
 
@@ -152,7 +126,7 @@ async def _answer(
     if not isinstance(offer, Offer):
         raise ProtocolError("the other machine does not pair in this way")
     nonce = secrets.token_bytes(NONCE_BYTES)
-    await talk.send(Answer(name, identity.certificate, nonce))
+    await talk.send(CounterOffer(name, identity.certificate, nonce))
     reveal = await talk.receive()
     if not isinstance(reveal, Reveal) or (
         commitment(reveal.nonce, offer.certificate) != offer.commitment

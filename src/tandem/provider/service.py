@@ -16,13 +16,12 @@ from tandem import __version__, engine, protocol
 from tandem.cluster import (
     ClusterConfig,
     ClusterNode,
-    ClusterStatus,
     State,
     available_memory_bytes,
     measure_node,
     whole_model_bytes,
 )
-from tandem.protocol.cluster import Collectives, Parallelism
+from tandem.protocol.cluster import Collectives, NodeReport, Parallelism
 from tandem.provider.config import ProviderConfig
 from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner
@@ -33,14 +32,6 @@ from tandem.security import Prover, load_node_key
 log = structlog.get_logger(__name__)
 
 _STATUS_INTERVAL_S = 5.0
-
-
-class NodeReport(msgspec.Struct, frozen=True):
-    """What a clustered provider leaves in its status file."""
-
-    pid: int
-    model: str
-    cluster: ClusterStatus
 
 
 async def serve(
@@ -203,7 +194,7 @@ class _Provider:
         path = self._config.status_path
         if path is None:
             return
-        report = NodeReport(os.getpid(), self._info.name, node.status())
+        report = NodeReport(os.getpid(), self._info.name, node.report())
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         draft.write_bytes(msgspec.json.encode(report))
         draft.replace(path)

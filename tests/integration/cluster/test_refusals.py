@@ -68,9 +68,9 @@ def _refusals(
             running.append(tasks.create_task(second.run()))
             nodes = (first, second)
             # Each connection is a few turns of the event loop.
-            while not all(node.status().refusals for node in nodes):  # noqa: ASYNC110
+            while not all(node.report().refusals for node in nodes):  # noqa: ASYNC110
                 await asyncio.sleep(0)
-            reasons = [" ".join(node.status().refusals.values()) for node in nodes]
+            reasons = [" ".join(node.report().refusals.values()) for node in nodes]
             assert all(node.state is State.PAIRING and node.role is None for node in nodes)
             for task in running:
                 task.cancel()

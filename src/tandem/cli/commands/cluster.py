@@ -12,43 +12,12 @@ from tandem.cli.cluster_options import STATUS_FILE
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable, stdout
+from tandem.protocol.cluster import Collectives, NodeReport
 from tandem.runtime.paths import data_dir_or_default
 
 cluster = typer.Typer(
     help="Shows this machine's clusters.", no_args_is_help=True, rich_markup_mode=None
 )
-
-
-class _Rank(msgspec.Struct, frozen=True):
-    rank: int
-    node_id: str
-    name: str
-    address: str
-    layers: str
-    round_trip_us: float | None
-    mb_per_s: float | None
-
-
-class _Cluster(msgspec.Struct, frozen=True):
-    state: str
-    node_id: str
-    name: str
-    ranks_wanted: int
-    collectives: str
-    connected: list[str]
-    refusals: dict[str, str]
-    rank: int | None
-    strategy: str | None
-    why: str | None
-    ranks: list[_Rank]
-
-
-class NodeReport(msgspec.Struct, frozen=True):
-    """A node's own report; the file is written by the provider."""
-
-    pid: int
-    model: str
-    cluster: _Cluster
 
 
 @cluster.callback()
@@ -111,7 +80,7 @@ def _show(report: NodeReport) -> None:
     if own.rank != 0:
         return
     print_plain(f"  {own.strategy}: {printable(own.why or '')}")
-    if own.collectives != "sealed":
+    if own.collectives is not Collectives.SEALED:
         print_plain(f"  {own.collectives}: activations cross the link UNENCRYPTED")
     table = Table(box=None, pad_edge=False)
     for column in ("RANK", "NODE", "ADDRESS", "LAYERS", "ROUND TRIP", "THROUGHPUT"):

@@ -1,4 +1,4 @@
-"""The messages between the machines of a cluster, and those by which two are paired."""
+"""The messages between the machines of a cluster, those by which two are paired, and reports."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ from tandem.protocol.cluster.between_nodes import (
     ToNode,
     ToRank,
 )
+from tandem.protocol.cluster.pairing import CounterOffer, Offer, PairingMessage, Reveal, Verdict
+from tandem.protocol.cluster.report import ClusterReport, NodeReport, RankReport
 
 __all__ = [
     "CLUSTER_VERSION",
     "Agreement",
     "Begin",
+    "ClusterReport",
     "Collectives",
+    "CounterOffer",
     "DataHello",
     "FailureHeader",
     "Invitation",
@@ -39,6 +43,9 @@ __all__ = [
     "Leaving",
     "Loaded",
     "ModelFacts",
+    "NodeReport",
+    "Offer",
+    "PairingMessage",
     "Parallelism",
     "Part",
     "PeerHello",
@@ -46,8 +53,11 @@ __all__ = [
     "Ping",
     "PlanHeader",
     "Proposal",
+    "RankReport",
     "ResultHeader",
+    "Reveal",
     "TensorHeader",
     "ToNode",
     "ToRank",
+    "Verdict",
 ]

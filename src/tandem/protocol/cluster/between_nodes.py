@@ -50,7 +50,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True)
 
 
 class ModelFacts(Message, frozen=True):
-    """What the plan depends on. `digest` is of config and weights' headers, not of all bytes."""
+    """What the plan depends on. `digest` is of config, tokenizer and samples of the weights."""
 
     name: str
     digest: str
