@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.simulation.provider import Machine
 from tests.simulation.schedules import KEYS, play
 from tests.simulation.virtual_time import run
 from tests.simulation.wire import Faults
@@ -29,7 +30,7 @@ def test_nobody_waits_for_more_than_a_share() -> None:
         await world.ask(name, who, tokens=40)
 
     async def main() -> None:
-        world = World(0, Faults(until_s=0.0), providers=1, sequences=1)
+        world = World(0, Faults(until_s=0.0), [Machine("p0", sequences=1)])
 
         def crowd(world: World) -> list[asyncio.Task[None]]:
             many = [ask(world, f"a{i}", KEYS[0]) for i in range(60)]

@@ -23,6 +23,8 @@ class Faults(msgspec.Struct, frozen=True):
     hang_every_s: float = 0.0
     drain_every_s: float = 0.0
     until_s: float = 60.0
+    #: What a message takes at most, faults or not.
+    delay_s: float = 0.02
 
 
 class Wire:
@@ -70,7 +72,7 @@ class Wire:
                 broken = bytearray(frame)
                 broken[self._draw.randrange(len(frame))] ^= 1 << self._draw.randrange(8)
                 frame = bytes(broken)
-        due = max(self._due[up], loop.time()) + 0.02 * chance()
+        due = max(self._due[up], loop.time()) + self._faults.delay_s * chance()
         if not (self._active() and chance() < self._faults.swap):
             self._due[up] = due
         loop.call_at(due, self._arrive, frame, up)

@@ -1,0 +1,226 @@
+"""A provider that exists on the wire only: it speaks the real protocol, sealed as ever.
+
+It generates tokens that depend on nothing but seed, choice and position, and is started again
+whenever it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.websockets import WebSocket
+from tests.simulation.wire import Wire
+
+from tandem import protocol
+from tandem.errors import TandemError
+from tandem.protocol import ModelName
+from tandem.runtime import raise_if_cancelled
+from tandem.security import ReplyChannel, SealingKey, request_context
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+TOKEN = "join"
+MODEL = ModelName("m")
+SEALING = SealingKey()
+_HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
+_BLOCK_TOKENS = 16
+#: From the coordinator's side: then a message was lost, and this life is over.
+_SILENCE_S = 20.0
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What a provider is: so many sequences at once, in a cache of so many tokens."""
+
+    name: str
+    model: ModelName = MODEL
+    rank: int | None = None
+    sequences: int = 2
+    tokens: int = 3200
+
+
+def expected_tokens(seed: int, choice: int, count: int) -> list[int]:
+    return [(seed * 31 + choice * 7 + position * 3) % 1000 for position in range(count)]
+
+
+def prompt_tokens(text: str) -> int:
+    return 1 + len(text) // 4
+
+
+class ProviderPlayed:
+    def __init__(self, world: World, machine: Machine) -> None:
+        self.world = world
+        self.machine = machine
+        self.running: dict[str, asyncio.Task[None]] = {}
+        #: Chunks that each request may still send.
+        self.credits: dict[str, asyncio.Semaphore] = {}
+        self.awake = asyncio.Event()
+        self.draining = False
+        self.steps = 0
+        self.wire: Wire | None = None
+
+    async def live(self) -> None:
+        while True:
+            self.wire = Wire(self.world.draw, self.world.faults, self.world.faulty)
+            self.running, self.credits, self.draining = {}, {}, False
+            self.awake.set()
+            scope = {"type": "websocket", "headers": [], "path": "/"}
+            self.wire.to_coordinator.put_nowait({"type": "websocket.connect"})
+            served = asyncio.create_task(
+                self.world.socket.serve(WebSocket(scope, self.wire.receive, self.wire.send))
+            )
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    await self._speak(self.wire, tasks)
+            except* (_Ended, TandemError):
+                pass
+            finally:
+                self.wire.cut()
+                await served
+            raise_if_cancelled()
+            await asyncio.sleep(0.1 + 2.0 * self.world.draw.random())
+
+    def kill(self) -> None:
+        """Ends this life without a word."""
+        if self.wire is not None:
+            self.wire.cut()
+
+    async def _speak(self, wire: Wire, tasks: asyncio.TaskGroup) -> None:
+        machine = self.machine
+        info = protocol.ModelInfo(machine.model, "llama", 1, machine.tokens, "float32")
+        registration = protocol.encode(
+            protocol.Registration(machine.name, "sim", _HARDWARE, [info], SEALING.public)
+        )
+        wire.up(protocol.encode(protocol.Hello([2], TOKEN, registration)))
+        challenge = await self._next(wire)
+        if not isinstance(challenge, protocol.Challenge):
+            raise _Ended
+        wire.up(protocol.encode(protocol.Proof(protocol.Evidence())))
+        welcome = await self._next(wire)
+        if not isinstance(welcome, protocol.Welcome):
+            raise _Ended
+        beating = tasks.create_task(self._beat(wire, welcome.heartbeat_interval_s))
+        number = 0
+        try:
+            while True:
+                message = await self._next(wire)
+                if isinstance(message, protocol.Request):
+                    assert machine.rank in {None, 0}, "a request was sent to a rank above 0"
+                    self.world.outcomes["misrouted"] += message.model != machine.model
+                    tasks.create_task(self._generate(wire, message, challenge.nonce, number))
+                    number += 1
+                elif isinstance(message, protocol.Cancel):
+                    task = self.running.pop(message.request_id, None)
+                    if task is not None:
+                        task.cancel()
+                elif isinstance(message, protocol.Grant):
+                    for _ in range(message.chunks if message.request_id in self.credits else 0):
+                        self.credits[message.request_id].release()
+                elif isinstance(message, protocol.Challenge):
+                    wire.up(protocol.encode(protocol.Proof(protocol.Evidence())))
+        finally:
+            beating.cancel()
+
+    async def _next(self, wire: Wire) -> protocol.ToProvider:
+        try:
+            async with asyncio.timeout(_SILENCE_S):
+                frame = await wire.to_provider.get()
+        except TimeoutError:
+            raise _Ended from None
+        if frame is None:
+            raise _Ended
+        return protocol.decode_to_provider(frame)
+
+    async def _beat(self, wire: Wire, interval_s: float) -> None:
+        blocks = self.machine.tokens // _BLOCK_TOKENS
+        while True:
+            self.steps += self.awake.is_set()
+            beat = protocol.Heartbeat(
+                not self.draining,
+                len(self.running),
+                0,
+                blocks,
+                blocks,
+                max_sequences=self.machine.sequences,
+                steps=self.steps,
+                cluster_role=self.machine.rank,
+            )
+            wire.up(protocol.encode(beat))
+            self.world.served.set()
+            await asyncio.sleep(interval_s)
+
+    async def _generate(
+        self, wire: Wire, request: protocol.Request, nonce: bytes, number: int
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.running[request.request_id] = task
+        credit = self.credits[request.request_id] = asyncio.Semaphore(request.window)
+        received, draw = time.time(), self.world.draw
+        try:
+            try:
+                context = request_context(nonce, number, request.request_id)
+                asked = protocol.decode_generate(SEALING.open(request.sealed, context))
+            except TandemError:
+                wire.up(protocol.encode(protocol.Unreadable(request.request_id)))
+                return
+            replies = ReplyChannel(asked.reply_key, request.request_id)
+
+            def reply(answer: protocol.AnswerPart) -> None:
+                sealed = replies.seal(protocol.encode(answer))
+                wire.up(protocol.encode(protocol.Reply(request.request_id, sealed)))
+
+            if self.world.faulty() and draw.random() < self.world.faults.refuse:
+                code = draw.choice(["overloaded", "link_lost", "executor_failed"])
+                reply(protocol.Failed(protocol.ErrorInfo(code, "played")))
+                return
+            await self._produce(asked, received, credit, reply)
+        finally:
+            self.running.pop(request.request_id, None)
+            self.credits.pop(request.request_id, None)
+
+    async def _produce(
+        self,
+        asked: protocol.Generate,
+        received: float,
+        credit: asyncio.Semaphore,
+        reply: Callable[[protocol.AnswerPart], None],
+    ) -> None:
+        count, seed = asked.sampling.max_tokens, asked.sampling.seed
+        submitted, first, last = time.time(), 0.0, 0.0
+        assert count is not None
+        assert seed is not None
+        done = [
+            count if so_far is None else len(so_far)
+            for so_far in asked.produced or [[] for _ in range(asked.n)]
+        ]
+        produced = sum(done)
+        (prompt,) = asked.prompts
+        assert isinstance(prompt, protocol.TextPrompt)
+        prompted = said = prompt_tokens(prompt.text)
+        while any(position < count for position in done):
+            await asyncio.sleep(0.01 + 0.05 * self.world.draw.random())
+            await self.awake.wait()
+            await credit.acquire()
+            deltas = []
+            for choice, position in enumerate(done):
+                if position < count:
+                    token = expected_tokens(seed, choice, count)[position]
+                    finish = protocol.FinishReason.LENGTH if position + 1 == count else None
+                    deltas.append(protocol.Delta(choice, f"{token} ", [token], None, finish))
+                    done[choice] += 1
+            self.steps += 1
+            last = time.time()
+            first = first or last
+            reply(protocol.Chunk(deltas, said))
+            said = 0
+        usage = protocol.Usage(prompted, sum(done), min(produced, prompted))
+        reply(protocol.Finished(usage, protocol.Timings(received, submitted, first, last)))
+
+
+class _Ended(Exception):
+    """This life of a provider is over."""
