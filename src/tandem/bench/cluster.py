@@ -13,13 +13,14 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from tandem.bench.sealing import seal_s
+from tandem.bench.stopwatch import StepsTaken, Stopwatch
 from tandem.cluster import ClusterConfig, measure_node
 from tandem.cluster.one_session import Asker, alone, clustered
-from tandem.cluster.stopwatch import StepsTaken
 from tandem.engine import ModelSetup
 from tandem.protocol.cluster import Parallelism
 
@@ -95,14 +96,13 @@ async def measure_cluster(
     taken: dict[str, list[dict[str, _Taken]]] = {}
     judge = True
     for number in range(rounds):
-
-        def work(asker: Asker, salt: int = number) -> dict[str, _Taken]:
-            return _measure(asker, salt)
-
+        work = partial(_measure, salt=number)
         for variant, parallelism in VARIANTS.items():
             on_progress(f"round {number + 1} of {rounds}: {variant}")
             phase = msgspec.structs.replace(config, parallelism=parallelism)
-            found, _ = await clustered(phase, setup, facts, work)
+            watch = Stopwatch()
+            timed = partial(_measure, salt=number, watch=watch)
+            found, _ = await clustered(phase, setup, facts, timed, watch)
             judge = found is not None
             if found is not None:
                 taken.setdefault(variant, []).append(found)
@@ -132,24 +132,19 @@ class _Taken(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, tokens=2 * self.tokens)
 
 
-def _measure(asker: Asker, salt: int) -> dict[str, _Taken]:
+def _measure(asker: Asker, salt: int, watch: Stopwatch | None = None) -> dict[str, _Taken]:
     asker.ask([[5, 6, 7]], 4)  # the first steps pay for warming up
     taken = {}
     for workload in WORKLOADS:
         prompts = workload.prompts(salt)
-        before = _steps(asker)
+        before = None if watch is None else watch.taken
         started = time.perf_counter()
         asker.ask(prompts, workload.output, streams=workload.streams)
         seconds = time.perf_counter() - started
-        after = _steps(asker)
+        steps = None if watch is None or before is None else watch.taken.since(before)
         tokens = workload.requests * (workload.prompt + workload.output)
-        steps = None if after is None or before is None else after.since(before)
         taken[workload.name] = _Taken(tokens, seconds, steps)
     return taken
-
-
-def _steps(asker: Asker) -> StepsTaken | None:
-    return None if asker.executor is None else asker.executor.taken
 
 
 def _figure(variant: str, rounds: list[dict[str, _Taken]]) -> Figure:
@@ -168,12 +163,11 @@ def _figure(variant: str, rounds: list[dict[str, _Taken]]) -> Figure:
 
 
 def _breakdown(seconds: float, taken: StepsTaken) -> Breakdown:
-    links = taken.links
-    sealing_s = links.frames * seal_s(links.bytes // max(1, links.frames))
+    sealing_s = taken.frames * seal_s(taken.bytes // max(1, taken.frames))
     each = 1e3 / taken.steps
     return Breakdown(
-        compute_ms=(taken.seconds - links.seconds) * each,
-        link_ms=links.seconds * each,
+        compute_ms=(taken.seconds - taken.link_seconds) * each,
+        link_ms=taken.link_seconds * each,
         seal_ms=sealing_s * each,
         scheduling_ms=(seconds - taken.seconds) * each,
     )

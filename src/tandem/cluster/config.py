@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from tandem.cluster.peers import Address
-from tandem.cluster.strategies import LinkedExecutor
+from tandem.engine import Executor
 from tandem.protocol.cluster import Collectives, Parallelism
 from tandem.security import Identity, PairedNode
 
@@ -37,7 +37,7 @@ class Host(Protocol):
         """A shard is about to be loaded: finish serving alone, and free the memory."""
         ...
 
-    async def activate(self, executor: LinkedExecutor | None, blocks: int) -> None:
+    async def activate(self, executor: Executor | None, blocks: int) -> None:
         """The session is active; `executor` is None above rank 0."""
         ...
 

@@ -28,7 +28,7 @@ from tandem.cluster.session import STEP_TIMEOUT_S, Session, open_channels
 from tandem.cluster.state import Event, State, decide
 from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link import DataListener, LinkCredentials
+from tandem.link import Channel, DataListener, LinkCredentials
 from tandem.protocol.cluster import (
     CLUSTER_VERSION,
     Agreement,
@@ -57,12 +57,21 @@ _LOAD_TIMEOUT_S = 900.0
 
 class ClusterNode:
     def __init__(
-        self, config: ClusterConfig, setup: ModelSetup, facts: NodeFacts, host: Host
+        self,
+        config: ClusterConfig,
+        setup: ModelSetup,
+        facts: NodeFacts,
+        host: Host,
+        wrap: Callable[[Channel], Channel] | None = None,
     ) -> None:
-        """Raises ConfigurationError without paired nodes; OSError when a port is not free."""
+        """`wrap` is put around every data channel, by whoever measures them.
+
+        Raises ConfigurationError without paired nodes; OSError when a port is not free.
+        """
         self._config = config
         self._setup = setup
         self._host = host
+        self._wrap = wrap
         self._state = State.IDLE
         self._proposal: Proposal | None = None
         self._order: list[Member] = []
@@ -256,6 +265,8 @@ class ClusterNode:
 
         def work() -> Session:
             channels = open_channels(self._credentials, self._listener, invitation, rank, peers)
+            if self._wrap is not None:
+                channels = {other: self._wrap(channel) for other, channel in channels.items()}
             # Known at once, so that whatever happens from here on ends it.
             self._session = session = Session(
                 invitation.session_id,

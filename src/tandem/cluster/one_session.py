@@ -10,18 +10,17 @@ import asyncio
 import queue
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from tandem.cluster.config import ClusterConfig
 from tandem.cluster.facts import NodeFacts
 from tandem.cluster.node import ClusterNode
-from tandem.cluster.stopwatch import WatchedExecutor
-from tandem.cluster.strategies import LinkedExecutor
 from tandem.engine import (
     Aborted,
     Completed,
     Engine,
     EngineEvent,
+    Executor,
     GenerationRequest,
     ModelSetup,
     Progress,
@@ -30,6 +29,7 @@ from tandem.engine import (
     start_engine,
 )
 from tandem.errors import LinkLost, TandemError
+from tandem.link import Channel
 from tandem.protocol.cluster import ClusterReport
 
 T = TypeVar("T")
@@ -45,8 +45,6 @@ class Asker:
     def __init__(self) -> None:
         self._events: queue.Queue[EngineEvent] = queue.Queue()
         self.engine: Engine | None = None
-        #: What runs the steps, where they take more than one rank.
-        self.executor: WatchedExecutor | None = None
 
     def deliver(self, events: Sequence[EngineEvent]) -> None:
         for event in events:
@@ -85,6 +83,14 @@ class Asker:
         return answers
 
 
+class Instruments(Protocol):
+    """What a benchmark puts around the parts of a session, on each rank, to measure them."""
+
+    def channel(self, channel: Channel) -> Channel: ...
+
+    def executor(self, executor: Executor) -> Executor: ...
+
+
 def alone(setup: ModelSetup, work: Callable[[Asker], T]) -> T:
     """Does the work on the whole model in this process. Blocks."""
     asker = Asker()
@@ -96,14 +102,19 @@ def alone(setup: ModelSetup, work: Callable[[Asker], T]) -> T:
 
 
 async def clustered(
-    config: ClusterConfig, setup: ModelSetup, facts: NodeFacts, work: Callable[[Asker], T]
+    config: ClusterConfig,
+    setup: ModelSetup,
+    facts: NodeFacts,
+    work: Callable[[Asker], T],
+    instruments: Instruments | None = None,
 ) -> tuple[T | None, ClusterReport]:
     """Does the work in a session of its own; None above rank 0, once rank 0 has done it.
 
     Raises LinkLost with the reason when no session came about, or it broke.
     """
-    host = _PhaseHost(setup, work)
-    node = ClusterNode(config, setup, facts, host)
+    host = _PhaseHost(setup, work, instruments)
+    wrap = None if instruments is None else instruments.channel
+    node = ClusterNode(config, setup, facts, host, wrap)
     running = asyncio.ensure_future(node.run())
     try:
         async with asyncio.timeout(PHASE_TIMEOUT_S):
@@ -122,9 +133,12 @@ async def clustered(
 class _PhaseHost(Generic[T]):
     """Implements `Host` for one phase."""
 
-    def __init__(self, setup: ModelSetup, work: Callable[[Asker], T]) -> None:
+    def __init__(
+        self, setup: ModelSetup, work: Callable[[Asker], T], instruments: Instruments | None
+    ) -> None:
         self._setup = setup
         self._work = work
+        self._instruments = instruments
         self._engine: Engine | None = None
         self.result: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
@@ -132,13 +146,14 @@ class _PhaseHost(Generic[T]):
     async def release(self) -> None:
         """Nothing is served alone here."""
 
-    async def activate(self, executor: LinkedExecutor | None, blocks: int) -> None:
+    async def activate(self, executor: Executor | None, blocks: int) -> None:
         if executor is None:
             self._settle(None)
             return
         asker = Asker()
-        asker.executor = WatchedExecutor(executor)
-        asker.engine = start_engine(self._setup, asker.executor, blocks, asker.deliver).engine
+        if self._instruments is not None:
+            executor = self._instruments.executor(executor)
+        asker.engine = start_engine(self._setup, executor, blocks, asker.deliver).engine
         self._engine = asker.engine
         try:
             self._settle(await asyncio.to_thread(self._work, asker))

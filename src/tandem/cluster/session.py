@@ -14,8 +14,8 @@ import msgspec
 
 from tandem.cluster.collectives import Rendezvous
 from tandem.cluster.peers import Peer
-from tandem.cluster.strategies import STRATEGIES, LinkedExecutor, RankContext, ShardServer
-from tandem.engine import ModelSetup
+from tandem.cluster.strategies import STRATEGIES, RankContext, ShardServer
+from tandem.engine import Executor, ModelSetup
 from tandem.errors import TandemError
 from tandem.link import Channel, DataListener, LinkCredentials, dial_data
 from tandem.protocol.cluster import (
@@ -59,7 +59,7 @@ class Session:
         self._rendezvous = rendezvous
         self.blocks = 0
         self.links: dict[int, LinkFigures] = {}
-        self.executor: LinkedExecutor | None = None
+        self.executor: Executor | None = None
         self.server: ShardServer | None = None
         self._channels = channels
 

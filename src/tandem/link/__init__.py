@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from tandem.link.channel import Channel, LinkUse
+from tandem.link.channel import Buffer, Channel, TlsChannel
 from tandem.link.control import ControlLink, dial_control, serve_control
 from tandem.link.data import DataListener, dial_data
 from tandem.link.tls import ALPN_PROTOCOLS, LinkCredentials
 
 __all__ = [
     "ALPN_PROTOCOLS",
+    "Buffer",
     "Channel",
     "ControlLink",
     "DataListener",
     "LinkCredentials",
-    "LinkUse",
+    "TlsChannel",
     "dial_control",
     "dial_data",
     "serve_control",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
-
-import msgspec
+from typing import Protocol
 
 from tandem.errors import LinkLost
 from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
@@ -24,34 +22,48 @@ _PIECE_BYTES = 64 * 1024
 Buffer = bytes | bytearray | memoryview
 
 
-class LinkUse(msgspec.Struct, frozen=True):
-    """Seconds in sends and receives, waiting included, and the frames and bytes of both."""
+class Channel(Protocol):
+    """Frames to and from one rank, used by one thread; `abort` may come from any."""
 
-    seconds: float
-    frames: int
-    bytes: int
+    def send(self, header: ToRank, payload: Buffer = b"") -> None:
+        """Raises LinkLost."""
+        ...
+
+    def receive(self, *, patient: bool = False) -> tuple[ToRank, bytearray]:
+        """The next frame. `patient`: its first byte may take for ever, until `abort`.
+
+        Raises LinkLost, or ProtocolError for what is no frame.
+        """
+        ...
+
+    def swap(self, header: ToRank, payload: Buffer) -> tuple[ToRank, bytearray]:
+        """Sends a frame and receives the peer's, which sends at the same time; no deadlock.
+
+        Raises LinkLost or ProtocolError.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Ends the connection at once; whoever is reading or writing on it gets LinkLost."""
+        ...
+
+    def close(self) -> None:
+        """Releases the socket. Only when no other thread uses the channel any more."""
+        ...
 
 
-class Channel:
-    """One connection to one rank, used by one thread; `abort` may come from any."""
+class TlsChannel:
+    """`Channel` on one TLS connection."""
 
     def __init__(self, connection: ssl.SSLSocket, peer: NodeId, timeout_s: float) -> None:
         """`timeout_s` bounds each read and write that makes no progress."""
         self.peer = peer
         self._connection = connection
         self._timeout_s = timeout_s
-        self._seconds, self._frames, self._bytes = 0.0, 0, 0
         connection.settimeout(timeout_s)
 
-    @property
-    def use(self) -> LinkUse:
-        """Until now."""
-        return LinkUse(self._seconds, self._frames, self._bytes)
-
     def send(self, header: ToRank, payload: Buffer = b"") -> None:
-        """Raises LinkLost."""
         frame = encode_frame(header, len(payload))
-        began = time.perf_counter()
         try:
             if len(payload) <= _PIECE_BYTES:
                 self._connection.sendall(frame + payload if payload else frame)
@@ -60,16 +72,10 @@ class Channel:
                 self._connection.sendall(payload)
         except OSError as error:
             raise self._lost(error) from error
-        self._count(began, 1, len(payload))
 
     def receive(self, *, patient: bool = False) -> tuple[ToRank, bytearray]:
-        """The next frame. `patient`: its first byte may take for ever, until `abort`.
-
-        Raises LinkLost, or ProtocolError for what is no frame.
-        """
         if patient:
             self._connection.settimeout(None)
-        began = time.perf_counter()
         try:
             prefix = self._read(PREFIX_BYTES)
         finally:
@@ -77,19 +83,12 @@ class Channel:
                 self._connection.settimeout(self._timeout_s)
         header_bytes, payload_bytes = decode_prefix(prefix)
         header = _decoder.decode(self._read(header_bytes))
-        payload = self._read(payload_bytes)
-        self._count(began, 1, payload_bytes)
-        return header, payload
+        return header, self._read(payload_bytes)
 
     def swap(self, header: ToRank, payload: Buffer) -> tuple[ToRank, bytearray]:
-        """Sends a frame and receives the peer's, which sends at the same time; no deadlock.
-
-        Raises LinkLost or ProtocolError.
-        """
         if len(payload) <= _PIECE_BYTES:
             self.send(header, payload)
             return self.receive()
-        began = time.perf_counter()
         try:
             self._connection.sendall(encode_frame(header, len(payload)))
             header_bytes, payload_bytes = decode_prefix(self._read(PREFIX_BYTES))
@@ -101,11 +100,9 @@ class Channel:
                 self._fill(view[start : start + _PIECE_BYTES])
         except OSError as error:
             raise self._lost(error) from error
-        self._count(began, 2, len(payload) + payload_bytes)
         return theirs, received
 
     def abort(self) -> None:
-        """Ends the connection at once; whoever is reading or writing on it gets LinkLost."""
         try:
             # The plain socket's: SSLSocket's own would take its TLS object away from the reader.
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
@@ -113,14 +110,8 @@ class Channel:
             return  # it was gone already
 
     def close(self) -> None:
-        """Releases the socket. Only when no other thread uses the channel any more."""
         self.abort()
         self._connection.close()
-
-    def _count(self, began: float, frames: int, payload_bytes: int) -> None:
-        self._seconds += time.perf_counter() - began
-        self._frames += frames
-        self._bytes += payload_bytes
 
     def _read(self, count: int) -> bytearray:
         received = bytearray(count)

@@ -10,7 +10,7 @@ from contextlib import suppress
 import structlog
 
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link.channel import Channel
+from tandem.link.channel import Channel, TlsChannel
 from tandem.link.tls import HANDSHAKE_TIMEOUT_S, LinkCredentials, tune
 from tandem.protocol.cluster import DataHello
 from tandem.security import NodeId
@@ -75,7 +75,7 @@ class DataListener:
             channel.close()
             return {}
 
-    def _admit(self, channel: Channel, session_id: str, expected: dict[int, NodeId]) -> int:
+    def _admit(self, channel: TlsChannel, session_id: str, expected: dict[int, NodeId]) -> int:
         hello, _ = channel.receive()
         if not isinstance(hello, DataHello) or hello.session_id != session_id:
             raise ProtocolError("a data connection of another session")
@@ -110,7 +110,7 @@ def dial_data(
 
 def _shake(
     plain: socket.socket, credentials: LinkCredentials, timeout_s: float, *, server: bool
-) -> Channel:
+) -> TlsChannel:
     context = credentials.server_context if server else credentials.client_context
     try:
         tune(plain)
@@ -120,7 +120,7 @@ def _shake(
         plain.close()
         raise LinkLost(f"the TLS handshake failed: {_reason(error)}") from error
     try:
-        return Channel(connection, credentials.check_peer(connection), timeout_s)
+        return TlsChannel(connection, credentials.check_peer(connection), timeout_s)
     except PeerRefused:
         connection.close()
         raise

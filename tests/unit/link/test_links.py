@@ -25,7 +25,15 @@ from tests.support.links import (
 )
 
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link import Channel, ControlLink, DataListener, LinkCredentials, dial_control, dial_data
+from tandem.link import (
+    Channel,
+    ControlLink,
+    DataListener,
+    LinkCredentials,
+    TlsChannel,
+    dial_control,
+    dial_data,
+)
 from tandem.link.control import serve_control
 from tandem.protocol.cluster import CLUSTER_VERSION, DataHello, Ping, PlanHeader, TensorHeader
 from tandem.security import Identity, NodeId, issue_certificate
@@ -244,6 +252,7 @@ def test_aborting_wakes_whoever_waits(tmp_path: Path) -> None:
 
 def test_a_frame_that_is_no_message_is_a_protocol_error(tmp_path: Path) -> None:
     with channels(tmp_path) as (zero, one):
+        assert isinstance(one, TlsChannel)
         one._connection.sendall(b"\x00\x00\x00\x02\x00\x00\x00\x00\xc1\xc1")
         with pytest.raises(ProtocolError):
             zero.receive()

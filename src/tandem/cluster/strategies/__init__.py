@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tandem.cluster.strategies import pipeline, tensor_parallel
 from tandem.cluster.strategies.base import (
-    LinkedExecutor,
     RankContext,
     RankWork,
     Strategy,
@@ -19,7 +18,6 @@ STRATEGIES = {
 
 __all__ = [
     "STRATEGIES",
-    "LinkedExecutor",
     "RankContext",
     "RankWork",
     "ShardServer",

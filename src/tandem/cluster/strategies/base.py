@@ -15,7 +15,7 @@ from tandem.engine import Communicator, Executor, ModelSetup, Shard, Stage, Step
 from tandem.engine.core.communicator import Group
 from tandem.engine.core.executor import StageRun
 from tandem.engine.core.tensors import Tensor
-from tandem.link import Channel, LinkUse
+from tandem.link import Channel
 from tandem.protocol.cluster import Collectives, PlanHeader, Proposal
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -79,15 +79,6 @@ class SteppedStage(Generic[Tensor]):
         return self._stage.states_like(rows)
 
 
-class LinkedExecutor(Executor, Protocol):
-    """An executor over links."""
-
-    @property
-    def link_use(self) -> LinkUse:
-        """Of all its links, until now."""
-        ...
-
-
 class RankWork(Protocol):
     """The part of a step that a rank above 0 runs. Called from one thread, step by step."""
 
@@ -104,7 +95,7 @@ class Strategy:
     ConfigurationError.
     """
 
-    build_executor: Callable[[RankContext], LinkedExecutor]
+    build_executor: Callable[[RankContext], Executor]
     build_work: Callable[[RankContext], RankWork]
 
 
@@ -113,15 +104,6 @@ class OtherRanks:
 
     def __init__(self, channels: dict[int, Channel]) -> None:
         self.channels = channels
-
-    @property
-    def link_use(self) -> LinkUse:
-        used = [channel.use for channel in self.channels.values()]
-        return LinkUse(
-            sum(use.seconds for use in used),
-            sum(use.frames for use in used),
-            sum(use.bytes for use in used),
-        )
 
     def announce(self, plan: StepPlan) -> None:
         payload = _encode(plan)

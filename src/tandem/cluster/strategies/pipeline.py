@@ -13,23 +13,22 @@ from typing import Any, Generic
 import msgspec
 
 from tandem.cluster.strategies.base import (
-    LinkedExecutor,
     OtherRanks,
     RankContext,
     RankWork,
     SteppedStage,
 )
-from tandem.engine import Solo, Span, StepPlan, StepResult, pipeline_stage
+from tandem.engine import Executor, Solo, Span, StepPlan, StepResult, pipeline_stage
 from tandem.engine.core.communicator import Neighbours
 from tandem.engine.core.tensors import Tensor
 from tandem.errors import LinkLost, ProtocolError
-from tandem.link import Channel, LinkUse
+from tandem.link import Channel
 from tandem.protocol.cluster import FailureHeader, ResultHeader
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def build_executor(context: RankContext) -> LinkedExecutor:
+def build_executor(context: RankContext) -> Executor:
     """Rank 0's end."""
     return PipelineExecutor(_load(context), context.links, OtherRanks(context.channels))
 
@@ -67,10 +66,6 @@ class PipelineExecutor(Generic[Tensor]):
     @property
     def depth(self) -> int:
         return self.stages + 1
-
-    @property
-    def link_use(self) -> LinkUse:
-        return self._others.link_use
 
     def submit(self, plan: StepPlan) -> None:
         with self._others.ending_on_failure():

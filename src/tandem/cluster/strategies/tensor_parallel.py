@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import Any, Generic
 
 from tandem.cluster.strategies.base import (
-    LinkedExecutor,
     OtherRanks,
     RankContext,
     RankWork,
     SteppedStage,
 )
-from tandem.engine import LocalExecutor, StepPlan, tensor_parallel
+from tandem.engine import Executor, LocalExecutor, StepPlan, tensor_parallel
 from tandem.engine.core.tensors import Tensor
-from tandem.link import LinkUse
 
 
-def build_executor(context: RankContext) -> LinkedExecutor:
+def build_executor(context: RankContext) -> Executor:
     """Rank 0's end."""
     return TensorParallelExecutor(_load(context), OtherRanks(context.channels))
 
@@ -42,10 +40,6 @@ class TensorParallelExecutor(LocalExecutor[Tensor]):
     def __init__(self, stage: SteppedStage[Tensor], others: OtherRanks) -> None:
         super().__init__(stage)
         self._others = others
-
-    @property
-    def link_use(self) -> LinkUse:
-        return self._others.link_use
 
     def submit(self, plan: StepPlan) -> None:
         with self._others.ending_on_failure():
