@@ -44,7 +44,7 @@ from tandem.protocol.cluster import (
     Proposal,
     ToNode,
 )
-from tandem.runtime import Backoff, free_port, raise_if_cancelled
+from tandem.runtime import Backoff, first_failure, free_port, raise_if_cancelled
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
@@ -190,7 +190,7 @@ class ClusterNode:
             if others is not None:
                 raise
             assert failures is not None
-            reason = str(_first_leaf(failures))
+            reason = str(first_failure(failures))
         except TandemError as error:
             reason = error.message
         finally:
@@ -396,8 +396,3 @@ async def _in_thread(work: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([future])
         raise
-
-
-def _first_leaf(group: BaseExceptionGroup[TandemError]) -> TandemError:
-    first = group.exceptions[0]
-    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tandem.runtime.backoff import Backoff
 from tandem.runtime.cancellation import raise_if_cancelled
+from tandem.runtime.failures import first_failure
 from tandem.runtime.garbage import Herd
 from tandem.runtime.identifiers import new_id
 from tandem.runtime.logging import configure_logging
@@ -17,6 +18,7 @@ __all__ = [
     "Stop",
     "configure_logging",
     "default_data_dir",
+    "first_failure",
     "free_port",
     "new_id",
     "raise_if_cancelled",

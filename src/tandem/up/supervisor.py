@@ -17,6 +17,7 @@ import msgspec
 
 from tandem.errors import TandemError
 from tandem.runtime.backoff import Backoff
+from tandem.runtime.failures import first_failure
 from tandem.up.child import Child, ChildFailed, ChildSpec
 from tandem.up.events import ChildEvent, Listening, Processes, ProviderReady
 
@@ -86,7 +87,7 @@ class Supervisor:
             ours = failures.subgroup(TandemError)
             if ours is None:
                 raise
-            raise _first_leaf(ours) from failures
+            raise first_failure(ours) from failures
 
     def kill(self) -> None:
         """Ends every child at once; `run` then returns as soon as they are gone."""
@@ -251,8 +252,3 @@ class Supervisor:
 async def _all_ended(children: list[Child]) -> None:
     for child in children:
         await child.ended()
-
-
-def _first_leaf(failures: BaseExceptionGroup[TandemError]) -> TandemError:
-    first = failures.exceptions[0]
-    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
