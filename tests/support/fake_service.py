@@ -20,6 +20,7 @@ PROVIDER = {
     "ready": True,
     "draining": False,
     "models": [MODEL],
+    "device": "cuda:0 NVIDIA H100",
     "running": 2,
     "waiting": 1,
     "in_flight": 3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,9 @@ import typer
 from tandem.provider.config import DEFAULT_MAX_SEQUENCES
 
 DEFAULT_MODEL = "tandem-demo"
+
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
 
 
 class Dtype(StrEnum):
@@ -59,6 +63,15 @@ ModelOption = Annotated[
 ]
 
 
+def _device(text: str) -> str:
+    """Whether it can be a device at all; whether this machine has it, the engine says."""
+    if not _DEVICE.fullmatch(text):
+        raise typer.BadParameter(
+            f"{text!r} is no device: name auto, cpu, cuda, one of several GPUs as cuda:1, or mps"
+        )
+    return text
+
+
 class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Which model a provider serves, and how. `tandem up` hands them on to its providers."""
 
@@ -70,6 +83,14 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
     quantize: Annotated[
         Quantization | None, typer.Option(help="Store weights in fewer bits.", show_default="no")
     ] = None
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What computes; auto takes the best there.",
+            metavar="auto|cpu|cuda[:N]|mps",
+            callback=_device,
+        ),
+    ] = "auto"
     threads: Annotated[
         int | None,
         typer.Option(

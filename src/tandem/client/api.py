@@ -110,6 +110,7 @@ class ProviderStatus(msgspec.Struct, frozen=True):
     waiting: int
     in_flight: int
     cluster_role: int | None = None
+    device: str = ""
 
 
 class Machine(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ Importing it imports no library that computes: a backend is found by its name wh
 
 from __future__ import annotations
 
-from tandem.engine.backends import Backend, ModelSetup, find_backend
+from tandem.engine.backends import Backend, DeviceFacts, ModelSetup, find_backend
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
@@ -53,6 +53,7 @@ __all__ = [
     "ChoiceDelta",
     "Communicator",
     "Completed",
+    "DeviceFacts",
     "Engine",
     "EngineEvent",
     "EngineLimits",

@@ -102,6 +102,11 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class Hardware(msgspec.Struct, frozen=True):
+    """The machine, and the device that computes there: `cpu`, `cuda:0 NVIDIA H100`, `mps`.
+
+    `memory_bytes` is the device's: a GPU's own where a GPU computes.
+    """
+
     hostname: str
     platform: str
     device: str

@@ -33,6 +33,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     model_name: str | None = None
     dtype: str = "auto"
     quantize: str | None = None
+    #: "auto", or as in `engine.EngineOptions`.
+    device: str = "auto"
     threads: int | None = None
     kv_tokens: int | None = None
     max_sequences: int = DEFAULT_MAX_SEQUENCES

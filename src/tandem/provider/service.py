@@ -59,6 +59,7 @@ class _Provider:
         self._config = config
         self._setup = setup
         self._info = _model_info(config, setup)
+        self._device = setup.backend.describe(setup.device)
         self._runner = RequestRunner(setup.tokenizer, self._info.name)
         self._serving = Serving(
             setup,
@@ -154,6 +155,7 @@ class _Provider:
             counters=self._counters(),
             members=[] if self._node is None else list[str](self._node.members),
             plaintext_collectives=self._adds_up_in_plaintext(),
+            device=self._device.label,
         )
 
     def _counters(self) -> dict[str, int]:
@@ -168,7 +170,7 @@ class _Provider:
         return protocol.Registration(
             name=self._config.name,
             software=f"tandem/{__version__}",
-            hardware=_hardware(self._config),
+            hardware=_hardware(self._config, self._device),
             models=[self._info],
             sealing_key=sealing_key,
             certificate=self._config.identity.certificate_der,
@@ -210,6 +212,7 @@ def _prepare(config: ProviderConfig) -> engine.ModelSetup:
             directory=engine.resolve_model(config.model),
             dtype=config.dtype,
             quantize=config.quantize,
+            device=config.device,
             threads=config.threads,
             kv_tokens=config.kv_tokens,
             scheduling=engine.SchedulerLimits(max_sequences=config.max_sequences),
@@ -228,11 +231,11 @@ def _model_info(config: ProviderConfig, setup: engine.ModelSetup) -> protocol.Mo
     )
 
 
-def _hardware(config: ProviderConfig) -> protocol.Hardware:
+def _hardware(config: ProviderConfig, device: engine.DeviceFacts) -> protocol.Hardware:
     return protocol.Hardware(
         hostname=platform.node(),
         platform=platform.platform(terse=True),
-        device="cpu",
+        device=device.label,
         threads=config.threads or psutil.cpu_count() or 1,
-        memory_bytes=psutil.virtual_memory().total,
+        memory_bytes=device.memory_bytes,
     )

@@ -105,6 +105,7 @@ def test_the_operator_sees_the_cluster_and_drains_it(page: Page, up: Up) -> None
     first = page.get_by_role("row").filter(has_text="rank-0")
     expect(first).to_contain_text("ready, rank 0 of 2")
     expect(first).to_contain_text("self signed")
+    expect(first).to_contain_text("cpu, 1 threads")
     expect(page.get_by_role("row").filter(has_text="rank-1")).to_contain_text("rank 1")
     expect(page.locator("#models tbody tr")).to_have_count(1)
     first.get_by_role("button", name="Drain").click()

@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 
 from tandem import protocol
+from tandem.engine import DeviceFacts
+from tandem.engine.backends.pytorch.backend import TorchBackend
+from tandem.errors import ConfigurationError
 from tandem.protocol import RequestId
 from tandem.provider import ProviderConfig, serve
 from tandem.runtime import Stop
@@ -35,6 +39,12 @@ class Peer:
         self._nonce = b"n" * protocol.NONCE_BYTES
         self._requests = 0
         self._replies: dict[RequestId, ReplyChannel] = {}
+
+    async def beat(self) -> protocol.Heartbeat:
+        """The next heartbeat, when nothing else is to come."""
+        message = protocol.decode_to_coordinator(await self._socket.recv(decode=False))
+        assert isinstance(message, protocol.Heartbeat)
+        return message
 
     async def receive(self) -> protocol.ToCoordinator:
         """The next message that is not a heartbeat."""
@@ -157,6 +167,35 @@ def test_a_request_is_answered_in_chunks(tmp_path: Path) -> None:
         assert [n for n in prompt_tokens if n] == [message.usage.prompt_tokens]
 
     run(tmp_path, script)
+
+
+@pytest.mark.parametrize("label", ["cpu", "cuda:0 NVIDIA H100"])
+def test_the_device_and_its_memory_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    """As the engine names it, in the registration and in every heartbeat."""
+    facts = DeviceFacts(label, 80 * 2**30)
+    monkeypatch.setattr(TorchBackend, "describe", lambda _self, _device: facts)
+
+    async def script(peer: Peer) -> None:
+        hardware = (await peer.welcome()).hardware
+        assert (hardware.device, hardware.memory_bytes) == (label, facts.memory_bytes)
+        assert (await peer.beat()).device == label
+
+    run(tmp_path, script)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    config = ProviderConfig(
+        coordinator_url="ws://127.0.0.1:1",
+        join_token="join-test",
+        model="tandem-demo",
+        name="test",
+        identity=load_or_create_identity(tmp_path),
+        device="cuda:63",
+    )
+    with pytest.raises(ConfigurationError, match=r"'cuda:63'; available here: auto.*cpu"):
+        asyncio.run(serve(config, Stop()))
 
 
 def test_a_request_goes_on_where_another_provider_has_left_it(tmp_path: Path) -> None:

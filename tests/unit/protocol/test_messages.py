@@ -90,6 +90,12 @@ GOLDEN = {
 }
 
 
+def test_a_heartbeats_device_is_a_field_more() -> None:
+    beat = TO_COORDINATOR["heartbeat"]
+    frame = protocol.encode(msgspec.structs.replace(beat, device="cuda:0"))
+    assert frame.hex() == "89" + GOLDEN["heartbeat"][2:] + "a6646576696365a6637564613a30"
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_bytes(name: str) -> None:
     message = (TO_COORDINATOR | TO_PROVIDER | INNER)[name]

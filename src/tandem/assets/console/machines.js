@@ -34,10 +34,15 @@ function providerCells(provider) {
     cell(state, look),
     cell(provider.trust.replace("_", " ")),
     cell(provider.models.join(", ")),
-    cell(`${provider.hardware.device}, ${provider.hardware.threads} threads`),
+    cell(deviceOf(provider)),
     cell(provider.in_flight),
     action(provider),
   ];
+}
+
+function deviceOf({ device, hardware }) {
+  const gigabytes = (hardware.memory_bytes / 1e9).toFixed(0);
+  return `${device}, ${hardware.threads} threads, ${gigabytes} GB`;
 }
 
 function stateOf(provider) {

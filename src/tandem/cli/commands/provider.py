@@ -82,7 +82,7 @@ def provider(
     """
     from tandem.runtime import Stop, configure_logging, run_service
 
-    config = _config(machine, model, cluster)
+    config = provider_config(machine, model, cluster)
     configure_logging(log_level.value)
     os.nice(_NICENESS)
 
@@ -102,10 +102,10 @@ def provider(
     run_service(main, stop_on_stdin_eof=stop_on_stdin_eof)
 
 
-def _config(
+def provider_config(
     machine: MachineOptions, model: ModelOptions, cluster: ClusterOptions
 ) -> ProviderConfig:
-    """Raises ConfigurationError, as early as an option can be seen to be wrong."""
+    """What was typed, as a provider takes it. Raises ConfigurationError for what is wrong."""
     if not machine.join_token:
         raise ConfigurationError(
             "a provider needs the coordinator's join token: set TANDEM_JOIN_TOKEN"
@@ -128,6 +128,7 @@ def _config(
         device_key=_device_key(machine.device_key, machine.device_chain),
         dtype=model.dtype,
         quantize=model.quantize,
+        device=model.device,
         threads=model.threads,
         kv_tokens=model.kv_tokens,
         max_sequences=model.max_sequences,

@@ -53,12 +53,13 @@ def _show(found: ServiceStatus) -> None:
         note("No provider is connected: `tandem provider` connects one.")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("PROVIDER", "MODELS", "STATE", "RUNNING", "WAITING"):
+    for column in ("PROVIDER", "MODELS", "DEVICE", "STATE", "RUNNING", "WAITING"):
         table.add_column(column, no_wrap=True)
     for provider in found.providers:
         table.add_row(
             printable(provider.name),
             printable(", ".join(provider.models)),
+            printable(provider.device) or "-",
             _state(provider),
             str(provider.running),
             str(provider.waiting),

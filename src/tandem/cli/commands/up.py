@@ -78,13 +78,14 @@ def up(
       tandem up --ranks 2 --parallelism tp
     """
     require_torch_extra()
-    options = _options(model, run, verbose=verbose)
+    options = up_options(model, run, verbose=verbose)
     with exclusive(options.data_dir):
         code = _serve(options, model.model, as_json=json)
     raise typer.Exit(code)
 
 
-def _options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOptions:
+def up_options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOptions:
+    """What was typed, as `tandem.up` takes it."""
     from tandem.up.launch import UpOptions, threads_per_provider
 
     ranks = 1 if run.parallelism is Parallelism.SINGLE else run.ranks

@@ -204,7 +204,7 @@ def _provider(provider: Provider) -> ProviderStatus:
         ready=provider.is_ready,
         draining=provider.is_draining,
         models=sorted(provider.models),
-        device=provider.registration.hardware.device,
+        device=provider.device,
         running=load.running if load else 0,
         waiting=load.waiting if load else 0,
         free_blocks=load.free_blocks if load else 0,

@@ -26,6 +26,7 @@ class ProviderBody(msgspec.Struct, frozen=True):
     node_id: str | None
     trust: Trust
     models: list[str]
+    device: str
     hardware: Hardware
     ready: bool
     draining: bool
@@ -137,6 +138,7 @@ def _body(provider: Provider) -> ProviderBody:
         node_id=provider.node_id,
         trust=provider.trust,
         models=sorted(provider.models),
+        device=provider.device,
         hardware=provider.registration.hardware,
         ready=provider.is_ready,
         draining=provider.is_draining,

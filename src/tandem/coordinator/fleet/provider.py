@@ -79,6 +79,12 @@ class Provider:
         return self.registration.name
 
     @property
+    def device(self) -> str:
+        """What computes there: as it said last, or else when it joined."""
+        said = "" if self.load is None else self.load.device
+        return said or self.registration.hardware.device
+
+    @property
     def is_draining(self) -> bool:
         return self.draining or self.drained
 

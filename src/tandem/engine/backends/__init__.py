@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tandem.engine.backends.backend import Backend, ModelSetup
+from tandem.engine.backends.backend import Backend, DeviceFacts, ModelSetup
 from tandem.errors import ConfigurationError
 
-__all__ = ["BACKENDS", "Backend", "ModelSetup", "find_backend"]
+__all__ = ["BACKENDS", "Backend", "DeviceFacts", "ModelSetup", "find_backend"]
 
 
 def _pytorch() -> Backend[Any]:

@@ -30,6 +30,13 @@ class ModelSetup(msgspec.Struct, frozen=True):
     dtype: str
 
 
+class DeviceFacts(msgspec.Struct, frozen=True):
+    """A device for people: its name here and its maker's, `cuda:0 NVIDIA H100`, and its memory."""
+
+    label: str
+    memory_bytes: int
+
+
 class Backend(Protocol[Tensor]):
     """A library that computes models, on the devices that it finds in this machine."""
 
@@ -40,6 +47,10 @@ class Backend(Protocol[Tensor]):
 
     def devices(self) -> list[str]:
         """The names of the devices that can be used here, the best first; `cpu` is always there."""
+        ...
+
+    def describe(self, device: str) -> DeviceFacts:
+        """What there is to say about one of `devices`."""
         ...
 
     def compute_dtype(self, stored: str, device: str) -> str:

@@ -46,7 +46,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True
     `steps` counts what the engine has run: it stands still when the engine hangs. `cluster_role`
     is the rank in a cluster, absent outside of one. It is decoded as it comes: what is no rank
     must reach the coordinator, which then sends nothing there. `members` are the node ids of the
-    cluster. A cluster whose ranks add up without encryption says so.
+    cluster. A cluster whose ranks add up without encryption says so. `device` is what computes now,
+    worded as in `Hardware`; empty from a provider that does not say.
     """
 
     ready: bool
@@ -62,6 +63,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat", omit_defaults=True
     plaintext_collectives: bool = False
     #: What the provider has counted since its start, by name.
     counters: dict[str, int] = {}
+    device: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):

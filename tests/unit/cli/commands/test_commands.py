@@ -75,6 +75,8 @@ def test_version_in_both_forms(run_cli: RunCli, capsys: pytest.CaptureFixture[st
         ["up", "--port", "70000"],
         ["up", "--dtype", "int3"],
         ["up", "--quantize", "int3"],
+        ["up", "--device", "gpu"],
+        ["provider", "--coordinator", "localhost:1", "--device", "cuda:first"],
         ["run"],
         ["run", "hi", "--temperature", "3"],
         ["provider"],
@@ -93,6 +95,17 @@ def test_wrong_options_exit_with_2_and_say_why(
     captured = capsys.readouterr()
     assert "error:" in captured.err.lower()
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "mps:0", "CPU", ""])
+def test_what_can_be_no_device_is_refused_at_once_with_those_that_can(
+    run_cli: RunCli, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    assert run_cli("up", f"--device={device}") == 2
+    shown = capsys.readouterr().err
+    assert "'--device'" in shown
+    for named in ("auto", "cpu", "cuda:1", "mps"):
+        assert named in shown
 
 
 def test_nothing_to_connect_to_exits_with_3(
@@ -187,7 +200,7 @@ def test_status_shows_models_providers_and_load(
     assert run_cli("status") == 0
     shown = capsys.readouterr().out
     assert f"{service.base_url}: ready" in shown
-    assert re.search(r"laptop +echo +ready +2 +1", shown)
+    assert re.search(r"laptop +echo +cuda:0 NVIDIA H100 +ready +2 +1", shown)
     assert run_cli("status", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {
         "base_url": service.base_url,
@@ -215,7 +228,15 @@ def test_status_says_why_a_provider_gets_nothing(
 ) -> None:
     service.provider = PROVIDER | state
     assert run_cli("status") == 0
-    assert re.search(rf"laptop +echo +{shown} ", capsys.readouterr().out)
+    assert re.search(rf"laptop +echo +cuda:0 NVIDIA H100 +{shown} ", capsys.readouterr().out)
+
+
+def test_a_coordinator_that_names_no_device_has_none(
+    run_cli: RunCli, capsys: pytest.CaptureFixture[str], service: FakeService
+) -> None:
+    service.provider = {name: value for name, value in PROVIDER.items() if name != "device"}
+    assert run_cli("status") == 0
+    assert re.search(r"laptop +echo +- +ready ", capsys.readouterr().out)
 
 
 def test_status_of_a_service_that_cannot_serve_exits_with_3(

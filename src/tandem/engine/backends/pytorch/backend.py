@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 import torch
 
-from tandem.engine.backends.backend import ModelSetup
+from tandem.engine.backends.backend import DeviceFacts, ModelSetup
 from tandem.engine.backends.pytorch.dtypes import DTYPES
 from tandem.engine.backends.pytorch.layers.attention import BatchBuilder, KVCache
 from tandem.engine.backends.pytorch.models.transformer import LoadContext, Transformer
@@ -31,6 +31,15 @@ class TorchBackend:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         apple = ["mps"] if torch.backends.mps.is_available() else []
         return [*(f"cuda:{number}" for number in range(count)), *apple, "cpu"]
+
+    def describe(self, device: str) -> DeviceFacts:
+        kind = torch.device(device).type
+        if kind == "cuda":
+            found = torch.cuda.get_device_properties(device)
+            return DeviceFacts(f"{device} {found.name}", int(found.total_memory))
+        if kind == "mps":
+            return DeviceFacts(device, int(torch.mps.recommended_max_memory()))
+        return DeviceFacts(device, int(psutil.virtual_memory().total))
 
     def compute_dtype(self, stored: str, device: str) -> str:
         kind = torch.device(device).type

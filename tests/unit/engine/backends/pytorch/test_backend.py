@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from tandem.engine import EngineOptions, Solo, StepPlan, prepare, whole
+from tandem.engine import DeviceFacts, EngineOptions, Solo, StepPlan, prepare, whole
 from tandem.engine.backends.pytorch.backend import TorchBackend
 from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
 from tandem.engine.core.step import SampleSpec, SequenceStep
@@ -33,6 +33,20 @@ def test_devices_come_best_first(
 ) -> None:
     play(monkeypatch, gpus=gpus, apple=apple)
     assert BACKEND.devices() == devices
+
+
+def test_a_device_is_described_by_its_name_and_its_own_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cards = {"cuda:0": ("NVIDIA H100", 80 * GIB), "cuda:1": ("NVIDIA T4", 16 * GIB)}
+    facts = {d: SimpleNamespace(name=n, total_memory=size) for d, (n, size) in cards.items()}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", facts.__getitem__)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 5 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=8 * GIB))
+    assert BACKEND.describe("cuda:0") == DeviceFacts("cuda:0 NVIDIA H100", 80 * GIB)
+    assert BACKEND.describe("cuda:1") == DeviceFacts("cuda:1 NVIDIA T4", 16 * GIB)
+    assert BACKEND.describe("mps") == DeviceFacts("mps", 5 * GIB)
+    assert BACKEND.describe("cpu") == DeviceFacts("cpu", 8 * GIB)
 
 
 @pytest.mark.parametrize("has_it", [True, False])

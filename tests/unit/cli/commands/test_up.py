@@ -1,0 +1,38 @@
+"""From the options of `tandem up` to what it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.cli.commands.up import RunOptions, up_options
+from tandem.cli.options import ModelOptions
+from tandem.protocol.cluster import Parallelism
+from tandem.up import launch
+
+
+def test_providers_are_told_what_was_said_of_the_model() -> None:
+    model = ModelOptions(
+        model="x", model_name="mine", device="cuda:1", threads=3, kv_tokens=4096, max_sequences=8
+    )
+    assert up_options(model, RunOptions(), verbose=False).provider_arguments == [
+        "--model=x",
+        "--model-name=mine",
+        "--dtype=auto",
+        "--device=cuda:1",
+        "--threads=3",
+        "--kv-tokens=4096",
+        "--max-sequences=8",
+    ]
+
+
+def test_the_cores_are_shared_out_unless_threads_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launch, "threads_per_provider", lambda providers: 100 + providers)
+    run = RunOptions(providers=2, ranks=3)
+    assert "--threads=106" in up_options(ModelOptions(), run, verbose=False).provider_arguments
+
+
+def test_a_single_parallelism_has_one_rank() -> None:
+    run = RunOptions(ranks=3, parallelism=Parallelism.SINGLE)
+    assert up_options(ModelOptions(), run, verbose=False).ranks == 1
