@@ -39,7 +39,7 @@ format: $(VENV)/.installed-dev  ## format the code and fix what can be fixed
 
 bench: $(VENV)/.installed-dev  ## compare two ranks with one, measure a service, run the load scenarios
 	$(BIN)/tandem bench cluster
-	$(BIN)/python scripts/bench_up.py $(ARGS)
+	$(BIN)/python -m benchmarks service $(ARGS)
 	$(BIN)/tandem bench scenarios
 
 lock:  ## pin the versions again (ARGS=--upgrade for the newest)
@@ -47,7 +47,7 @@ lock:  ## pin the versions again (ARGS=--upgrade for the newest)
 
 clean:  ## remove .venv, caches and build output
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A development set-up has all that the runtime needs; the reverse stamp is set by setup.py.
 $(VENV)/.installed-runtime: $(SETUP)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import psutil
 from tandem.up.processes import tandem_command
 
 DEADLINE_S = 90.0
+_ROOT = Path(__file__).parents[2]
 
 
 class Up:
@@ -153,6 +155,20 @@ def tandem(
         check=False,
         stdin=subprocess.DEVNULL,
         env={**outside_settings(), "TANDEM_DATA_DIR": str(data_dir)},
+    )
+
+
+def race(*arguments: str, timeout_s: float = DEADLINE_S) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m benchmarks ARGUMENTS` to its end, from the root of the repository."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=outside_settings(),
     )
 
 

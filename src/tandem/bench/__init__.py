@@ -1,3 +1,118 @@
-"""Measurements that anybody can repeat: real services, side by side in one run."""
+"""Measurements that anybody can repeat: real services, side by side in one run.
+
+The face of the package. What it names is loaded when it is first asked for: some of it brings
+PyTorch along, and who measures a coordinator must not have that in his process.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tandem.bench.cluster import ClusterReport, measure_cluster
+    from tandem.bench.contenders import (
+        CONTEXT,
+        MAX_BATCH,
+        Contender,
+        Generator,
+        Job,
+        Times,
+        Wanted,
+    )
+    from tandem.bench.engine import (
+        BF16,
+        INT8,
+        OWN,
+        EngineFigure,
+        EngineReport,
+        Ratios,
+        Shapes,
+        Streams,
+        Work,
+        measure_engines,
+        own_ratios,
+        ratio,
+    )
+    from tandem.bench.latency import Stats
+    from tandem.bench.link import Latency, measure_link
+    from tandem.bench.scenario_report import (
+        ScenarioReport,
+        as_markdown,
+        as_page,
+        make_report,
+        verdict,
+    )
+    from tandem.bench.scenario_runner import Outcome, create_models, run_scenario
+    from tandem.bench.scenarios import SCENARIOS, Scenario
+    from tandem.bench.service import HOST, BenchmarkFailed
+    from tandem.bench.soak import SoakReport, run_soak
+    from tandem.bench.streams import Consumer, Timings, complete_chat
+
+__all__ = [
+    "BF16",
+    "CONTEXT",
+    "HOST",
+    "INT8",
+    "MAX_BATCH",
+    "OWN",
+    "SCENARIOS",
+    "BenchmarkFailed",
+    "ClusterReport",
+    "Consumer",
+    "Contender",
+    "EngineFigure",
+    "EngineReport",
+    "Generator",
+    "Job",
+    "Latency",
+    "Outcome",
+    "Ratios",
+    "Scenario",
+    "ScenarioReport",
+    "Shapes",
+    "SoakReport",
+    "Stats",
+    "Streams",
+    "Times",
+    "Timings",
+    "Wanted",
+    "Work",
+    "as_markdown",
+    "as_page",
+    "complete_chat",
+    "create_models",
+    "make_report",
+    "measure_cluster",
+    "measure_engines",
+    "measure_link",
+    "own_ratios",
+    "ratio",
+    "run_scenario",
+    "run_soak",
+    "verdict",
+]
+
+_MODULES = {
+    "cluster": ("ClusterReport", "measure_cluster"),
+    "contenders": ("CONTEXT", "MAX_BATCH", "Contender", "Generator", "Job", "Times", "Wanted"),
+    "engine": (
+        *("BF16", "INT8", "OWN", "EngineFigure", "EngineReport", "Ratios", "Shapes", "Streams"),
+        *("Work", "measure_engines", "own_ratios", "ratio"),
+    ),
+    "latency": ("Stats",),
+    "link": ("Latency", "measure_link"),
+    "scenario_report": ("ScenarioReport", "as_markdown", "as_page", "make_report", "verdict"),
+    "scenario_runner": ("Outcome", "create_models", "run_scenario"),
+    "scenarios": ("SCENARIOS", "Scenario"),
+    "service": ("HOST", "BenchmarkFailed"),
+    "soak": ("SoakReport", "run_soak"),
+    "streams": ("Consumer", "Timings", "complete_chat"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -73,7 +73,7 @@ class Figure(msgspec.Struct, frozen=True):
     steps: dict[str, Breakdown]
 
 
-class Report(msgspec.Struct, frozen=True):
+class ClusterReport(msgspec.Struct, frozen=True):
     model: str
     rounds: int
     figures: list[Figure]
@@ -90,7 +90,7 @@ async def measure_cluster(
     *,
     rounds: int,
     on_progress: Callable[[str], None],
-) -> Report | None:
+) -> ClusterReport | None:
     """The report on rank 0; None on the others. Raises LinkLost when there is no session."""
     facts = await asyncio.to_thread(measure_node, setup, name)
     taken: dict[str, list[dict[str, _Taken]]] = {}
@@ -114,7 +114,7 @@ async def measure_cluster(
             taken.setdefault(ALONE, []).append(await asyncio.to_thread(alone, setup, work))
     if not judge:
         return None
-    return Report(
+    return ClusterReport(
         name, rounds, [_figure(variant, taken[variant]) for variant in (ALONE, *VARIANTS, CEILING)]
     )
 

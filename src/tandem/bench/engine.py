@@ -1,112 +1,201 @@
-"""Tandem's engine beside llama.cpp and transformers: same weights, cores and shapes, in one run.
+"""How fast engines are, by shapes and in a stream of requests: Tandem's own, and any beside it.
 
-The contenders take turns, round by round, so that a noisy moment of the machine meets all of them;
-figures are medians over the rounds. Each has a process of its own, and waits while others run.
+Shapes are what a paper would name: a prompt of one length, so many sequences of one length at a
+time. Streams are what a service has: answers of different lengths, sixteen at a time, drawn from an
+exponential distribution, many short ones and a few long. A batch that ends with its longest answer
+computes for those that have ended long before; whoever fills their places at once does not.
 """
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
-from tandem.bench import llama_cpp
-from tandem.bench.engines import (
+from tandem.bench.contenders import (
+    CONTEXT,
     MAX_BATCH,
     Contender,
     Job,
     Running,
-    running,
-    tandem,
-    tandem_int8,
+    Times,
+    Turns,
+    Wanted,
+    take_turns,
 )
-from tandem.bench.transformers_engine import Transformers
+from tandem.cluster.one_session import Asker
+from tandem.engine import EngineOptions, SchedulerLimits, load_engine
 
-OURS = "tandem"
-CONTENDERS = (
-    Contender(OURS, "bf16", "torch", tandem),
-    Contender("llama.cpp", "bf16", "llama_cpp", llama_cpp.bf16),
-    Contender("transformers", "bf16", "transformers", Transformers),
-    Contender(OURS, "int8", "torch", tandem_int8),
-    Contender("llama.cpp", "q8_0", "llama_cpp", llama_cpp.q8_0),
-)
-PREFILL = "prefill"
+PREFILL, MIXED = "prefill", f"{MAX_BATCH} mixed"
 BATCHES = (1, 4, 8, MAX_BATCH)
+_MIN_PROMPT, _MAX_PROMPT = 8, 64
+_MIN_TOKENS, _MAX_TOKENS = 2, 256
 
 
-class Figure(msgspec.Struct, frozen=True):
-    """Tokens a second by workload: prompt tokens, and new tokens of so many sequences at a time."""
+class Work(Protocol):
+    """What all contenders do in their turn."""
+
+    def measure(self, one: Running, salt: int) -> dict[str, float]:
+        """Tokens a second by workload; `salt` makes each round's prompts new."""
+        ...
+
+
+class Shapes(msgspec.Struct, frozen=True):
+    """`prompt` tokens to prefill, and `tokens` to decode in each of so many sequences."""
+
+    prompt: int
+    tokens: int
+
+    def measure(self, one: Running, salt: int) -> dict[str, float]:
+        one.generate(_prompts(1, 8, f"{salt} warm"), 2)
+        times = one.generate(_prompts(1, self.prompt, f"{salt} prefill"), 1)
+        speeds = {PREFILL: self.prompt / times.first}
+        for batch in BATCHES:
+            times = one.generate(_prompts(batch, 8, f"{salt} {batch}"), self.tokens)
+            speeds[decode(batch)] = batch * (self.tokens - 1) / times.rest
+        return speeds
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """`requests`, sixteen at a time, with answers of `mean_tokens` on average."""
+
+    requests: int
+    mean_tokens: int
+
+    def measure(self, one: Running, salt: int) -> dict[str, float]:
+        one.serve(self.draw(1, 2, -1 - salt))
+        wanted = self.draw(self.requests, self.mean_tokens, salt)
+        return {MIXED: sum(each.tokens for each in wanted) / one.serve(wanted)}
+
+    @staticmethod
+    def draw(requests: int, mean_tokens: int, salt: int) -> list[Wanted]:
+        """The same for the same salt; no two prompts begin alike."""
+        numbers = random.Random(f"mixed {salt}")  # noqa: S311 - guards nothing
+        return [
+            Wanted(
+                numbers.choices(range(3, 200), k=numbers.randint(_MIN_PROMPT, _MAX_PROMPT)),
+                min(_MAX_TOKENS, max(_MIN_TOKENS, round(numbers.expovariate(1 / mean_tokens)))),
+            )
+            for _ in range(requests)
+        ]
+
+
+class EngineFigure(msgspec.Struct, frozen=True):
+    """Tokens a second by workload, and MiB of the process.
+
+    Of a prompt when it is prefilled, else new tokens: of so many sequences at a time, or of mixed
+    streams over the time until all are there.
+    """
 
     name: str
     kind: str
     tokens_per_s: dict[str, float]
     memory_mib: float
 
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.kind}"
 
-class Report(msgspec.Struct, frozen=True):
+
+#: By what they compare: how many times as fast, by workload.
+Ratios = dict[str, dict[str, float]]
+
+
+class EngineReport(msgspec.Struct, frozen=True):
     model: str
     threads: int
     rounds: int
-    figures: list[Figure]
+    figures: list[EngineFigure]
+    ratios: Ratios
     #: Contenders that are not installed here.
     missing: list[str]
 
-    def ratio(self, figure: Figure, workload: str) -> float:
-        """Tandem's bf16 speed over this one's."""
-        return self.figures[0].tokens_per_s[workload] / figure.tokens_per_s[workload]
-
 
 def measure_engines(
-    model: Path,
-    scratch: Path,
+    work: Work,
+    contenders: Sequence[Contender],
+    compare: Callable[[list[EngineFigure]], Ratios],
+    job: Job,
     *,
-    threads: int,
     rounds: int,
-    prompt: int,
-    tokens: int,
     on_progress: Callable[[str], None],
-) -> Report:
-    """Converted weights go into `scratch`.
+) -> EngineReport:
+    """Medians over the rounds, of those contenders that are installed.
 
-    Raises ConfigurationError for a model that a contender cannot run.
+    Raises ConfigurationError for a model that a contender cannot run, and BenchmarkFailed.
     """
-    present = [contender for contender in CONTENDERS if contender.installed]
-    taken: list[dict[str, list[float]]] = [{} for _ in present]
-    with ExitStack() as stack:
-        contenders = []
-        for contender in present:
-            on_progress(f"loading {contender.name} {contender.kind}")
-            contenders.append(stack.enter_context(running(contender, Job(model, scratch, threads))))
-        for number in range(rounds):
-            for index, one in enumerate(contenders):
-                contender = one.contender
-                on_progress(f"round {number + 1} of {rounds}: {contender.name} {contender.kind}")
-                for workload, speed in _measure(one, prompt, tokens, number).items():
-                    taken[index].setdefault(workload, []).append(speed)
-        figures = [
-            Figure(one.contender.name, one.contender.kind, _medians(speeds), one.memory_mib())
-            for one, speeds in zip(contenders, taken, strict=True)
-        ]
-    missing = sorted({c.name for c in CONTENDERS if not c.installed})
-    return Report(str(model), threads, rounds, figures, missing)
+    present = [contender for contender in contenders if contender.installed]
+    figures = [_figure(one) for one in take_turns(present, job, rounds, work.measure, on_progress)]
+    missing = sorted({one.name for one in contenders if not one.installed})
+    return EngineReport(str(job.model), job.threads, rounds, figures, compare(figures), missing)
 
 
 def decode(batch: int) -> str:
     return f"decode {batch}"
 
 
-def _measure(one: Running, prompt: int, tokens: int, salt: int) -> dict[str, float]:
-    one.generate(_prompts(1, 8, f"{salt} warm"), 2)
-    times = one.generate(_prompts(1, prompt, f"{salt} prefill"), 1)
-    speeds = {PREFILL: prompt / times.first}
-    for batch in BATCHES:
-        times = one.generate(_prompts(batch, 8, f"{salt} {batch}"), tokens)
-        speeds[decode(batch)] = batch * (tokens - 1) / times.rest
-    return speeds
+def own_ratios(figures: list[EngineFigure]) -> Ratios:
+    """int8 by bfloat16, and what a batch gives by a single sequence."""
+    bf16, int8 = figures
+    ratios = {"int8 / bf16": ratio(int8, bf16)}
+    for figure in figures:
+        single = figure.tokens_per_s.get(decode(1))
+        if single is not None:
+            ratios[f"{figure.kind} / its decode 1"] = {
+                decode(batch): figure.tokens_per_s[decode(batch)] / single for batch in BATCHES
+            }
+    return ratios
+
+
+def ratio(one: EngineFigure, other: EngineFigure) -> dict[str, float]:
+    """How many times as fast as the other, by workload."""
+    return {name: speed / other.tokens_per_s[name] for name, speed in one.tokens_per_s.items()}
+
+
+class _Tandem:
+    """A `Generator` and a `Server`."""
+
+    def __init__(self, job: Job, quantize: str | None) -> None:
+        self._asker = Asker()
+        options = EngineOptions(
+            directory=job.model,
+            dtype="bfloat16",
+            quantize=quantize,
+            threads=job.threads,
+            kv_tokens=MAX_BATCH * CONTEXT,
+            scheduling=SchedulerLimits(max_sequences=MAX_BATCH),
+        )
+        self._asker.engine = load_engine(options, self._asker.deliver).engine
+
+    def generate(self, prompts: list[list[int]], tokens: int) -> Times:
+        first_at: list[float] = []
+        began = time.perf_counter()
+        self._asker.ask(prompts, tokens, on_first=lambda: first_at.append(time.perf_counter()))
+        return Times(first_at[-1] - began, time.perf_counter() - first_at[-1])
+
+    def serve(self, wanted: list[Wanted]) -> float:
+        began = time.perf_counter()
+        prompts = [one.prompt for one in wanted]
+        self._asker.ask(prompts, [one.tokens for one in wanted], streams=MAX_BATCH)
+        return time.perf_counter() - began
+
+
+def tandem_bf16(job: Job) -> _Tandem:
+    return _Tandem(job, None)
+
+
+def tandem_int8(job: Job) -> _Tandem:
+    return _Tandem(job, "int8")
+
+
+BF16 = Contender("tandem", "bf16", "torch", tandem_bf16)
+INT8 = Contender("tandem", "int8", "torch", tandem_int8)
+#: Tandem alone.
+OWN = (BF16, INT8)
 
 
 def _prompts(count: int, length: int, salt: str) -> list[list[int]]:
@@ -115,5 +204,9 @@ def _prompts(count: int, length: int, salt: str) -> list[list[int]]:
     return [numbers.choices(range(3, 200), k=length) for _ in range(count)]
 
 
-def _medians(speeds: dict[str, list[float]]) -> dict[str, float]:
-    return {workload: statistics.median(values) for workload, values in speeds.items()}
+def _figure(turns: Turns[dict[str, float]]) -> EngineFigure:
+    medians = {
+        workload: statistics.median(speeds[workload] for speeds in turns.taken)
+        for workload in turns.taken[0]
+    }
+    return EngineFigure(turns.contender.name, turns.contender.kind, medians, turns.memory_mib)

@@ -36,6 +36,11 @@ class Stats(msgspec.Struct, frozen=True):
     p99: float
     max: float
 
+    @property
+    def figures(self) -> tuple[float, ...]:
+        """All but the count, in the order of a table."""
+        return self.mean, self.median, self.p95, self.p99, self.max
+
 
 class Check(msgspec.Struct, frozen=True):
     """`value` and `bound` as they are to be read."""

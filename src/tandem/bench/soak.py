@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from tandem.bench.run_scenario import create_models, providers_running, words
+from tandem.bench.scenario_runner import create_models, providers_running, words
 from tandem.bench.scenarios import Scenario
 from tandem.bench.service import HOST, running_service
 from tandem.bench.streams import Consumer
@@ -76,7 +76,7 @@ class _Sample(msgspec.Struct, frozen=True):
     threads: float
 
 
-async def soak(seconds: float, on_progress: Callable[[float], None]) -> SoakReport:
+async def run_soak(seconds: float, on_progress: Callable[[float], None]) -> SoakReport:
     """`on_progress` is told how many seconds have passed. Raises BenchmarkFailed."""
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
         models = create_models(Path(folder) / "models")

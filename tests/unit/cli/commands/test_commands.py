@@ -22,7 +22,6 @@ _COMMANDS = [
     ["smoke"],
     ["cluster", "status"],
     ["bench", "cluster"],
-    ["bench", "coordinator"],
     ["bench", "engine"],
     ["bench", "link"],
     ["bench", "scenarios"],

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
-import typer
 
+from tandem.cli.bench_options import Checkpoint, Rounds, Size, checkpoint
 from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks, pair_config
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import DataDir, Json
@@ -18,19 +16,14 @@ from tandem.runtime.paths import data_dir_or_default
 from tandem.up.local_cluster import other_rank_here
 
 if TYPE_CHECKING:
-    from tandem.bench.cluster import Report
+    from tandem.bench import ClusterReport
     from tandem.cluster import ClusterConfig
 
 
 def cluster(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="A checkpoint.", show_default="random weights of --size"
-        ),
-    ] = None,
-    size: Annotated[str, typer.Option(help="The size of the random checkpoint.")] = "1b",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each variant takes.")] = 3,
+    model: Checkpoint = None,
+    size: Size = "1b",
+    rounds: Rounds = 3,
     cluster_listen: ClusterListen = None,
     peer: PeerAddresses = None,
     ranks: Ranks = 2,
@@ -50,8 +43,8 @@ def cluster(
       tandem bench cluster --peer 10.0.0.1:7700              on the other
     """
     require_torch_extra()
-    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
-        path = model or _random_model(Path(folder) / size, size)
+    with checkpoint(model, size) as (directory, _):
+        path = model or str(directory)
         if cluster_listen or peer:
             own = data_dir_or_default(data_dir)
             config = pair_config(own, cluster_listen, peer, ranks, rank)
@@ -68,17 +61,9 @@ def cluster(
         _show(report)
 
 
-def _random_model(directory: Path, size: str) -> str:
-    from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
-
-    note(f"Writing random weights of size {size} ...")
-    create_checkpoint(directory, family="llama", size=size, dtype="bfloat16")
-    return str(directory)
-
-
-def _measure(config: ClusterConfig, model: str, rounds: int) -> Report | None:
+def _measure(config: ClusterConfig, model: str, rounds: int) -> ClusterReport | None:
     from tandem import engine
-    from tandem.bench.cluster import measure_cluster
+    from tandem.bench import measure_cluster
     from tandem.runtime import configure_logging
 
     configure_logging("error")
@@ -88,7 +73,7 @@ def _measure(config: ClusterConfig, model: str, rounds: int) -> Report | None:
     return asyncio.run(measure_cluster(config, setup, name, rounds=rounds, on_progress=note))
 
 
-def _show(report: Report) -> None:
+def _show(report: ClusterReport) -> None:
     titles = ["tokens/s, in and out"]
     for figure in report.figures:
         titles += [figure.variant.upper(), "RATIO"]

@@ -11,7 +11,7 @@ from tandem.cli.options import Json
 from tandem.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from tandem.bench.link import Latency
+    from tandem.bench import Latency
 
 
 def link(json: Json = False) -> None:
@@ -25,7 +25,7 @@ def link(json: Json = False) -> None:
       tandem bench link --json
     """
     require_torch_extra()
-    from tandem.bench.link import measure_link
+    from tandem.bench import measure_link
     from tandem.runtime import configure_logging
 
     configure_logging("error")

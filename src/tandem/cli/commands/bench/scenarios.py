@@ -16,9 +16,7 @@ from tandem.cli.output import note, print_json, stderr, stdout
 from tandem.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from tandem.bench.report import Report
-    from tandem.bench.run_scenario import Outcome
-    from tandem.bench.scenarios import Scenario
+    from tandem.bench import Outcome, Scenario, ScenarioReport
 
 
 def scenarios(
@@ -46,11 +44,10 @@ def scenarios(
       tandem bench scenarios --only 1-provider-streaming --only 3-provider-kills --json
     """
     require_torch_extra()
-    from tandem.bench.report import make_report, page
-    from tandem.bench.report import markdown as as_markdown
+    from tandem.bench import as_markdown, as_page, make_report
 
     report = make_report(_run(_chosen(only)))
-    for path, text in ((markdown, as_markdown), (html, page)):
+    for path, text in ((markdown, as_markdown), (html, as_page)):
         if path is not None:
             path.write_text(text(report), "utf-8")
             note(f"Wrote {path}.")
@@ -63,7 +60,7 @@ def scenarios(
 
 
 def _chosen(only: list[str] | None) -> list[Scenario]:
-    from tandem.bench.scenarios import SCENARIOS
+    from tandem.bench import SCENARIOS
 
     known = {scenario.name: scenario for scenario in SCENARIOS}
     for name in only or ():
@@ -76,7 +73,7 @@ def _run(chosen: list[Scenario]) -> list[Outcome]:
     import uvloop
     from rich.progress import Progress
 
-    from tandem.bench.run_scenario import create_models, run_scenario
+    from tandem.bench import create_models, run_scenario
     from tandem.runtime import configure_logging
 
     configure_logging("error")
@@ -93,10 +90,10 @@ def _run(chosen: list[Scenario]) -> list[Outcome]:
     return outcomes
 
 
-def _show(report: Report) -> None:
+def _show(report: ScenarioReport) -> None:
     from rich.table import Table
 
-    from tandem.bench.report import figures, rows, verdict
+    from tandem.bench import verdict
 
     for outcome in report.outcomes:
         colour = "green" if outcome.passed else "red"
@@ -107,8 +104,8 @@ def _show(report: Report) -> None:
         table = Table("ms", box=None, pad_edge=False)
         for title in ("count", "mean", "median", "p95", "p99", "max"):
             table.add_column(title, justify="right")
-        for name, stats in rows(outcome):
-            table.add_row(name, str(stats.count), *(f"{value:.2f}" for value in figures(stats)))
+        for name, stats in outcome.rows:
+            table.add_row(name, str(stats.count), *(f"{value:.2f}" for value in stats.figures))
         stdout().print(table)
         for check in outcome.checks:
             if not check.passed:

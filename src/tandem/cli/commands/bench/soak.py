@@ -13,7 +13,7 @@ from tandem.cli.options import Json
 from tandem.cli.output import note, print_json, print_plain, print_table, stderr
 
 if TYPE_CHECKING:
-    from tandem.bench.soak import SoakReport
+    from tandem.bench import SoakReport
 
 
 def soak(
@@ -33,11 +33,11 @@ def soak(
     require_torch_extra()
     from rich.progress import Progress
 
-    from tandem.bench import soak as bench
+    from tandem.bench import run_soak
 
     with Progress(console=stderr(), transient=True) as progress:
         task = progress.add_task("under load", total=minutes * 60)
-        report = asyncio.run(bench.soak(minutes * 60, lambda s: progress.update(task, completed=s)))
+        report = asyncio.run(run_soak(minutes * 60, lambda s: progress.update(task, completed=s)))
     if json:
         print_json(report)
     else:
@@ -49,6 +49,8 @@ def soak(
 
 
 def _show(report: SoakReport) -> None:
+    from tandem.bench import verdict
+
     failed = len(report.failures)
     print_plain(f"{report.requests} requests in {report.seconds:.0f} s, {failed} failed")
     rows = [
@@ -57,7 +59,7 @@ def _show(report: SoakReport) -> None:
             one.measure,
             f"{one.early:.1f}",
             f"{one.late:.1f}",
-            "PASS" if one.passed else "FAIL",
+            verdict(one.passed),
         ]
         for one in report.growth
     ]

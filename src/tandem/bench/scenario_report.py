@@ -11,15 +11,15 @@ import jinja2
 import msgspec
 
 from tandem import __version__
-from tandem.bench.latency import DECODE_TPS, SEGMENTS, TOTAL, Stats
-from tandem.bench.run_scenario import Outcome
+from tandem.bench.latency import SEGMENTS, TOTAL
+from tandem.bench.scenario_runner import Outcome
 
 _TEMPLATE = files("tandem") / "assets" / "bench" / "scenarios.html"
 #: The plots' size, in their own units.
 _WIDTH, _HEIGHT = 320, 120
 
 
-class Report(msgspec.Struct, frozen=True):
+class ScenarioReport(msgspec.Struct, frozen=True):
     version: str
     machine: str
     outcomes: list[Outcome]
@@ -29,23 +29,16 @@ class Report(msgspec.Struct, frozen=True):
         return all(outcome.passed for outcome in self.outcomes)
 
 
-def make_report(outcomes: Sequence[Outcome]) -> Report:
+def make_report(outcomes: Sequence[Outcome]) -> ScenarioReport:
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return Report(__version__, machine, list(outcomes))
+    return ScenarioReport(__version__, machine, list(outcomes))
 
 
 def verdict(passed: bool) -> str:
     return "PASS" if passed else "FAIL"
 
 
-def rows(outcome: Outcome) -> list[tuple[str, Stats]]:
-    """The segments in their order, the total first; what never took time is left out."""
-    order = (TOTAL, *SEGMENTS, DECODE_TPS)
-    known = [(name, outcome.stats[name]) for name in order if name in outcome.stats]
-    return [(name, stats) for name, stats in known if stats.max > 0 or name != "retries"]
-
-
-def markdown(report: Report) -> str:
+def as_markdown(report: ScenarioReport) -> str:
     lines = ["# Load scenarios", "", f"Tandem {report.version}, {report.machine}.", ""]
     lines += ["| scenario | requests | in | total mean | total p95 | first token mean | verdict |"]
     lines += ["|---|---|---|---|---|---|---|"]
@@ -57,8 +50,8 @@ def markdown(report: Report) -> str:
             "|---|---|---|---|---|---|---|",
         ]
         lines += [
-            f"| {name} | {s.count} | " + " | ".join(f"{value:.2f}" for value in figures(s)) + " |"
-            for name, s in rows(outcome)
+            f"| {name} | {s.count} | " + " | ".join(f"{value:.2f}" for value in s.figures) + " |"
+            for name, s in outcome.rows
         ]
         lines += ["", "| check | measured | bound | |", "|---|---|---|---|"]
         lines += [
@@ -69,14 +62,12 @@ def markdown(report: Report) -> str:
     return "\n".join([*lines, ""])
 
 
-def page(report: Report) -> str:
+def as_page(report: ScenarioReport) -> str:
     """HTML with the decomposition and the distributions as plots."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.globals |= {
-        "rows": rows,
-        "figures": figures,
         "verdict": verdict,
         "share": _share,
         "curve": _curve,
@@ -85,10 +76,6 @@ def page(report: Report) -> str:
         "height": _HEIGHT,
     }
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(report=report)
-
-
-def figures(stats: Stats) -> tuple[float, ...]:
-    return stats.mean, stats.median, stats.p95, stats.p99, stats.max
 
 
 def _summary(outcome: Outcome) -> str:

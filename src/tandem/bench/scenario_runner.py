@@ -17,7 +17,16 @@ from typing import Any
 
 import msgspec
 
-from tandem.bench.latency import Check, Stats, checks, decompose, summarise
+from tandem.bench.latency import (
+    DECODE_TPS,
+    SEGMENTS,
+    TOTAL,
+    Check,
+    Stats,
+    checks,
+    decompose,
+    summarise,
+)
 from tandem.bench.scenarios import Scenario
 from tandem.bench.service import HOST, Service, running_service
 from tandem.bench.streams import Timings, complete_chat
@@ -70,6 +79,13 @@ class Outcome(msgspec.Struct, frozen=True):
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
+    @property
+    def rows(self) -> list[tuple[str, Stats]]:
+        """The segments in their order, the total first; what never took time is left out."""
+        order = (TOTAL, *SEGMENTS, DECODE_TPS)
+        known = [(name, self.stats[name]) for name in order if name in self.stats]
+        return [(name, stats) for name, stats in known if stats.max > 0 or name != "retries"]
+
 
 async def run_scenario(
     scenario: Scenario, models: Models, on_answer: Callable[[], None]
@@ -81,7 +97,7 @@ async def run_scenario(
             async with providers_running(service, scenario, models) as kills:
                 await service.until_routable(scenario.providers + scenario.second, keys[0])
                 began = time.perf_counter()
-                answers = await _load(scenario, models, service.port, keys, on_answer)
+                answers = await _ask_all(scenario, models, service.port, keys, on_answer)
                 taken_s = time.perf_counter() - began
                 killed = len(kills)
     samples = [decompose(a, scenario.tokens) for a in answers if isinstance(a, Timings)]
@@ -150,7 +166,7 @@ async def _kill(service: Service, starts: dict[str, list[str]], killed: list[str
             await service.start_provider(name, options)
 
 
-async def _load(
+async def _ask_all(
     scenario: Scenario,
     models: Models,
     port: int,

@@ -16,21 +16,20 @@ from typing import Any
 
 import msgspec
 
-from tandem.bench.children import JOIN_TOKEN, child, coordinator, raise_file_limit
-from tandem.bench.fleet import MODEL, Pace, SimulatedProvider
-from tandem.bench.service import HOST
-from tandem.bench.streams import Timings, complete_chat
+from benchmarks.processes import JOIN_TOKEN, child, coordinator, raise_file_limit
+from benchmarks.relay.simulated_providers import MODEL, Pace, SimulatedProvider
+from tandem.bench import HOST, Timings, complete_chat
 from tandem.coordinator import stores_in
 from tandem.errors import TandemError
 
 _TIMEOUT_S = 300.0
-#: Providers that join at a time: a reconnecting fleet spreads itself like this.
+#: Providers that join at a time: those that reconnect spread themselves like this.
 _JOINING = 64
 _MIB = 1024 * 1024
 
 
-class Load(msgspec.Struct, frozen=True):
-    """`streams` at a time, `requests` in all, of `tokens` tokens each, one every `token_s`."""
+class Traffic(msgspec.Struct, frozen=True):
+    """`requests` in all, `streams` at a time, of `tokens` tokens each, one every `token_s`."""
 
     providers: int
     streams: int
@@ -44,10 +43,10 @@ class Load(msgspec.Struct, frozen=True):
         return "".join(f"{number} " for number in range(self.tokens))
 
 
-class LoadReport(msgspec.Struct, frozen=True):
+class Throughput(msgspec.Struct, frozen=True):
     """`wrong` answers had a token too many, too few, or out of order. Milliseconds unless named."""
 
-    load: Load
+    traffic: Traffic
     wrong: int
     failed: int
     join_s: float
@@ -61,9 +60,9 @@ class LoadReport(msgspec.Struct, frozen=True):
     peak_mib: float
 
 
-async def measure_load(
-    data_dir: Path, load: Load, on_progress: Callable[[str], None]
-) -> LoadReport:
+async def measure_throughput(
+    data_dir: Path, traffic: Traffic, on_progress: Callable[[str], None]
+) -> Throughput:
     """Raises ProtocolError when a provider is refused or cut off."""
     raise_file_limit()
     with closing(stores_in(data_dir).keys()) as keys:
@@ -71,29 +70,29 @@ async def measure_load(
     with child(coordinator, data_dir) as (port, process):
         idle = process.memory_info().rss
         async with asyncio.TaskGroup() as tasks:
-            on_progress(f"{load.providers} providers join")
+            on_progress(f"{traffic.providers} providers join")
             began = time.perf_counter()
-            fleet = await join_fleet(tasks, load, port)
+            providers = await join_providers(tasks, traffic, port)
             join_s = time.perf_counter() - began
             joined = process.memory_info().rss
-            on_progress(f"{load.requests} requests, {load.streams} at a time")
+            on_progress(f"{traffic.requests} requests, {traffic.streams} at a time")
             began = time.perf_counter()
-            answers = await ask_all(load, port, key)
+            answers = await ask_all(traffic, port, key)
             taken_s = time.perf_counter() - began
             peak = process.memory_info().rss
-            for member in fleet:
-                member.cancel()
+            for provider in providers:
+                provider.cancel()
     good = [answer for answer in answers if isinstance(answer, Timings)]
     with closing(stores_in(data_dir).usage()) as usage:
-        entries = usage.entries(limit=load.requests)
+        entries = usage.entries(limit=traffic.requests)
     reserved = [entry.queue_s for entry in entries if entry.queue_s]
     first = [answer.first_s for answer in good]
-    return LoadReport(
-        load=load,
-        wrong=sum(answer.text != load.answer for answer in good),
+    return Throughput(
+        traffic=traffic,
+        wrong=sum(answer.text != traffic.answer for answer in good),
         failed=len(answers) - len(good),
         join_s=join_s,
-        chunks_per_s=load.tokens * len(good) / taken_s,
+        chunks_per_s=traffic.tokens * len(good) / taken_s,
         reserve_p50=1e3 * statistics.median(reserved),
         reserve_p99=1e3 * _p99(reserved),
         first_token_p50=1e3 * statistics.median(first),
@@ -104,9 +103,11 @@ async def measure_load(
     )
 
 
-async def join_fleet(tasks: asyncio.TaskGroup, load: Load, port: int) -> list[asyncio.Task[None]]:
+async def join_providers(
+    tasks: asyncio.TaskGroup, traffic: Traffic, port: int
+) -> list[asyncio.Task[None]]:
     """Returns when all simulated providers have joined; each is a task of the group."""
-    pace = Pace(load.token_s)
+    pace = Pace(traffic.token_s)
     places = asyncio.Semaphore(_JOINING)
     url = f"ws://{HOST}:{port}"
     running: list[asyncio.Task[None]] = []
@@ -118,20 +119,20 @@ async def join_fleet(tasks: asyncio.TaskGroup, load: Load, port: int) -> list[as
             await provider.joined.wait()
 
     async with asyncio.timeout(_TIMEOUT_S), asyncio.TaskGroup() as joining:
-        for number in range(load.providers):
+        for number in range(traffic.providers):
             joining.create_task(one(number))
     return running
 
 
-async def ask_all(load: Load, port: int, key: str) -> list[Timings | TandemError]:
-    """The answers to all requests of a load, or their errors."""
-    places = asyncio.Semaphore(load.streams)
+async def ask_all(traffic: Traffic, port: int, key: str) -> list[Timings | TandemError]:
+    """The answers to all requests, or their errors."""
+    places = asyncio.Semaphore(traffic.streams)
 
     async def one(number: int) -> Timings | TandemError:
         request: dict[str, Any] = {
             "model": MODEL,
             "messages": [{"role": "user", "content": f"request {number}"}],
-            "max_tokens": load.tokens,
+            "max_tokens": traffic.tokens,
         }
         async with places:
             try:
@@ -140,7 +141,7 @@ async def ask_all(load: Load, port: int, key: str) -> list[Timings | TandemError
                 return error
 
     async with asyncio.timeout(_TIMEOUT_S):
-        return await asyncio.gather(*(one(number) for number in range(load.requests)))
+        return await asyncio.gather(*(one(number) for number in range(traffic.requests)))
 
 
 def _p99(values: list[float]) -> float:

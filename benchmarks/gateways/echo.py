@@ -11,9 +11,9 @@ import msgspec
 import uvicorn
 import uvloop
 
-from tandem.bench.children import JOIN_TOKEN, raise_file_limit
-from tandem.bench.fleet import PROMPT_TOKENS, Pace, SimulatedProvider, numbers
-from tandem.bench.service import HOST
+from benchmarks.processes import JOIN_TOKEN, raise_file_limit
+from benchmarks.relay.simulated_providers import PROMPT_TOKENS, Pace, SimulatedProvider, numbers
+from tandem.bench import HOST
 
 #: Models by name: as fast as it goes, and with 4 and 20 tokens a second.
 FAST, CALM, BRISK = "echo", "echo-4", "echo-20"

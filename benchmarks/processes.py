@@ -1,4 +1,4 @@
-"""Processes of this machine that a benchmark measures, or loads others with."""
+"""Processes of this machine that a race measures, or loads others with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from tandem.bench.service import HOST, BenchmarkFailed
+from tandem.bench import HOST, BenchmarkFailed
 from tandem.coordinator import CoordinatorConfig, serve
 from tandem.runtime import Stop, configure_logging, run_service
 

@@ -13,7 +13,7 @@ import httpx2
 import msgspec
 import psutil
 
-from tandem.bench.service import HOST, BenchmarkFailed
+from tandem.bench import HOST, BenchmarkFailed
 from tandem.runtime import free_port
 
 _KEY = "sk-bench"
@@ -33,7 +33,7 @@ def litellm_proxy(
 ) -> Iterator[Proxy]:
     """Ready in front of `backend_port` when the context opens. Raises BenchmarkFailed."""
     config, log = folder / "litellm.json", folder / "litellm.log"
-    config.write_bytes(_config(backend_port, models))
+    config.write_bytes(proxy_config(backend_port, models))
     port = free_port()
     settings = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR"}
     # Without these it fetches price lists, and tells its makers of its use.
@@ -58,7 +58,7 @@ def litellm_proxy(
             process.kill()
 
 
-def _config(backend_port: int, models: list[str]) -> bytes:
+def proxy_config(backend_port: int, models: list[str]) -> bytes:
     """YAML, of which JSON is a part."""
     backend = {"api_base": f"http://{HOST}:{backend_port}/v1", "api_key": "none"}
     return msgspec.json.encode(

@@ -104,7 +104,7 @@ class SimulatedProvider:
         welcome = await _receive(socket)
         if not isinstance(welcome, protocol.Welcome):
             raise ProtocolError(f"{self._name} was refused: {welcome}")
-        await socket.send(protocol.encode(self._load()))
+        await socket.send(protocol.encode(self._heartbeat()))
         self.joined.set()
         return welcome
 
@@ -151,9 +151,9 @@ class SimulatedProvider:
     async def _beat(self, socket: ClientConnection, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            await socket.send(protocol.encode(self._load()))
+            await socket.send(protocol.encode(self._heartbeat()))
 
-    def _load(self) -> protocol.Heartbeat:
+    def _heartbeat(self) -> protocol.Heartbeat:
         return protocol.Heartbeat(
             True, len(self._answering), 0, 4096, 4096, max_sequences=256, steps=self._steps
         )

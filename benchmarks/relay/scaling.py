@@ -16,10 +16,9 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from tandem.bench.children import child, coordinator, cpu_s, raise_file_limit
-from tandem.bench.load import Load, ask_all, join_fleet
-from tandem.bench.service import BenchmarkFailed
-from tandem.bench.streams import Timings
+from benchmarks.processes import child, coordinator, cpu_s, raise_file_limit
+from benchmarks.relay.throughput import Traffic, ask_all, join_providers
+from tandem.bench import BenchmarkFailed, Timings
 from tandem.coordinator import stores_in
 
 #: (providers, streams at a time)
@@ -56,34 +55,34 @@ async def _measure(folder: Path, providers: int, streams: int) -> Scaling:
     with closing(stores_in(folder).keys()) as keys:
         key = keys.create("bench").key
     requests = max(2 * streams, _STREAMS_AT_LEAST)
-    load = Load(providers, streams, requests, _SHORT, token_s=None)
+    short = Traffic(providers, streams, requests, _SHORT, token_s=None)
+    long = msgspec.structs.replace(short, tokens=_LONG)
     with child(coordinator, folder) as (port, process):
         async with asyncio.TaskGroup() as tasks:
-            fleet = await join_fleet(tasks, load, port)
-            await _used_s(load, port, key, process)  # every provider's and connection's first
+            joined = await join_providers(tasks, short, port)
+            await _used_s(short, port, key, process)  # every provider's and connection's first
             began, cpu = time.perf_counter(), cpu_s(process)
             await asyncio.sleep(_IDLE_S)
             idle = (cpu_s(process) - cpu) / (time.perf_counter() - began)
-            short_s = await _used_s(load, port, key, process, idle)
-            longer = msgspec.structs.replace(load, tokens=_LONG)
-            long_s = await _used_s(longer, port, key, process, idle)
-            for member in fleet:
-                member.cancel()
+            short_s = await _used_s(short, port, key, process, idle)
+            long_s = await _used_s(long, port, key, process, idle)
+            for provider in joined:
+                provider.cancel()
     chunk_s = (long_s - short_s) / (requests * (_LONG - _SHORT))
     request_s = short_s / requests - _SHORT * chunk_s
     return Scaling(providers, streams, idle, 1e3 * request_s, 1e6 * chunk_s)
 
 
 async def _used_s(
-    load: Load, port: int, key: str, process: psutil.Process, idle: float = 0.0
+    traffic: Traffic, port: int, key: str, process: psutil.Process, idle: float = 0.0
 ) -> float:
     """Processor time beyond that of being idle. Raises BenchmarkFailed."""
     began, cpu = time.perf_counter(), cpu_s(process)
-    answers = await ask_all(load, port, key)
+    answers = await ask_all(traffic, port, key)
     used_s = cpu_s(process) - cpu - idle * (time.perf_counter() - began)
-    good = [a for a in answers if isinstance(a, Timings) and a.text == load.answer]
-    if len(good) < load.requests:
-        raise BenchmarkFailed(f"{load.requests - len(good)} answers were wrong or missing")
+    good = [a for a in answers if isinstance(a, Timings) and a.text == traffic.answer]
+    if len(good) < traffic.requests:
+        raise BenchmarkFailed(f"{traffic.requests - len(good)} answers were wrong or missing")
     return used_s
 
 

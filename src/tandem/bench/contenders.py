@@ -1,6 +1,6 @@
-"""Engines as processes that generate on command: Tandem's own, and what its peers have in common.
+"""Engines that take turns, each in a process of its own: what all that are compared have in common.
 
-All of them get token ids and give greedy ones back, so that only the model is measured.
+They get token ids and give greedy ones back, so that only the model is measured.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import psutil
 
 from tandem.bench.service import BenchmarkFailed
-from tandem.cluster.one_session import Asker
-from tandem.engine import EngineOptions, SchedulerLimits, load_engine
 from tandem.runtime import configure_logging
 
+T = TypeVar("T")
+
+#: How many sequences an engine runs at a time, and how many tokens each may have.
 MAX_BATCH, CONTEXT = 16, 1024
 _TIMEOUT_S = 900.0
 _MIB = 1024 * 1024
@@ -73,6 +73,10 @@ class Contender(msgspec.Struct, frozen=True):
     @property
     def installed(self) -> bool:
         return importlib.util.find_spec(self.package) is not None
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.kind}"
 
 
 class Running:
@@ -138,35 +142,37 @@ def _serve(make: Callable[[Job], Generator | Server], job: Job, pipe: Connection
         pipe.send(getattr(engine, method)(*arguments))
 
 
-class _Tandem:
-    def __init__(self, job: Job, quantize: str | None) -> None:
-        self._asker = Asker()
-        options = EngineOptions(
-            directory=job.model,
-            dtype="bfloat16",
-            quantize=quantize,
-            threads=job.threads,
-            kv_tokens=MAX_BATCH * CONTEXT,
-            scheduling=SchedulerLimits(max_sequences=MAX_BATCH),
-        )
-        self._asker.engine = load_engine(options, self._asker.deliver).engine
+class Turns(msgspec.Struct, Generic[T], frozen=True):
+    """What one contender gave, round by round, and the memory of its process after the last."""
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> Times:
-        first_at: list[float] = []
-        began = time.perf_counter()
-        self._asker.ask(prompts, tokens, on_first=lambda: first_at.append(time.perf_counter()))
-        return Times(first_at[-1] - began, time.perf_counter() - first_at[-1])
-
-    def serve(self, wanted: list[Wanted]) -> float:
-        began = time.perf_counter()
-        prompts = [one.prompt for one in wanted]
-        self._asker.ask(prompts, [one.tokens for one in wanted], streams=MAX_BATCH)
-        return time.perf_counter() - began
+    contender: Contender
+    taken: list[T]
+    memory_mib: float
 
 
-def tandem(job: Job) -> _Tandem:
-    return _Tandem(job, None)
+def take_turns(
+    contenders: Sequence[Contender],
+    job: Job,
+    rounds: int,
+    measure: Callable[[Running, int], T],
+    on_progress: Callable[[str], None],
+) -> list[Turns[T]]:
+    """Loads all contenders, then calls `measure(contender, round)` for one after the other.
 
-
-def tandem_int8(job: Job) -> _Tandem:
-    return _Tandem(job, "int8")
+    Taking turns, a noisy moment of the machine meets all of them; each waits while others run.
+    Raises BenchmarkFailed when one ends, or does not answer.
+    """
+    with ExitStack() as stack:
+        loaded = []
+        for contender in contenders:
+            on_progress(f"loading {contender.title}")
+            loaded.append(stack.enter_context(running(contender, job)))
+        taken: list[list[T]] = [[] for _ in loaded]
+        for number in range(rounds):
+            for one, results in zip(loaded, taken, strict=True):
+                on_progress(f"round {number + 1} of {rounds}: {one.contender.title}")
+                results.append(measure(one, number))
+        return [
+            Turns(one.contender, results, one.memory_mib())
+            for one, results in zip(loaded, taken, strict=True)
+        ]

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from tandem.bench.engines import MAX_BATCH, Job, Times, Wanted
-from tandem.bench.service import BenchmarkFailed
+from tandem.bench import MAX_BATCH, BenchmarkFailed, Job, Times, Wanted
 
 _PADDING = 0
 _RESULT_TIMEOUT_S = 600.0

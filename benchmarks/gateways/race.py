@@ -20,11 +20,10 @@ from typing import Any
 import msgspec
 import psutil
 
-from tandem.bench.children import child, coordinator, cpu_s, raise_file_limit
-from tandem.bench.echo import BRISK, CALM, FAST, PACES, echo
-from tandem.bench.litellm import litellm_proxy
-from tandem.bench.service import HOST
-from tandem.bench.streams import Consumer
+from benchmarks.gateways.echo import BRISK, CALM, FAST, PACES, echo
+from benchmarks.gateways.litellm import litellm_proxy
+from benchmarks.processes import child, coordinator, cpu_s, raise_file_limit
+from tandem.bench import HOST, Consumer
 from tandem.coordinator import stores_in
 
 TANDEM, LITELLM = "tandem", "LiteLLM"
@@ -35,7 +34,7 @@ _BUSY = 32
 _SHORT, _LONG, _PACED = 1, 128, 16
 
 
-class GatewayLoad(msgspec.Struct, frozen=True):
+class RaceSettings(msgspec.Struct, frozen=True):
     """`seconds` of each throughput measurement; `streams` at a time when latency is measured."""
 
     rounds: int = 3
@@ -55,7 +54,7 @@ class Gateway(msgspec.Struct, frozen=True):
 
 
 class GatewayReport(msgspec.Struct, frozen=True):
-    load: GatewayLoad
+    settings: RaceSettings
     #: Straight from the backend.
     direct_calm_ms: float
     direct_brisk_ms: float
@@ -80,16 +79,16 @@ class _Round(msgspec.Struct, frozen=True):
 
 
 async def measure_gateways(
-    folder: Path, load: GatewayLoad, litellm: Path | None, on_progress: Callable[[str], None]
+    folder: Path, settings: RaceSettings, litellm: Path | None, on_progress: Callable[[str], None]
 ) -> GatewayReport:
     """Raises BenchmarkFailed when something does not start, ProtocolError when a request fails."""
     raise_file_limit()
     taken: dict[str, list[_Round]] = {}
     with _targets(folder, litellm, on_progress) as targets:
-        for number in range(load.rounds):
+        for number in range(settings.rounds):
             for target in targets:
-                on_progress(f"round {number + 1} of {load.rounds}: {target.name}")
-                taken.setdefault(target.name, []).append(await _round(target, load))
+                on_progress(f"round {number + 1} of {settings.rounds}: {target.name}")
+                taken.setdefault(target.name, []).append(await _round(target, settings))
     direct = taken.pop(_DIRECT)
     calm, brisk = _median(direct, "calm_ms"), _median(direct, "brisk_ms")
     gateways = [
@@ -103,7 +102,7 @@ async def measure_gateways(
         )
         for name, rounds in taken.items()
     ]
-    return GatewayReport(load, calm, brisk, gateways)
+    return GatewayReport(settings, calm, brisk, gateways)
 
 
 @contextmanager
@@ -139,18 +138,18 @@ def _pin(backend: psutil.Process, gateways: list[psutil.Process]) -> None:
         process.cpu_affinity(others)
 
 
-async def _round(target: _Target, load: GatewayLoad) -> _Round:
+async def _round(target: _Target, settings: RaceSettings) -> _Round:
     await _busy(target, 0.3, stream=False, tokens=_SHORT)  # connections, caches
     cpu = _cpu_s(target)
-    requests, seconds = await _busy(target, load.seconds, stream=False, tokens=_SHORT)
+    requests, seconds = await _busy(target, settings.seconds, stream=False, tokens=_SHORT)
     cpu_ms = 1e3 * (_cpu_s(target) - cpu) / requests
-    streams, streaming_s = await _busy(target, load.seconds, stream=True, tokens=_LONG)
+    streams, streaming_s = await _busy(target, settings.seconds, stream=True, tokens=_LONG)
     return _Round(
         requests / seconds,
         cpu_ms,
         streams * _LONG / streaming_s,
-        await _first_ms(target, CALM, load.streams),
-        await _first_ms(target, BRISK, load.streams),
+        await _first_ms(target, CALM, settings.streams),
+        await _first_ms(target, BRISK, settings.streams),
     )
 
 

@@ -1,0 +1,3 @@
+"""One coordinator between thousands of simulated providers and many streams."""
+
+from __future__ import annotations
