@@ -9,8 +9,9 @@ from unittest import mock
 import msgspec
 
 from tandem import protocol
+from tandem.coordinator.fleet import many
+from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
-from tandem.coordinator.routing import registry as module
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.registry import Registry
 from tandem.security import RecipientKey, SealingKey
@@ -29,8 +30,8 @@ class Reservations(msgspec.Struct, frozen=True):
 def measure_reservations(providers: int, reservations: int) -> list[Reservations]:
     """One way after the other; the registry's own is the first."""
     found = []
-    for way, scanned in (("drawn", module._SCANNED), ("all", providers)):  # noqa: SLF001
-        with mock.patch.object(module, "_SCANNED", scanned):
+    for way, compared in (("drawn", many._COMPARED), ("all", providers)):  # noqa: SLF001
+        with mock.patch.object(many, "_COMPARED", compared):
             taken = sorted(_taken_s(providers, reservations))
         p99 = taken[len(taken) * 99 // 100]
         found.append(Reservations(way, 1e3 * statistics.median(taken), 1e3 * p99))
@@ -44,7 +45,7 @@ def _taken_s(providers: int, reservations: int) -> list[float]:
     for _ in range(reservations):
         demand = Demand(_MODEL, 1, 300, 100, 200)
         started = time.perf_counter()
-        registry.reserve_provider(demand)
+        registry.reserve(demand)
         taken.append(time.perf_counter() - started)
     return taken
 
@@ -60,6 +61,6 @@ def _fill(registry: Registry, providers: int) -> None:
             ProviderLink(recipient, b"", 64),
             account="default",
             node_id=None,
-            trust=protocol.Trust.NONE,
+            attested=Attested(b"", b"", protocol.Evidence(), protocol.Trust.NONE),
         )
         registry.heartbeat(provider, protocol.Heartbeat(True, 0, 0, 1000, 1000))

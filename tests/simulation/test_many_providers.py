@@ -61,7 +61,7 @@ def test_a_heartbeat_costs_the_same_among_thousands(busy: bool) -> None:
         ]
         await asyncio.sleep(0)
         one = registry.providers[0]
-        lines = _lines(lambda: registry.heartbeat(one, one.load or beat()))
+        lines = _lines(lambda: registry.heartbeat(one, one.heartbeat or beat()))
         for task in waiting:
             task.cancel()
         return lines
@@ -72,8 +72,8 @@ def test_a_heartbeat_costs_the_same_among_thousands(busy: bool) -> None:
 def test_a_reservation_costs_the_same_among_thousands() -> None:
     def cost(providers: int) -> int:
         registry = _registry(providers)
-        registry.reserve_provider(Demand(MODEL))
-        return _lines(lambda: registry.reserve_provider(Demand(MODEL)))
+        registry.reserve(Demand(MODEL))
+        return _lines(lambda: registry.reserve(Demand(MODEL)))
 
     assert cost(2000) < 2 * cost(40)
 

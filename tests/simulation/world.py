@@ -121,7 +121,7 @@ class World:
         for provider in self.registry.providers:
             counts = (provider.in_flight, provider.sequences, provider.tokens, provider.prefilling)
             assert min(counts) >= 0, counts
-            most = provider.load.max_sequences if provider.load else 0
+            most = provider.heartbeat.max_sequences if provider.heartbeat else 0
             assert provider.in_flight <= 1 or provider.sequences <= most
 
     async def run(self, consume: Callable[[World], list[asyncio.Task[None]]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from tandem import protocol
+from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.registry import Registry
@@ -44,8 +45,13 @@ def join(
     node_id: str | None = None,
     trust: protocol.Trust = protocol.Trust.SELF_SIGNED,
 ) -> Provider:
-    link = ProviderLink(RECIPIENT, b"", 64)
-    return registry.add(registration(models), link, account=account, node_id=node_id, trust=trust)
+    return registry.add(
+        registration(models),
+        ProviderLink(RECIPIENT, b"", 64),
+        account=account,
+        node_id=node_id,
+        attested=Attested(b"", b"", protocol.Evidence(), trust),
+    )
 
 
 def make_registry(clock: Callable[[], float] = lambda: 0.0, **more: Any) -> Registry:  # noqa: ANN401

@@ -25,7 +25,7 @@ class Metrics:
     def __init__(self, registry: Registry) -> None:
         self._providers = registry
         self._collected = CollectorRegistry()
-        self._collected.register(_Fleet(registry))
+        self._collected.register(_ProviderMetrics(registry))
         self._requests = Counter(
             "tandem_requests",
             "Requests that have ended.",
@@ -78,7 +78,7 @@ class Metrics:
         return generate_latest(self._collected)
 
 
-class _Fleet(Collector):
+class _ProviderMetrics(Collector):
     """What providers are doing at the moment of asking, and what they have counted themselves."""
 
     def __init__(self, registry: Registry) -> None:
@@ -111,14 +111,13 @@ def _describe(
 ) -> None:
     # A name is the operator's to choose, and two machines may have the same.
     label = [provider.name, provider.id]
-    load = provider.load
     gauges["tandem_provider_requests"].add_metric(label, provider.in_flight)
-    gauges["tandem_provider_ready"].add_metric(label, float(load is not None and load.ready))
+    gauges["tandem_provider_ready"].add_metric(label, float(provider.is_warm))
     gauges["tandem_provider_set_aside"].add_metric(label, float(provider.breaker.is_open))
     if provider.role.rank is not None:
         gauges["tandem_provider_cluster_rank"].add_metric(label, provider.role.rank)
-    if load is None:
+    if provider.heartbeat is None:
         return
-    for name, value in list(load.counters.items())[:_MAX_COUNTERS]:
+    for name, value in list(provider.heartbeat.counters.items())[:_MAX_COUNTERS]:
         if _COUNTER_NAME.fullmatch(name):
             counted.add_metric([*label, name], value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tandem.runtime.backoff import Backoff
 from tandem.runtime.cancellation import raise_if_cancelled
 from tandem.runtime.failures import first_failure
-from tandem.runtime.garbage import Herd
 from tandem.runtime.identifiers import new_id
 from tandem.runtime.logging import configure_logging
 from tandem.runtime.paths import default_data_dir
@@ -14,7 +13,6 @@ from tandem.runtime.service import Stop, run_service
 
 __all__ = [
     "Backoff",
-    "Herd",
     "Stop",
     "configure_logging",
     "default_data_dir",

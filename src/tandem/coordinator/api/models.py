@@ -14,8 +14,9 @@ from tandem.coordinator.api.http import json_response
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.requests.dispatch import Dispatcher
+from tandem.coordinator.routing.choice import Capacity
 from tandem.coordinator.routing.demand import Demand
-from tandem.coordinator.routing.registry import Capacity, Registry
+from tandem.coordinator.routing.registry import Registry
 from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping, TandemError
 from tandem.protocol import ModelName
 
@@ -116,7 +117,7 @@ class Inventory:
 
     async def capacity(self, request: Request) -> Response:
         await self._authenticate(request)
-        snapshot = sorted(self._registry.model_capacity_snapshot().items())
+        snapshot = sorted(self._registry.capacities().items())
         return json_response(CapacityList([self._capacity(*found) for found in snapshot]))
 
     async def model(self, request: Request) -> Response:
@@ -154,7 +155,7 @@ class Inventory:
         await self._authenticator.authenticate(request.headers.get("authorization"))
 
     def _served(self) -> list[tuple[ModelName, Capacity]]:
-        snapshot = sorted(self._registry.model_capacity_snapshot().items())
+        snapshot = sorted(self._registry.capacities().items())
         return [(name, capacity) for name, capacity in snapshot if capacity.routable]
 
     def _capacity(self, name: ModelName, capacity: Capacity) -> ModelCapacity:
@@ -172,7 +173,7 @@ class Inventory:
 
     def _refusal(self, name: ModelName) -> str | None:
         try:
-            self._registry.quick_capacity_check(Demand(name))
+            self._registry.select_provider(Demand(name))
         except TandemError as error:
             return error.code
         return None
@@ -197,7 +198,7 @@ class Inventory:
 
 
 def _provider(provider: Provider) -> ProviderStatus:
-    load = provider.load
+    beat = provider.heartbeat
     return ProviderStatus(
         id=provider.id,
         name=provider.name,
@@ -205,11 +206,11 @@ def _provider(provider: Provider) -> ProviderStatus:
         draining=provider.is_draining,
         models=sorted(provider.models),
         device=provider.device,
-        running=load.running if load else 0,
-        waiting=load.waiting if load else 0,
-        free_blocks=load.free_blocks if load else 0,
-        total_blocks=load.total_blocks if load else 0,
+        running=beat.running if beat else 0,
+        waiting=beat.waiting if beat else 0,
+        free_blocks=beat.free_blocks if beat else 0,
+        total_blocks=beat.total_blocks if beat else 0,
         in_flight=provider.in_flight,
         cluster_role=provider.role.rank,
-        plaintext_collectives=load.plaintext_collectives if load else False,
+        plaintext_collectives=beat.plaintext_collectives if beat else False,
     )

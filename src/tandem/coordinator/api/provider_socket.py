@@ -18,7 +18,9 @@ from tandem.coordinator.accounts.authentication import MachineAuthenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.challenges import Challenges
 from tandem.coordinator.fleet.link import ProviderLink
-from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.fleet.many import ConnectionFreezer
+from tandem.coordinator.fleet.provider import Hold, Provider
+from tandem.coordinator.fleet.registration import check_registration
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
@@ -29,7 +31,6 @@ from tandem.errors import (
     ServiceStopping,
     TandemError,
 )
-from tandem.runtime import Herd
 from tandem.security import AttestationVerifier, RecipientKey, node_id_of
 
 log = structlog.get_logger(__name__)
@@ -74,8 +75,7 @@ class ProviderSocket:
         self._machines = machines
         self._hardware = hardware
         self._count = count
-        self._connections = 0
-        self._herd = Herd()
+        self._freezer = ConnectionFreezer()
 
     async def serve(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -103,22 +103,22 @@ class ProviderSocket:
             raise ServiceStopping("the coordinator is stopping")
         version = protocol.choose_version(hello.versions)
         registration = protocol.decode_registration(hello.registration)
+        check_registration(registration)
         challenges = Challenges(registration, hello.registration, self._hardware)
         nonce = challenges.issue()
         await websocket.send_bytes(protocol.encode(protocol.Challenge(nonce)))
         proof = await _receive(websocket)
         if not isinstance(proof, protocol.Proof):
             raise ProtocolError(f"a challenge is answered by a proof, not {type(proof).__name__}")
-        trust = challenges.check(proof.evidence).trust
+        attested = challenges.check(proof.evidence)
         key = RecipientKey(registration.sealing_key)
         provider = self._registry.add(
             registration,
             ProviderLink(key, nonce, self._config.max_outgoing),
             account=account,
             node_id=_node_id(registration),
-            trust=trust,
+            attested=attested,
         )
-        provider.attested = challenges.latest
         return _Connection(websocket, provider, challenges), version
 
     async def _serve(self, connection: _Connection, version: int) -> None:
@@ -130,8 +130,7 @@ class ProviderSocket:
         )
         interval_s = self._config.heartbeat_interval_s * self._registry.pace
         self._count("joined")
-        self._connections += 1
-        self._herd.grown_to(self._connections)
+        self._freezer.grown_to(len(self._registry))
         welcome = protocol.Welcome(version, provider.id, interval_s)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -147,7 +146,6 @@ class ProviderSocket:
             bound.warning("provider_cut_off", reason=str(group.exceptions[0]))
             self._count("cut_off")
         finally:
-            self._connections -= 1
             self._registry.remove(provider)
             provider.link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
             await _close(connection.websocket, _GOING_AWAY)
@@ -164,7 +162,7 @@ class ProviderSocket:
             elif isinstance(message, protocol.Proof):
                 self._check(connection, message)
             elif isinstance(message, protocol.Draining):
-                provider.draining = True
+                self._registry.hold(provider, Hold.LEAVING)
             else:
                 raise ProtocolError(f"unexpected {type(message).__name__} after the welcome")
 
@@ -216,8 +214,7 @@ class ProviderSocket:
             self._count("challenge_failed")
             connection.challenges.strike(error.message)
             return
-        connection.provider.trust = attested.trust
-        connection.provider.attested = attested
+        self._registry.attest(connection.provider, attested)
 
     async def _challenge(self, connection: _Connection) -> None:
         """Proofs from time to time; after a strike the next is asked for at once."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT
 from tandem.coordinator.api.http import json_response
-from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import InvalidRequest, NotFound
 from tandem.protocol import Hardware, Trust
@@ -92,7 +92,7 @@ class ProviderRoutes:
     async def peers(self, request: Request) -> Response:
         """The account's machines that are in no cluster yet."""
         account = await self._account(request)
-        return json_response(Peers([_peer(p) for p in self._registry.cluster_peers(account)]))
+        return json_response(Peers([_peer(p) for p in self._registry.unclustered(account)]))
 
     async def attestation(self, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
         """Needs no key: whoever sends prompts here may check who reads them."""
@@ -108,7 +108,8 @@ class ProviderRoutes:
     async def _set_drained(self, request: Request, *, drained: bool) -> Response:
         account = await self._account(request)
         provider = self._find(account, request.path_params["provider"])
-        self._registry.drain(provider, drained=drained)
+        change = self._registry.hold if drained else self._registry.lift
+        change(provider, Hold.DRAINED)
         return json_response(_body(provider))
 
     def _find(self, account: str, which: str) -> Provider:
@@ -130,7 +131,7 @@ class ProviderRoutes:
 
 
 def _body(provider: Provider) -> ProviderBody:
-    load = provider.load
+    beat = provider.heartbeat
     return ProviderBody(
         id=provider.id,
         name=provider.name,
@@ -144,10 +145,10 @@ def _body(provider: Provider) -> ProviderBody:
         draining=provider.is_draining,
         set_aside=provider.breaker.is_open,
         in_flight=provider.in_flight,
-        running=load.running if load else 0,
-        waiting=load.waiting if load else 0,
+        running=beat.running if beat else 0,
+        waiting=beat.waiting if beat else 0,
         cluster_role=provider.role.rank,
-        cluster_members=load.members if load else [],
+        cluster_members=beat.members if beat else [],
     )
 
 
@@ -160,7 +161,6 @@ def _peer(provider: Provider) -> PeerBody:
 
 def _attestation(provider: Provider) -> AttestationBody:
     attested = provider.attested
-    assert attested is not None, "a provider is admitted after its proof"
     hardware = attested.evidence.hardware
     return AttestationBody(
         provider_id=provider.id,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 _FAULTS_TO_OPEN = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+#: Machines whose failures are remembered while they are away.
+_MAX_REMEMBERED = 16_384
 
 
 class Breaker:
@@ -56,3 +58,20 @@ class Breaker:
         """The request ended without telling anything: another may probe."""
         if ticket == self._probe:
             self._probe = None
+
+
+class BreakerMemory:
+    """The breakers of machines that may come back: they have their failures with them."""
+
+    def __init__(self) -> None:
+        self._breakers: dict[str, Breaker] = {}
+
+    def of(self, node_id: str | None) -> Breaker:
+        """The machine's own, or a new one; always new for a machine that does not say who it is."""
+        if node_id is None:
+            return Breaker()
+        breaker = self._breakers.pop(node_id, None) or Breaker()
+        self._breakers[node_id] = breaker  # the newest last
+        while len(self._breakers) > _MAX_REMEMBERED:
+            del self._breakers[next(iter(self._breakers))]
+        return breaker

@@ -39,7 +39,6 @@ class Challenges:
         encoded: bytes,
         hardware: Sequence[AttestationVerifier],
     ) -> None:
-        self.latest: Attested | None = None
         self.strikes = 0
         self._registration = registration
         self._encoded = encoded
@@ -66,9 +65,9 @@ class Challenges:
         nonce, self._nonce = self._nonce, None
         if nonce is None:
             raise AttestationRefused("a proof came that nobody has asked for")
-        self.latest = self._worth(nonce, evidence)
+        attested = self._worth(nonce, evidence)
         self.strikes = 0
-        return self.latest
+        return attested
 
     def strike(self, reason: str) -> None:
         """Counts a failure. Raises AttestationRefused at the third in a row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import msgspec
 
@@ -37,9 +38,17 @@ def read_role(claimed: object) -> Role:
     return Role(malformed=True)
 
 
+class Hold(StrEnum):
+    """Why a connected provider gets nothing new, whatever is asked; it may end what it has."""
+
+    NOT_READY = "it has not said that it is ready"
+    LEAVING = "it has said that it stops"
+    DRAINED = "an operator drains it, until it restarts or is resumed"
+
+
 @dataclass(eq=False)
 class Provider:
-    """`load` is None until the first heartbeat; times are monotonic seconds.
+    """Written by the registry and by reservations alone. Times are monotonic seconds.
 
     `node_id` is the hash of its certificate's key, None for a machine that shows none.
     """
@@ -51,13 +60,11 @@ class Provider:
     #: Silence for longer than this is the end of it.
     stale_after_s: float
     account: str
+    attested: Attested
     node_id: str | None = None
-    trust: Trust = Trust.NONE
-    attested: Attested | None = None
-    load: Heartbeat | None = None
-    draining: bool = False
-    #: Draining by an operator's word, which a restart of the provider ends.
-    drained: bool = False
+    #: The last one; None before the first.
+    heartbeat: Heartbeat | None = None
+    holds: set[Hold] = field(default_factory=lambda: {Hold.NOT_READY})
     role: Role = NOT_CLUSTERED
     in_flight: int = 0
     sequences: int = 0
@@ -81,21 +88,31 @@ class Provider:
     @property
     def device(self) -> str:
         """What computes there: as it said last, or else when it joined."""
-        said = "" if self.load is None else self.load.device
+        said = "" if self.heartbeat is None else self.heartbeat.device
         return said or self.registration.hardware.device
 
     @property
+    def trust(self) -> Trust:
+        return self.attested.trust
+
+    @property
     def is_draining(self) -> bool:
-        return self.draining or self.drained
+        return Hold.LEAVING in self.holds or Hold.DRAINED in self.holds
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it has a model loaded, by its own word."""
+        return Hold.NOT_READY not in self.holds
 
     @property
     def is_ready(self) -> bool:
-        return self.load is not None and self.load.ready and not self.is_draining
+        return not self.holds
 
     @property
     def cache_tokens(self) -> int:
         """How many tokens its KV cache holds."""
-        return 0 if self.load is None else self.load.total_blocks * self.load.block_tokens
+        beat = self.heartbeat
+        return 0 if beat is None else beat.total_blocks * beat.block_tokens
 
     def speed(self, model: ModelName) -> Speed:
         return self.speeds.setdefault(model, Speed())

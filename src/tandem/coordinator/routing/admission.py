@@ -50,7 +50,7 @@ class Admission:
         self._patience_s = patience_s
         self._queues: dict[tuple[ModelName, Trust], FairQueue[_Waiter]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        registry.on_capacity = self._on_capacity
+        registry.on_capacity(self._on_capacity)
 
     def waiting(self, model: ModelName) -> int:
         return sum(len(queue) for which, queue in self._queues.items() if which[0] == model)
@@ -66,12 +66,12 @@ class Admission:
         """A reservation for the request, at once or when its turn comes.
 
         One that `resumes` lost its own without its own fault, and goes before those that wait.
-        Raises what `Registry.reserve_provider` raises, when waiting is of no use or the queue is
+        Raises what `Registry.reserve` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
         if resumes or not self._queues.get(_which(demand)):
             try:
-                return self._registry.reserve_provider(demand, avoid)
+                return self._registry.reserve(demand, avoid)
             except (Overloaded, NoProviderAvailable) as error:
                 self._check_hope(demand, error)
         waiter = _Waiter(demand, avoid, asyncio.get_running_loop().time() + self._patience_s)
@@ -140,7 +140,7 @@ class Admission:
         queue = self._queues[which]
         while (waiter := _next(queue)) is not None:
             try:
-                reservation = self._registry.reserve_provider(waiter.demand, waiter.avoid)
+                reservation = self._registry.reserve(waiter.demand, waiter.avoid)
             except Overloaded:
                 return
             except TandemError as error:

@@ -9,6 +9,8 @@ import hashlib
 import secrets
 from collections import OrderedDict
 
+import msgspec
+
 from tandem.protocol import ChatPrompt, ModelName, Prompt, ProviderId, TextPrompt
 
 _MAX_REMEMBERED = 65_536
@@ -17,6 +19,13 @@ _BLOCK = 512
 _DIGEST_BYTES = 16
 
 Prefixes = list[tuple[bytes, float]]
+
+
+class Cached(msgspec.Struct, frozen=True):
+    """Who has seen the beginning of a prompt, and how much of the prompt that is (0 to 1)."""
+
+    provider: ProviderId
+    share: float
 
 
 class Affinity:
@@ -29,20 +38,20 @@ class Affinity:
         pieces = _pieces(prompt)
         whole = sum(map(len, pieces))
         digest = hashlib.blake2b(model.encode(), key=self._key, digest_size=_DIGEST_BYTES)
-        found: Prefixes = []
+        prefixes: Prefixes = []
         length = 0
         for piece in pieces:
             digest.update(len(piece).to_bytes(8, "big") + piece)
             length += len(piece)
-            found.append((digest.digest(), length / whole if whole else 0.0))
-        return found[-_MAX_PREFIXES:]
+            prefixes.append((digest.digest(), length / whole if whole else 0.0))
+        return prefixes[-_MAX_PREFIXES:]
 
-    def cached(self, prefixes: Prefixes) -> tuple[ProviderId, float] | None:
-        """Who has seen the longest of these prefixes, and how much of the prompt it is."""
+    def cached(self, prefixes: Prefixes) -> Cached | None:
+        """Who has seen the longest of these prefixes."""
         for digest, share in reversed(prefixes):
             provider = self._seen.get(digest)
             if provider is not None:
-                return provider, share
+                return Cached(provider, share)
         return None
 
     def remember(self, prefixes: Prefixes, provider: ProviderId) -> None:

@@ -1,4 +1,4 @@
-"""Who may get a request, and who does: pure functions over provider records.
+"""Who may get a request: pure functions over provider records.
 
 `eligibility` is asked by every path that chooses, counts or advertises providers, so that they
 cannot disagree.
@@ -7,8 +7,6 @@ cannot disagree.
 from __future__ import annotations
 
 from enum import StrEnum
-
-import msgspec
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
@@ -29,28 +27,11 @@ class Reason(StrEnum):
     FULL = "it has as many requests as it may have"
 
 
-class Eligible(msgspec.Struct, frozen=True):
-    pass
-
-
-class Ineligible(msgspec.Struct, frozen=True):
-    reason: Reason
-
-
-_ELIGIBLE = Eligible()
-_INELIGIBLE = {reason: Ineligible(reason) for reason in Reason}
-
-
-def eligibility(provider: Provider, demand: Demand, *, now: float) -> Eligible | Ineligible:
-    """Whether a request may go to this provider at `now` (monotonic seconds).
+def eligibility(provider: Provider, demand: Demand, *, now: float) -> Reason | None:
+    """Why a request may not go to this provider at `now` (monotonic seconds); None if it may.
 
     FULL and SET_ASIDE come last: they are said only of a provider that could serve otherwise.
     """
-    reason = _reason(provider, demand, now)
-    return _ELIGIBLE if reason is None else _INELIGIBLE[reason]
-
-
-def _reason(provider: Provider, demand: Demand, now: float) -> Reason | None:
     info = provider.models.get(demand.model)
     if info is None:
         return Reason.OTHER_MODELS
@@ -76,7 +57,7 @@ def _absence(provider: Provider, now: float) -> Reason | None:
         return Reason.NOT_RANK_ZERO
     if provider.is_draining:
         return Reason.DRAINING
-    if provider.load is None or not provider.load.ready:
+    if provider.holds:
         return Reason.NOT_READY
     if now - provider.last_heard > provider.stale_after_s:
         return Reason.STALE
@@ -85,22 +66,9 @@ def _absence(provider: Provider, now: float) -> Reason | None:
 
 def has_room(provider: Provider, demand: Demand) -> bool:
     """Whether sequences and cache suffice beside what runs there; one alone always may."""
-    if provider.in_flight == 0 or provider.load is None:
+    if provider.in_flight == 0 or provider.heartbeat is None:
         return True
     return (
-        provider.sequences + demand.sequences <= provider.load.max_sequences
+        provider.sequences + demand.sequences <= provider.heartbeat.max_sequences
         and provider.tokens + demand.tokens <= provider.cache_tokens
     )
-
-
-def expected_s(provider: Provider, demand: Demand, cached: float) -> tuple[float, float]:
-    """Expected seconds to the first token and to the last, if the request went there now.
-
-    `cached` is the share of the prompt that is thought to be in the provider's cache.
-    """
-    speed = provider.speed(demand.model)
-    to_prefill = provider.prefilling + demand.prompt_tokens * (1.0 - cached)
-    batch = provider.sequences + demand.sequences
-    step_s = 1.0 / speed.decode_per_s(batch)
-    first_s = to_prefill / speed.prefill_per_s + step_s
-    return first_s, first_s + demand.output_tokens * step_s

@@ -9,7 +9,6 @@ number of tokens, but for a quantum and one request, however many requests each 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -35,12 +34,6 @@ class FairQueue(Generic[T]):
 
     def __len__(self) -> int:
         return self._size
-
-    def __iter__(self) -> Iterator[T]:
-        """All that waits, key by key."""
-        for line in self._lines.values():
-            for item, _ in line.waiting:
-                yield item
 
     def push(self, key: str, item: T, cost: int) -> T | None:
         """Queues an item of so many tokens behind the others of its key.

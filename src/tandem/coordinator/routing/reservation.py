@@ -11,7 +11,7 @@ from tandem.coordinator.routing.demand import Demand
 class Reservation:
     """Counts against the provider until `release`, which counts once.
 
-    Made by `Registry.reserve_provider` alone.
+    Made by `Registry.reserve` and `reserve_at` alone.
     """
 
     def __init__(

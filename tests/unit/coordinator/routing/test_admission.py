@@ -7,9 +7,12 @@ import asyncio
 import pytest
 from tests.support.registered import beat, join, make_registry
 
-from tandem.coordinator.routing import eligibility
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.routing import choice
+from tandem.coordinator.routing import registry as registry_module
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.eligibility import Reason, eligibility
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.protocol import ModelName
@@ -22,18 +25,17 @@ def full_fleet(size: int) -> tuple[Registry, Admission, list[Reservation]]:
     admission = Admission(registry, max_waiting=100, patience_s=0.0)
     for _ in range(size):
         registry.heartbeat(join(registry, ["a"]), beat())
-    return registry, admission, [registry.reserve_provider(A) for _ in range(2 * size)]
+    return registry, admission, [registry.reserve(A) for _ in range(2 * size)]
 
 
 def test_a_place_that_is_given_back_goes_to_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the price of one look at one provider, however many there are."""
     looks = 0
-    original = eligibility._reason
 
-    def counted(*arguments: object) -> eligibility.Reason | None:
+    def counted(provider: Provider, demand: Demand, *, now: float) -> Reason | None:
         nonlocal looks
         looks += 1
-        return original(*arguments)  # type: ignore[arg-type]
+        return eligibility(provider, demand, now=now)
 
     async def main() -> None:
         nonlocal looks
@@ -41,7 +43,8 @@ def test_a_place_that_is_given_back_goes_to_whoever_waits(monkeypatch: pytest.Mo
         waiting = [asyncio.create_task(admission.reserve(A, "k")) for _ in range(3)]
         await asyncio.sleep(0)
         assert admission.waiting(A.model) == 3
-        monkeypatch.setattr(eligibility, "_reason", counted)
+        for module in (registry_module, choice):
+            monkeypatch.setattr(module, "eligibility", counted)
         looks = 0
         for place in places[7:10]:
             place.release()

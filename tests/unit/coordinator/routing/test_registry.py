@@ -9,13 +9,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.support.registered import RECIPIENT, beat, join, make_registry, registration
+from tests.support.registered import beat, join, make_registry
 
 from tandem import protocol
-from tandem.coordinator.fleet.link import ProviderLink
-from tandem.coordinator.fleet.provider import Provider, Role
+from tandem.coordinator.fleet.provider import Hold, Provider, Role
 from tandem.coordinator.routing.demand import Demand
-from tandem.coordinator.routing.eligibility import Eligible, Ineligible, Reason, eligibility
+from tandem.coordinator.routing.eligibility import Reason, eligibility
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import (
@@ -23,7 +22,6 @@ from tandem.errors import (
     ModelNotFound,
     NoProviderAvailable,
     Overloaded,
-    ProtocolError,
     TandemError,
 )
 from tandem.protocol import ModelName, Trust
@@ -59,9 +57,9 @@ class RegistryMachine(RuleBasedStateMachine):
         self.registry.heartbeat(provider, beat(ready, cluster_role=role))
 
     @precondition(lambda self: self.registry.providers)
-    @rule(data=st.data(), drained=st.booleans())
-    def drains(self, data: st.DataObject, drained: bool) -> None:
-        self.registry.drain(self._draw(data), drained=drained)
+    @rule(data=st.data(), why=st.sampled_from([Hold.DRAINED, Hold.LEAVING]), ends=st.booleans())
+    def holds(self, data: st.DataObject, why: Hold, ends: bool) -> None:
+        (self.registry.lift if ends else self.registry.hold)(self._draw(data), why)
 
     @precondition(lambda self: self.registry.providers)
     @rule(data=st.data())
@@ -83,7 +81,7 @@ class RegistryMachine(RuleBasedStateMachine):
         eligible = [p for p in self.registry.providers if self._eligible(p, demand)]
         aside = [p for p in self.registry.providers if self._reason(p, demand) is Reason.SET_ASIDE]
         try:
-            reservation = self.registry.reserve_provider(demand)
+            reservation = self.registry.reserve(demand)
         except (ModelNotFound, Overloaded, NoProviderAvailable):
             assert not eligible
             assert not aside
@@ -113,8 +111,7 @@ class RegistryMachine(RuleBasedStateMachine):
         return self._reason(provider, demand) is None
 
     def _reason(self, provider: Provider, demand: Demand) -> Reason | None:
-        answer = eligibility(provider, demand, now=self.now)
-        return None if isinstance(answer, Eligible) else answer.reason
+        return eligibility(provider, demand, now=self.now)
 
     @invariant()
     def what_is_in_flight_is_what_is_held(self) -> None:
@@ -129,11 +126,11 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_snapshot_is_what_a_reservation_would_find(self) -> None:
-        snapshot = self.registry.model_capacity_snapshot()
+        snapshot = self.registry.capacities()
         for model in MODELS:
             demand = Demand(model)
             try:
-                self.registry.quick_capacity_check(demand)
+                self.registry.select_provider(demand)
                 accepted = True
             except TandemError:
                 accepted = False
@@ -162,8 +159,8 @@ def spoil(**changes: Any) -> Callable[[Provider], None]:  # noqa: ANN401 - any f
 #: What is wrong with a provider, the demand, and the reason that it must be.
 REASONS: dict[Reason, tuple[Callable[[Provider], None], Demand]] = {
     Reason.OTHER_MODELS: (lambda _: None, Demand(MODELS[1])),
-    Reason.NOT_READY: (spoil(load=beat(ready=False)), A),
-    Reason.DRAINING: (spoil(drained=True), A),
+    Reason.NOT_READY: (spoil(holds={Hold.NOT_READY}), A),
+    Reason.DRAINING: (spoil(holds={Hold.DRAINED}), A),
     Reason.NOT_RANK_ZERO: (spoil(role=Role(rank=1)), A),
     Reason.MALFORMED_ROLE: (spoil(role=Role(malformed=True)), A),
     Reason.STALE: (spoil(last_heard=-5.0), A),
@@ -186,7 +183,7 @@ def spoiled(reason: Reason) -> tuple[Registry, Provider, Demand]:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_is_named(reason: Reason) -> None:
     _, provider, demand = spoiled(reason)
-    assert eligibility(provider, demand, now=0.0) == Ineligible(reason)
+    assert eligibility(provider, demand, now=0.0) is reason
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -195,23 +192,19 @@ def test_every_path_asks_for_eligibility(reason: Reason) -> None:
     registry, provider, demand = spoiled(reason)
     if reason is Reason.SET_ASIDE:
         # It is asked all the same when there is no other; when there is, it is not.
-        assert registry.find_provider_with_trust(demand) is provider
+        assert registry.select_provider(demand) is provider
         other = join(registry, [MODELS[0]])
         registry.heartbeat(other, beat())
-        assert registry.find_provider_with_trust(demand) is other
-        assert registry.reserve_provider(demand).provider is other
-        capacity = registry.model_capacity_snapshot()[MODELS[0]]
+        assert registry.select_provider(demand) is other
+        assert registry.reserve(demand).provider is other
+        capacity = registry.capacities()[MODELS[0]]
         assert (capacity.routable, capacity.free) == (2, 1)
         return
-    for path in (
-        registry.find_provider_with_trust,
-        registry.reserve_provider,
-        registry.quick_capacity_check,
-    ):
+    for path in (registry.select_provider, registry.reserve):
         with pytest.raises(TandemError):
             path(demand)
     assert provider.in_flight == (2 if reason is Reason.FULL else 0)
-    capacity = registry.model_capacity_snapshot()[MODELS[0]]
+    capacity = registry.capacities()[MODELS[0]]
     general = reason not in {Reason.OTHER_MODELS, Reason.UNTRUSTED, Reason.TOO_SMALL}
     if general:  # the listings are of small requests that trust anybody
         assert capacity.free == 0
@@ -233,7 +226,7 @@ def test_a_machine_in_a_cluster_is_not_offered_to_another(
     for provider in (second, other):
         registry.heartbeat(provider, beat())
     registry.heartbeat(first, beat(cluster_role=role, members=members))
-    peers = registry.cluster_peers("default")
+    peers = registry.unclustered("default")
     assert (first in peers) == listed
     # The other member is in the cluster too, even before it says so itself.
     assert (second in peers) == (not members)
@@ -243,24 +236,24 @@ def test_a_machine_in_a_cluster_is_not_offered_to_another(
 def test_unknown_busy_and_absent_models_are_different_errors() -> None:
     registry = make_registry()
     with pytest.raises(ModelNotFound):
-        registry.reserve_provider(A)
+        registry.reserve(A)
     provider = join(registry, ["a"])
     with pytest.raises(NoProviderAvailable):
-        registry.reserve_provider(A)
+        registry.reserve(A)
     registry.heartbeat(provider, beat())
     with pytest.raises(ContextLengthExceeded):
-        registry.reserve_provider(Demand(MODELS[0], least_tokens=5000))
+        registry.reserve(Demand(MODELS[0], least_tokens=5000))
     # The other rank of a cluster is no reason to wait.
     registry.heartbeat(join(registry, ["a"]), beat(cluster_role=1))
     with pytest.raises(ContextLengthExceeded):
-        registry.reserve_provider(Demand(MODELS[0], least_tokens=5000))
+        registry.reserve(Demand(MODELS[0], least_tokens=5000))
     for _ in range(2):
-        registry.reserve_provider(A)
+        registry.reserve(A)
     with pytest.raises(Overloaded):
-        registry.reserve_provider(A)
+        registry.reserve(A)
     registry.remove(provider)
     with pytest.raises(NoProviderAvailable):
-        registry.reserve_provider(A)
+        registry.reserve(A)
 
 
 def test_a_machine_that_comes_back_has_its_failures_with_it() -> None:
@@ -272,20 +265,57 @@ def test_a_machine_that_comes_back_has_its_failures_with_it() -> None:
     assert not join(registry, ["a"], node_id="n2").breaker.is_open
 
 
+def test_holds_are_set_and_lifted_each_by_itself() -> None:
+    registry = make_registry()
+    provider = join(registry, ["a"])
+    assert provider.holds == {Hold.NOT_READY}
+    registry.heartbeat(provider, beat())
+    assert provider.is_ready
+    registry.hold(provider, Hold.DRAINED)
+    registry.hold(provider, Hold.LEAVING)
+    registry.lift(provider, Hold.DRAINED)
+    assert provider.is_draining, "an operator cannot resume one that stops"
+    registry.lift(provider, Hold.LEAVING)
+    registry.heartbeat(provider, beat(ready=False))
+    assert not provider.is_draining
+    assert not provider.is_warm
+    assert not provider.is_ready
+
+
+def test_every_listener_hears_of_capacity() -> None:
+    """When a provider beats, is given a place back, or may have requests again."""
+    registry = make_registry()
+    heard: list[tuple[str, Provider]] = []
+    for name in ("one", "other"):
+        registry.on_capacity(lambda provider, name=name: heard.append((name, provider)))
+    provider = join(registry, ["a"])
+    both = [("one", provider), ("other", provider)]
+    assert not heard
+    registry.heartbeat(provider, beat())
+    assert heard == both
+    reservation = registry.reserve(A)
+    assert heard == both
+    reservation.release()
+    reservation.release()
+    assert heard == both * 2
+    registry.lift(provider, Hold.DRAINED)
+    assert heard == both * 3
+
+
 def test_a_conversation_goes_back_to_where_it_was() -> None:
     registry = make_registry()
     for provider in (join(registry, ["a"]), join(registry, ["a"])):
         registry.heartbeat(provider, beat(max_sequences=8))
     messages = [protocol.ChatMessage("user", "hello " * 50)]
     first = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages))
-    place = registry.reserve_provider(Demand(MODELS[0], prompt_tokens=100, prefixes=first))
+    place = registry.reserve(Demand(MODELS[0], prompt_tokens=100, prefixes=first))
     messages += [protocol.ChatMessage("assistant", "hi"), protocol.ChatMessage("user", "more")]
     second = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages))
     place.saw_first_token(100)
     place.release()
-    again = registry.find_provider_with_trust(Demand(MODELS[0], prompt_tokens=110, prefixes=second))
+    again = registry.select_provider(Demand(MODELS[0], prompt_tokens=110, prefixes=second))
     assert again is place.provider
-    assert registry.find_provider_with_trust(A) is not place.provider
+    assert registry.select_provider(A) is not place.provider
 
 
 def test_the_faster_provider_is_preferred_until_it_is_busy() -> None:
@@ -296,7 +326,7 @@ def test_the_faster_provider_is_preferred_until_it_is_busy() -> None:
         registry.heartbeat(provider, beat(max_sequences=64, total_blocks=10_000))
         provider.speed(MODELS[0]).saw_decode(rate, 1.0, 1)
     demand = Demand(MODELS[0], output_tokens=100)
-    places = [registry.reserve_provider(demand) for _ in range(40)]
+    places = [registry.reserve(demand) for _ in range(40)]
     chosen = [place.provider for place in places]
     assert chosen[0] is fast
     assert chosen.count(fast) > chosen.count(slow) > 0
@@ -309,23 +339,6 @@ def test_among_many_providers_one_with_room_is_always_found() -> None:
         registry.heartbeat(provider, beat())
         full(provider)
     with pytest.raises(Overloaded):
-        registry.reserve_provider(A)
+        registry.reserve(A)
     providers[137].in_flight = providers[137].sequences = 0
-    assert registry.reserve_provider(A).provider is providers[137]
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        registration([]),
-        registration(["a", "a"]),
-        registration(["a"], name=""),
-        registration(["a"], "x" * 300),
-        registration(["a"], link_addresses=["h:1"] * 17),
-    ],
-)
-def test_a_registration_that_makes_no_sense_is_refused(bad: protocol.Registration) -> None:
-    with pytest.raises(ProtocolError):
-        make_registry().add(
-            bad, ProviderLink(RECIPIENT, b"", 8), account="default", node_id=None, trust=Trust.NONE
-        )
+    assert registry.reserve(A).provider is providers[137]

@@ -1,0 +1,41 @@
+"""Why nobody gets a request, in words and as the error that says whether to come back."""
+
+from __future__ import annotations
+
+from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.eligibility import Reason
+from tandem.errors import (
+    ContextLengthExceeded,
+    ModelNotFound,
+    NoProviderAvailable,
+    Overloaded,
+    TandemError,
+)
+
+#: When these are all there are, no time will make the request fit.
+_NEVER_FITS = {Reason.TOO_SMALL, Reason.NOT_RANK_ZERO, Reason.MALFORMED_ROLE}
+
+
+def refusal(demand: Demand, reasons: set[Reason], *, model_is_known: bool) -> TandemError:
+    """`reasons` are those of all who serve the model; `model_is_known` if anybody ever has.
+
+    ModelNotFound (404) when nobody is known to serve it, ContextLengthExceeded (400) when no cache
+    could hold the request, Overloaded (429) when somebody could and is full, NoProviderAvailable
+    (503) otherwise.
+    """
+    model = demand.model
+    if Reason.TOO_SMALL in reasons and reasons <= _NEVER_FITS:
+        return ContextLengthExceeded(
+            f"no provider of the model `{model}` can hold {demand.least_tokens} tokens: lower"
+            " max_tokens",
+            param="max_tokens",
+        )
+    if Reason.FULL in reasons:
+        return Overloaded(f"every provider of the model `{model}` is busy: retry in a moment")
+    if reasons or model_is_known:
+        why = "; ".join(sorted(reasons)) or "its last provider has gone"
+        return NoProviderAvailable(f"nobody can serve the model `{model}` now: {why}")
+    return ModelNotFound(
+        f"the model `{model}` does not exist: GET /v1/models lists those that do",
+        param="model",
+    )
