@@ -270,26 +270,23 @@ def test_holds_are_set_and_lifted_each_by_itself() -> None:
     provider = join(registry, ["a"])
     assert provider.holds == {Hold.NOT_READY}
     registry.heartbeat(provider, beat())
-    assert provider.is_ready
+    assert provider.holds == set()
     registry.hold(provider, Hold.DRAINED)
     registry.hold(provider, Hold.LEAVING)
     registry.lift(provider, Hold.DRAINED)
-    assert provider.is_draining, "an operator cannot resume one that stops"
-    registry.lift(provider, Hold.LEAVING)
+    assert provider.holds == {Hold.LEAVING}, "an operator cannot resume one that stops"
     registry.heartbeat(provider, beat(ready=False))
-    assert not provider.is_draining
-    assert not provider.is_warm
-    assert not provider.is_ready
+    assert provider.holds == {Hold.LEAVING, Hold.NOT_READY}
 
 
 def test_every_listener_hears_of_capacity() -> None:
     """When a provider beats, is given a place back, or may have requests again."""
     registry = make_registry()
-    heard: list[tuple[str, Provider]] = []
-    for name in ("one", "other"):
-        registry.on_capacity(lambda provider, name=name: heard.append((name, provider)))
+    heard: list[Provider] = []
+    for _ in range(2):
+        registry.on_capacity(heard.append)
     provider = join(registry, ["a"])
-    both = [("one", provider), ("other", provider)]
+    both = [provider, provider]
     assert not heard
     registry.heartbeat(provider, beat())
     assert heard == both
