@@ -115,7 +115,8 @@ class SimulatedProvider:
             if isinstance(message, protocol.Request):
                 context = request_context(self._nonce, number, message.request_id)
                 number += 1
-                asked = protocol.decode_generate(self._sealing.open(message.sealed, context))
+                asked = protocol.decode_work(self._sealing.open(message.sealed, context))
+                assert isinstance(asked, protocol.Generate), "nobody asks for anything else"
                 tasks.create_task(self._answer(socket, message, asked))
             elif isinstance(message, protocol.NextKey):
                 self._sealing.open_ahead(message.sealed_key)

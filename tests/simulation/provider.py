@@ -164,10 +164,11 @@ class ProviderPlayed:
         try:
             try:
                 context = request_context(nonce, number, request.request_id)
-                asked = protocol.decode_generate(SEALING.open(request.sealed, context))
+                asked = protocol.decode_work(SEALING.open(request.sealed, context))
             except TandemError:
                 wire.up(protocol.encode(protocol.Unreadable(request.request_id)))
                 return
+            assert isinstance(asked, protocol.Generate)
             replies = ReplyChannel(asked.reply_key, request.request_id)
 
             def reply(answer: protocol.AnswerPart) -> None:

@@ -34,7 +34,7 @@ from tandem.coordinator.accounts.records import OPEN, Entry, KeyLimits, KeyRecor
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests.dispatch import Dispatcher
-from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.inference_request import Generation, InferenceRequest
 from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.routing.registry import Registry
 from tandem.protocol import ModelName
@@ -180,7 +180,7 @@ class World:
         """One consumer: checks every token, and the bill."""
         seed = self.draw.randrange(1000)
         sampling = protocol.Sampling(max_tokens=tokens, seed=seed)
-        request = InferenceRequest(model, [protocol.TextPrompt(name)], n, sampling)
+        request = InferenceRequest(model, Generation([protocol.TextPrompt(name)], n, sampling))
         got: list[list[int]] = [[] for _ in range(n)]
         asked_at = self.clock()
         async with self.dispatcher.dispatch(request, key) as run:

@@ -8,7 +8,7 @@ The numbered sequence on the WebSocket `/v1/providers/connect` (one MessagePack 
     3. coordinator → Welcome      the version chosen, provider id, heartbeat interval
                    | Refused      code and reason; the socket is closed
     4. provider    → Heartbeat    at once, then every interval, and whenever readiness changes
-    5. coordinator → Request      a sealed `Generate`; the answer comes on the same request id as
+    5. coordinator → Request      sealed: `Generate` or `Embed`; the answer comes on the same id
        provider    → Reply*       sealed: `Chunk`s, at most `window` of them not yet granted back,
                                   then `Finished` or `Failed`
                    | Unreadable   the request did not open
@@ -45,20 +45,22 @@ from tandem.protocol.common import (
 from tandem.protocol.provider.codec import (
     MAX_MESSAGE_BYTES,
     decode_answer_part,
-    decode_generate,
     decode_registration,
     decode_to_coordinator,
     decode_to_provider,
+    decode_work,
     encode,
 )
 from tandem.protocol.provider.sealed import (
     AnswerPart,
     Chunk,
     Delta,
+    Embed,
     Failed,
     Finished,
     Generate,
     Timings,
+    Work,
     join_deltas,
 )
 from tandem.protocol.provider.to_coordinator import (
@@ -97,6 +99,7 @@ __all__ = [
     "Chunk",
     "Delta",
     "Draining",
+    "Embed",
     "ErrorInfo",
     "Evidence",
     "Failed",
@@ -130,12 +133,13 @@ __all__ = [
     "Unreadable",
     "Usage",
     "Welcome",
+    "Work",
     "choose_version",
     "decode_answer_part",
-    "decode_generate",
     "decode_registration",
     "decode_to_coordinator",
     "decode_to_provider",
+    "decode_work",
     "encode",
     "join_deltas",
     "statement",

@@ -181,7 +181,7 @@ class CoordinatorConnection:
         """Opens a request and runs it; each is taken once, in its place on this connection."""
         request_id = request.request_id
         try:
-            asked = protocol.decode_generate(self._open(request, session))
+            asked = protocol.decode_work(self._open(request, session))
             replies = ReplyChannel(asked.reply_key, request_id)
         except ProtocolError as error:
             log.warning("unreadable_request", request_id=request_id, reason=error.message)

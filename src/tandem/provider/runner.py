@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from tandem import engine, protocol
-from tandem.errors import ModelNotFound, NoProviderAvailable, Overloaded, TandemError
+from tandem.errors import (
+    ModelNotFound,
+    NoProviderAvailable,
+    Overloaded,
+    TandemError,
+    UnsupportedParameter,
+)
 from tandem.provider.translate import delta, prompt_tokens, sampling_params
 
 log = structlog.get_logger(__name__)
@@ -62,19 +68,12 @@ class RequestRunner:
         await self._idle.wait()
 
     async def start(
-        self, request: protocol.Request, asked: protocol.Generate, send: Send, received: float
+        self, request: protocol.Request, asked: protocol.Work, send: Send, received: float
     ) -> None:
         """Begins a request that was `received` (Unix time); a refusal is sent as Failed."""
         self.started += 1
         try:
-            if len(self._streams) >= MAX_REQUESTS:
-                raise Overloaded(f"this provider holds {MAX_REQUESTS} requests; retry later")
-            if request.model != self._served:
-                raise ModelNotFound(
-                    f"this provider serves {self._served}, not {request.model}", param="model"
-                )
-            if self._engine is None:
-                raise NoProviderAvailable("this provider has no model loaded just now")
+            wanted = self._accept(request, asked)
         except TandemError as error:
             self.failed += 1
             send(protocol.Failed(protocol.ErrorInfo.of(error)))
@@ -83,16 +82,33 @@ class RequestRunner:
         self._idle.clear()
         deadline = time.monotonic() + request.deadline_s
         try:
-            prompts = await asyncio.to_thread(self._encode, asked)
+            prompts = await asyncio.to_thread(self._encode, wanted)
             stream = self._streams.get(request.request_id)
             if stream is not None:  # not cancelled meanwhile
                 stream.prompt_tokens = sum(map(len, prompts))
                 stream.submitted = time.time()
-                self._submit(request.request_id, asked, prompts, deadline)
+                self._submit(request.request_id, wanted, prompts, deadline)
         except TandemError as error:
-            if error.param == "prompt" and isinstance(asked.prompts[0], protocol.ChatPrompt):
+            if error.param == "prompt" and isinstance(wanted.prompts[0], protocol.ChatPrompt):
                 error.param = "messages"  # as the consumer knows it
             self._fail(request.request_id, error)
+
+    def _accept(self, request: protocol.Request, asked: protocol.Work) -> protocol.Generate:
+        """What the engine is to do; raises the reason why it will not."""
+        if len(self._streams) >= MAX_REQUESTS:
+            raise Overloaded(f"this provider holds {MAX_REQUESTS} requests; retry later")
+        if request.model != self._served:
+            raise ModelNotFound(
+                f"this provider serves {self._served}, not {request.model}", param="model"
+            )
+        if isinstance(asked, protocol.Embed):
+            raise UnsupportedParameter(
+                f"model: `{request.model}` generates text here, and makes no embeddings",
+                param="model",
+            )
+        if self._engine is None:
+            raise NoProviderAvailable("this provider has no model loaded just now")
+        return asked
 
     def grant(self, message: protocol.Grant) -> None:
         stream = self._streams.get(message.request_id)

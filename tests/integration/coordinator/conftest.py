@@ -175,7 +175,8 @@ class PlayedProvider:
 
     def open(self, message: protocol.Request) -> Asked:
         context = request_context(self.nonce, message.number, message.request_id)
-        content = protocol.decode_generate(self.sealing.open(message.sealed, context))
+        content = protocol.decode_work(self.sealing.open(message.sealed, context))
+        assert isinstance(content, protocol.Generate)
         self.replies[message.request_id] = ReplyChannel(content.reply_key, message.request_id)
         return Asked(message.request_id, message.window, message.deadline_s, content)
 

@@ -25,7 +25,7 @@ from tandem import protocol
 from tandem.coordinator.api import app
 from tandem.coordinator.api.dialect import Dialect, InferenceRoute, WholeChoice
 from tandem.coordinator.api.http import header
-from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.inference_request import Generation, InferenceRequest
 from tandem.errors import TandemError, UnsupportedParameter
 from tandem.protocol import Chunk, Delta, Failed, Finished, FinishReason, Usage
 
@@ -44,9 +44,8 @@ def to_request(say: Say) -> InferenceRequest:
     if say.sing:
         raise UnsupportedParameter("sing: nobody sings here", param="sing")
     sampling = protocol.Sampling(max_tokens=say.most)
-    return InferenceRequest(
-        protocol.ModelName(say.engine), [protocol.TextPrompt(say.words)], 1, sampling
-    )
+    task = Generation([protocol.TextPrompt(say.words)], 1, sampling)
+    return InferenceRequest(protocol.ModelName(say.engine), task)
 
 
 def error_body(error: TandemError) -> bytes:

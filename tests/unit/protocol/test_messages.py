@@ -38,7 +38,7 @@ TO_PROVIDER: dict[str, ToProvider] = {
     "cancel": protocol.Cancel(RID),
 }
 #: What travels inside of others.
-INNER: dict[str, protocol.Registration | protocol.Generate | protocol.AnswerPart] = {
+INNER: dict[str, protocol.Registration | protocol.Work | protocol.AnswerPart] = {
     "registration": protocol.Registration(
         "box", "tandem/1", HARDWARE, [MODEL], b"key", b"der", ["h:1"]
     ),
@@ -49,6 +49,7 @@ INNER: dict[str, protocol.Registration | protocol.Generate | protocol.AnswerPart
         protocol.Sampling(temperature=0.5),
         [[1, 2], None],
     ),
+    "embed": protocol.Embed(b"k", [protocol.TextPrompt("hi")]),
     "chunk": protocol.Chunk([protocol.Delta(0, "é", [7], None, protocol.FinishReason.STOP)], 12),
     "finished": protocol.Finished(protocol.Usage(1, 2, 3), protocol.Timings(1.0, 2.0, 3.0, 4.0)),
     "failed": protocol.Failed(protocol.ErrorInfo("overloaded", "busy")),
@@ -124,10 +125,62 @@ def test_what_travels_inside_comes_back(name: str) -> None:
     frame = protocol.encode(message)
     if isinstance(message, protocol.Registration):
         assert protocol.decode_registration(frame) == message
-    elif isinstance(message, protocol.Generate):
-        assert protocol.decode_generate(frame) == message
+    elif isinstance(message, protocol.Work):
+        assert protocol.decode_work(frame) == message
     else:
         assert protocol.decode_answer_part(frame) == message
+
+
+_PROMPTS = st.one_of(
+    st.builds(protocol.TextPrompt, st.text()),
+    st.builds(protocol.TokenPrompt, st.lists(st.integers(0, 2**31))),
+    st.builds(
+        protocol.ChatPrompt,
+        st.lists(st.builds(protocol.ChatMessage, st.text(), st.text(), st.none() | st.text())),
+    ),
+)
+_PRODUCED = st.lists(st.none() | st.lists(st.integers(0, 2**31)))
+_SAMPLING = st.builds(
+    protocol.Sampling,
+    max_tokens=st.none() | st.integers(1, 2**31),
+    temperature=st.floats(0.0, 2.0),
+    logit_bias=st.dictionaries(st.integers(0, 2**31), st.floats(-100.0, 100.0)),
+    seed=st.none() | st.integers(-(2**63), 2**63 - 1),
+    stop=st.lists(st.text()),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(
+        st.builds(
+            protocol.Generate,
+            st.binary(),
+            st.lists(_PROMPTS),
+            st.integers(1, 128),
+            _SAMPLING,
+            _PRODUCED,
+        ),
+        st.builds(protocol.Embed, st.binary(), st.lists(_PROMPTS)),
+    )
+)
+def test_work_of_either_kind_comes_back(work: protocol.Work) -> None:
+    assert protocol.decode_work(protocol.encode(work)) == work
+
+
+def test_work_says_its_kind_and_without_one_it_is_to_generate() -> None:
+    embed = msgspec.msgpack.decode(protocol.encode(INNER["embed"]))
+    assert embed["type"] == "embed"
+    assert "type" not in msgspec.msgpack.decode(protocol.encode(INNER["generate"]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"type": "paint", "reply_key": b"k"}, {"type": 7}, {"type": "embed"}, {"reply_key": b"k"}, 7],
+)
+def test_other_work_is_a_protocol_error(content: object) -> None:
+    with pytest.raises(ProtocolError):
+        protocol.decode_work(msgspec.msgpack.encode(content))
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -144,7 +197,8 @@ def test_every_message_has_a_name_of_its_own(union: object) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_at_worst_a_protocol_error(frame: bytes) -> None:
-    for decode in (protocol.decode_to_coordinator, protocol.decode_to_provider):
+    decoders = (protocol.decode_to_coordinator, protocol.decode_to_provider, protocol.decode_work)
+    for decode in decoders:
         try:
             decode(frame)
         except ProtocolError:

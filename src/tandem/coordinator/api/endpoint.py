@@ -100,7 +100,7 @@ class InferenceEndpoint(Generic[R]):
     async def _whole(
         self, request: InferenceRequest, caller: _Caller, written: Format, send: Send
     ) -> None:
-        choices = {index: WholeChoice() for index in range(request.choices)}
+        choices = {index: WholeChoice() for index in range(request.task.choices)}
         async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
             async for deltas in run:
                 for delta in deltas:
@@ -125,7 +125,7 @@ class InferenceEndpoint(Generic[R]):
                         # Only now: an error before the first token still has its HTTP status.
                         await send(_start_of_stream())
                         started = True
-                        events = written.opening(request.choices) + events
+                        events = written.opening(request.task.choices) + events
                     if events:
                         await send(_piece(events))
             assert run.usage is not None

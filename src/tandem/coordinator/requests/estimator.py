@@ -39,42 +39,48 @@ class Estimator:
     ) -> Demand:
         """What the rest of a request needs that has `produced` so many tokens already."""
         prompt, each = self._expected(request)
+        task = request.task
+        least = 1 if task.most_output is None else task.most_output
         exact = [
-            len(p.token_ids) for p in request.prompts if not isinstance(p, ChatPrompt | TextPrompt)
+            len(p.token_ids) for p in task.prompts if not isinstance(p, ChatPrompt | TextPrompt)
         ]
         return Demand(
             model=request.model,
-            sequences=request.choices,
+            sequences=task.sequences,
             # Samples of one prompt share its cache.
-            tokens=prompt + each * request.choices,
+            tokens=prompt + each * task.sequences,
             prompt_tokens=prompt + produced,
             output_tokens=each,
-            least_tokens=max(exact, default=1) + (request.sampling.max_tokens or 1),
+            least_tokens=max(exact, default=1) + least,
             min_trust=min_trust,
-            prefixes=self._affinity.prefixes(request.model, request.prompts[0]),
+            prefixes=self._affinity.prefixes(request.model, task.prompts[0]),
         )
 
     def tokens(self, request: InferenceRequest) -> int:
         """How many a request is expected to use, in and out."""
         prompt, each = self._expected(request)
-        return prompt + each * request.choices
+        return prompt + each * request.task.sequences
 
     def _expected(self, request: InferenceRequest) -> tuple[int, int]:
         """Tokens of its prompts together, and of each answer."""
         averages = self._of(request.model)
-        prompt = sum(_tokens(p, averages) for p in request.prompts)
+        prompt = sum(_tokens(p, averages) for p in request.task.prompts)
         usual = max(1, round(averages.answer_tokens / averages.answers))
-        return prompt, min(request.sampling.max_tokens or usual, 4 * usual)
+        most = request.task.most_output
+        return prompt, usual if most is None else min(most, 4 * usual)
 
     def learn(
         self, request: InferenceRequest, *, prompt_tokens: int, completion_tokens: int
     ) -> None:
-        """A request has ended well."""
+        """A request has ended well. One that was to bring forth nothing tells nothing."""
+        choices = request.task.choices
+        if not choices:
+            return
         averages = self._of(request.model)
-        size = sum(map(_bytes, request.prompts))
+        size = sum(map(_bytes, request.task.prompts))
         averages.prompt_bytes = averages.prompt_bytes * _DECAY + size
         averages.prompt_tokens = averages.prompt_tokens * _DECAY + prompt_tokens
-        averages.answers = averages.answers * _DECAY + request.choices
+        averages.answers = averages.answers * _DECAY + choices
         averages.answer_tokens = averages.answer_tokens * _DECAY + completion_tokens
 
     def _of(self, model: ModelName) -> _RunningAverages:

@@ -18,7 +18,8 @@ class Produced:
 
     @property
     def complete(self) -> bool:
-        return not self._unfinished
+        """Whether every choice has finished; of none nobody can tell."""
+        return bool(self._tokens) and not self._unfinished
 
     def add(self, deltas: Iterable[Delta]) -> None:
         for delta in deltas:

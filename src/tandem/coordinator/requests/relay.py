@@ -19,14 +19,15 @@ from tandem.errors import ProtocolError, TandemError
 from tandem.protocol import (
     Chunk,
     Delta,
+    Embed,
     Failed,
     Finished,
-    Generate,
     Grant,
     ModelName,
     RequestId,
     Timings,
     Usage,
+    Work,
     decode_answer_part,
     encode,
     join_deltas,
@@ -46,7 +47,7 @@ class RequestStream:
         self,
         link: ProviderLink,
         request_id: RequestId,
-        content: Generate,
+        content: Work,
         window: int,
         replies: ReplyChannel,
     ) -> None:
@@ -137,7 +138,7 @@ class RequestStream:
 
 
 def open_stream(
-    link: ProviderLink, model: ModelName, content: Generate, *, deadline_s: float, window: int
+    link: ProviderLink, model: ModelName, content: Work, *, deadline_s: float, window: int
 ) -> RequestStream:
     """Sends a request, under a new id: what an earlier attempt may still send means nothing now.
 
@@ -151,7 +152,9 @@ def open_stream(
     return stream
 
 
-def _unfinished(content: Generate) -> set[int]:
+def _unfinished(content: Work) -> set[int]:
+    if isinstance(content, Embed):
+        return set()
     choices = range(len(content.prompts) * content.n)
     if not content.produced:
         return set(choices)

@@ -33,7 +33,7 @@ from tandem.errors import (
     ServiceStopping,
     TandemError,
 )
-from tandem.protocol import Delta, Generate, ProviderId, Trust, Usage
+from tandem.protocol import Delta, ProviderId, Trust, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,8 @@ class RequestRun:
         self.reserved_at: float | None = None
         self.first_at: float | None = None
         # Another provider must be able to go on with the same draws.
-        self._request = _with_seed(request)
+        task = request.task.seeded(secrets.randbits(63))
+        self._request = msgspec.structs.replace(request, task=task)
         self._consumer = consumer
         self._config = config
         self._admission = admission
@@ -84,7 +85,7 @@ class RequestRun:
         self._reserved: list[float] = []  # Unix time, of every attempt
         self._ended: RequestStream | None = None
         self._deadline = clock() + config.request_timeout_s
-        self._produced = Produced(request.choices)
+        self._produced = Produced(task.choices)
         self._reported_at = clock()
         self._prompt_tokens = 0
         self._reservation: Reservation | None = None
@@ -154,20 +155,11 @@ class RequestRun:
         self._stream = open_stream(
             reservation.provider.link,
             self._request.model,
-            self._remaining(),
+            self._request.task.work(self._produced.so_far()),
             deadline_s=max(0.001, self._deadline - now),
             window=self._config.window,
         )
         return self._stream
-
-    def _remaining(self) -> Generate:
-        return Generate(
-            reply_key=b"",
-            prompts=self._request.prompts,
-            n=self._request.n,
-            sampling=self._request.sampling,
-            produced=self._produced.so_far(),
-        )
 
     def _take(self, stream: RequestStream, deltas: list[Delta]) -> None:
         assert self._reservation is not None
@@ -227,10 +219,3 @@ def _is_consumers(error: TandemError) -> bool:
     if isinstance(error, ModelNotFound):
         return False  # the provider has not what it said it had
     return isinstance(error, RequestTimedOut) or 400 <= error.status < 429
-
-
-def _with_seed(request: InferenceRequest) -> InferenceRequest:
-    if request.sampling.seed is not None:
-        return request
-    sampling = msgspec.structs.replace(request.sampling, seed=secrets.randbits(63))
-    return msgspec.structs.replace(request, sampling=sampling)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from tandem.errors import ProtocolError
-from tandem.protocol.provider.sealed import AnswerPart, Generate
+from tandem.protocol.provider.sealed import AnswerPart, Embed, Generate, Work
 from tandem.protocol.provider.to_coordinator import Registration, ToCoordinator
 from tandem.protocol.provider.to_provider import ToProvider
 
@@ -19,8 +19,14 @@ T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: ToCoordinator | ToProvider | Registration | Generate | AnswerPart) -> bytes:
+def encode(message: ToCoordinator | ToProvider | Registration | Work | AnswerPart) -> bytes:
     return _encoder.encode(message)
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """A sealed request, as far as its decoder depends on it."""
+
+    type: str = "generate"
 
 
 class _Decoder(Generic[T]):
@@ -43,7 +49,19 @@ decode_to_provider: _Decoder[ToProvider] = _Decoder(
     msgspec.msgpack.Decoder(ToProvider), "a message for a provider"
 )
 decode_registration = _Decoder(msgspec.msgpack.Decoder(Registration), "a registration")
-decode_generate = _Decoder(msgspec.msgpack.Decoder(Generate), "a request")
 decode_answer_part: _Decoder[AnswerPart] = _Decoder(
     msgspec.msgpack.Decoder(AnswerPart), "an answer"
 )
+_decode_kind = _Decoder(msgspec.msgpack.Decoder(_Kind), "a request")
+_WORK: dict[str, _Decoder[Generate] | _Decoder[Embed]] = {
+    "generate": _Decoder(msgspec.msgpack.Decoder(Generate), "a request to generate"),
+    "embed": _Decoder(msgspec.msgpack.Decoder(Embed), "a request to embed"),
+}
+
+
+def decode_work(frame: bytes) -> Work:
+    """What a provider is asked for. Raises ProtocolError for anything that it does not know."""
+    kind = _decode_kind(frame).type
+    if kind not in _WORK:
+        raise ProtocolError(f"not a request of a known kind: {kind!r}")
+    return _WORK[kind](frame)

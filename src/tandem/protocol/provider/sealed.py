@@ -15,7 +15,9 @@ from tandem.protocol.common import (
 
 
 class Generate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One request: `n` samples of each prompt. The answers are sealed with `reply_key`.
+    """`n` samples of each prompt. The answers are sealed with `reply_key`.
+
+    The first kind of work that there was: it has no `type` on the wire.
 
     `produced` is for a request that another provider began: the tokens that each choice has so
     far, None for one that has finished. Only what follows is sent.
@@ -26,6 +28,17 @@ class Generate(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int
     sampling: Sampling
     produced: list[list[int] | None] = []
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """A vector of each prompt. The answers are sealed with `reply_key`."""
+
+    reply_key: bytes
+    prompts: list[Prompt]
+
+
+#: What a provider can be asked for.
+Work = Generate | Embed
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):

@@ -24,7 +24,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
-    """A sealed `Generate`, the `number`th on this connection.
+    """Sealed `Work`, the `number`th on this connection.
 
     `window` is how many chunks of the answer may be under way.
     """

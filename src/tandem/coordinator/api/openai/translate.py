@@ -12,7 +12,7 @@ from tandem.coordinator.api.openai.schemas import (
     ContentPart,
     GenerationRequest,
 )
-from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.inference_request import Generation, InferenceRequest
 from tandem.errors import InvalidRequest, UnsupportedParameter
 
 #: Roles as the chat templates of models know them.
@@ -56,12 +56,12 @@ def request_of_chat(request: ChatCompletionRequest) -> InferenceRequest:
         raise InvalidRequest("top_logprobs: needs logprobs to be true", param="top_logprobs")
     messages = [_message(message, i) for i, message in enumerate(request.messages)]
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    return InferenceRequest(
-        model=protocol.ModelName(request.model),
+    task = Generation(
         prompts=[protocol.ChatPrompt(messages)],
         n=request.n or 1,
         sampling=_sampling(request, request.max_completion_tokens, logprobs),
     )
+    return InferenceRequest(protocol.ModelName(request.model), task)
 
 
 def request_of_completion(request: CompletionRequest) -> InferenceRequest:
@@ -75,13 +75,13 @@ def request_of_completion(request: CompletionRequest) -> InferenceRequest:
         raise InvalidRequest(
             f"prompt: {len(prompts)} prompts times n = {n} is over {_MAX_SEQUENCES}", param="prompt"
         )
-    return InferenceRequest(
-        model=protocol.ModelName(request.model),
+    task = Generation(
         prompts=prompts,
         n=n,
         # OpenAI's default for this route; chat has none.
         sampling=_sampling(request, None, request.logprobs, default_max_tokens=16),
     )
+    return InferenceRequest(protocol.ModelName(request.model), task)
 
 
 def _sampling(
