@@ -14,7 +14,8 @@ from tandem.protocol.cluster import DataHello
 from tandem.security import Identity, PairedNode, load_or_create_identity
 
 SESSION = "session-1"
-TIMEOUT_S = 20.0
+#: For hangs only.
+TIMEOUT_S = 60.0
 
 
 def identities(directory: Path, count: int) -> list[Identity]:

@@ -22,7 +22,8 @@ from tandem.coordinator import CoordinatorConfig, serve
 from tandem.runtime import Stop
 from tandem.security import Prover, ReplyChannel, SealingKey, issue_certificate, request_context
 
-TIMEOUT_S = 30.0
+#: For hangs only.
+TIMEOUT_S = 120.0
 JOIN_TOKEN = "join-test"
 MODEL = protocol.ModelName("played")
 

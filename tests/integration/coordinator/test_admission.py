@@ -326,7 +326,7 @@ def test_a_request_that_takes_too_long_is_ended_and_harms_nobody(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """A3: wherever it is, in the queue or at a provider, before a token or after one."""
-    with running(tmp_path_factory.mktemp("slow"), request_timeout_s=1.0) as coordinator:
+    with running(tmp_path_factory.mktemp("slow"), request_timeout_s=2.0) as coordinator:
 
         async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
             asked = [ask(http)]

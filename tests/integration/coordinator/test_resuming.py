@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content":
 
 @pytest.fixture(scope="module")
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("resuming"), patience_s=0.5, hangs_after_s=1.0) as found:
+    with running(tmp_path_factory.mktemp("resuming"), patience_s=0.5) as found:
         yield found
 
 
@@ -171,7 +172,7 @@ def test_a_provider_that_dies_after_the_last_token_has_done_its_work(coordinator
     play(coordinator, scenario)
 
 
-def test_an_engine_that_hangs_loses_its_requests_to_others(coordinator: Running) -> None:
+def test_an_engine_that_hangs_loses_its_requests_to_others(tmp_path: Path) -> None:
     """Its heartbeats go on, its steps do not."""
 
     async def scenario(
@@ -183,9 +184,10 @@ def test_an_engine_that_hangs_loses_its_requests_to_others(coordinator: Running)
         await hung.reply(request.request_id, chunk("Hel", [7]))
 
         async def beat() -> None:
-            while True:
+            for step in itertools.count():
                 await hung.beat(running=1, steps=5)
-                await asyncio.sleep(0.2)
+                await spare.beat(running=1, steps=step)
+                await asyncio.sleep(0.1)
 
         beating = asyncio.create_task(beat())
         again = await spare.generate()
@@ -198,7 +200,8 @@ def test_an_engine_that_hangs_loses_its_requests_to_others(coordinator: Running)
         listed = (await http.get("/v1/providers")).json()["data"]
         assert {p["name"]: p["set_aside"] for p in listed}[hung.name]
 
-    play(coordinator, scenario)
+    with running(tmp_path, hangs_after_s=2.0) as coordinator:
+        play(coordinator, scenario)
 
 
 def test_a_consumers_own_mistake_is_not_tried_elsewhere(coordinator: Running) -> None:

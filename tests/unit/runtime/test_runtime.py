@@ -70,13 +70,13 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "stopping\n"
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
     assert process.returncode == 130
 
 
 def test_the_end_of_standard_input_stops_it() -> None:
     with _start() as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
     assert process.returncode == 0
 
 

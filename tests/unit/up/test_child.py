@@ -10,7 +10,7 @@ import pytest
 from tandem.up.child import Child, ChildFailed, ChildSpec, how_it_ended, rotate, tail
 from tandem.up.events import Listening
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 240.0
 
 
 def _spec(tmp_path: Path, code: str) -> ChildSpec:

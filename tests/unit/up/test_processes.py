@@ -12,7 +12,7 @@ from tandem import __version__
 from tandem.up.events import Listening
 from tandem.up.processes import first_event, lines, start_process, tandem_command
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 240.0
 
 
 async def _run(command: list[str]) -> tuple[object, int]:

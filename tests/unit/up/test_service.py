@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from tandem.up.launch import UpOptions
 from tandem.up.service import UpService
 from tandem.up.supervisor import Plan
 
+#: For hangs only.
+_DEADLINE_S = 240.0
 _PROVIDER = 'print(\'{"event": "ready", "models": []}\', flush=True); import sys; sys.stdin.read()'
 _STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{_PROVIDER}"
 _STARTING = "import sys; sys.stderr.write('loading\\n'); sys.stderr.flush(); sys.stdin.read()"
@@ -36,7 +37,7 @@ def _options(data_dir: Path) -> UpOptions:
         port=0,
         data_dir=data_dir,
         request_timeout_s=10.0,
-        start_timeout_s=30.0,
+        start_timeout_s=240.0,
         verbose=False,
     )
 
@@ -48,8 +49,8 @@ def _service(data_dir: Path, *, provider: str = _PROVIDER, as_json: bool = True)
     plan = Plan(
         coordinator=spec("coordinator", fake_service.__file__),
         providers=lambda _port: [spec("provider-1", "-c", provider)],
-        start_timeout_s=30.0,
-        stop_timeout_s=60.0,
+        start_timeout_s=240.0,
+        stop_timeout_s=1e6,
         verbose=False,
     )
     options = _options(data_dir)
@@ -71,7 +72,7 @@ def _serve(
             ready.set()
 
         service._screen.ready = tell  # type: ignore[method-assign]
-        async with asyncio.timeout(60.0), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(_DEADLINE_S), asyncio.TaskGroup() as group:
             running = group.create_task(service.run())
             await ready.wait()
             assert read_session(data_dir) is not None
@@ -102,11 +103,9 @@ def test_a_signal_stops_everything_with_exit_code_0(
 def test_a_second_signal_kills_what_does_not_stop(tmp_path: Path) -> None:
     def twice(loop: asyncio.AbstractEventLoop) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        loop.call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
+        loop.call_soon(os.kill, os.getpid(), signal.SIGINT)
 
-    started = time.monotonic()
     assert not _serve(_service(tmp_path, provider=_STUBBORN), tmp_path, twice)
-    assert time.monotonic() - started < 30.0
     assert read_session(tmp_path) is None
 
 
@@ -138,7 +137,7 @@ def test_a_stop_before_it_was_ready_is_an_interruption(tmp_path: Path) -> None:
     service = _service(tmp_path, provider=_STARTING)
 
     async def scenario() -> bool:
-        async with asyncio.timeout(30.0):
+        async with asyncio.timeout(_DEADLINE_S):
             asyncio.get_running_loop().call_soon(service._on_signal)
             return await service.run()
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,7 +14,9 @@ import pytest
 from tandem.up.child import ChildFailed, ChildSpec
 from tandem.up.supervisor import Plan, Supervisor
 
-_DEADLINE_S = 60.0
+#: For hangs only.
+_DEADLINE_S = 240.0
+_NEVER_S = 1e6
 _LISTENING = 'print(\'{"event": "listening", "port": 7}\', flush=True)\n'
 _READY = 'print(\'{"event": "ready", "models": []}\', flush=True)\n'
 _UNTIL_EOF = "import sys; sys.stdin.read()\n"
@@ -236,7 +237,10 @@ def test_a_child_that_does_not_stop_is_killed_and_named(tmp_path: Path) -> None:
     def scene() -> Scene:
         return Scene(tmp_path, providers=(_STUBBORN + _PROVIDER,), stop_timeout_s=0.5)
 
-    assert _run(scene, _nothing).notes.notes == ["provider-1 did not stop in 0.5 s: killed it."]
+    notes = _run(scene, _nothing).notes.notes
+    # The coordinator has as little time, and a busy machine may not let it use that.
+    assert notes[0] == "provider-1 did not stop in 0.5 s: killed it."
+    assert not [note for note in notes[1:] if "provider-1" in note]
 
 
 def test_a_child_that_breaks_while_stopping_is_named(tmp_path: Path) -> None:
@@ -253,6 +257,7 @@ def test_kill_ends_a_slow_stop_at_once(tmp_path: Path) -> None:
         scene.stop.set()
         scene.supervisor.kill()
 
-    started = time.monotonic()
-    _run(lambda: Scene(tmp_path, providers=(_STUBBORN + _PROVIDER,)), script)
-    assert time.monotonic() - started < 20.0
+    def scene() -> Scene:
+        return Scene(tmp_path, providers=(_STUBBORN + _PROVIDER,), stop_timeout_s=_NEVER_S)
+
+    _run(scene, script)  # or it would not end

@@ -18,7 +18,7 @@ from tests.support.fake_service import FakeService
 
 from tandem.up.processes import tandem_command
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 240.0
 #: Makes the terminal the process's own, so that ^C arrives as a signal; a background job that runs
 #: these tests would pass on that it ignores it.
 _LOGIN = """
