@@ -1,4 +1,4 @@
-"""Starting, stopping and waiting."""
+"""One way to run a service: how it starts, and the ways in which it stops."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import json
 import signal
 import subprocess
 import sys
-from random import Random
 
 import pytest
-
-from tandem.runtime import Backoff
 
 _SERVICE = """
 import asyncio
@@ -78,14 +75,3 @@ def test_the_end_of_standard_input_stops_it() -> None:
     with _start() as process:
         process.communicate(timeout=240)
     assert process.returncode == 0
-
-
-def test_delays_grow_to_the_cap_with_jitter_and_start_over() -> None:
-    backoff = Backoff(base_s=1.0, cap_s=8.0, floor_s=0.1, random=Random(1))
-    rounds = [backoff.next_delay_s() for _ in range(12)]
-    for attempt, delay in enumerate(rounds):
-        assert 0.1 <= delay <= min(8.0, 2.0**attempt)
-    assert max(rounds) > 4.0
-    assert len(set(rounds)) == len(rounds)
-    backoff.reset()
-    assert backoff.next_delay_s() <= 1.0
