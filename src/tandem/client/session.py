@@ -21,16 +21,11 @@ _SESSION_FILE = "session.json"
 _LOCK_FILE = "up.lock"
 
 
-class SessionPids(msgspec.Struct, frozen=True):
-    up: int
-    coordinator: int
-    providers: list[int]
+class UpSession(msgspec.Struct, frozen=True):
+    """Where a running `tandem up` serves, and the key that it has made for this machine's user."""
 
-
-class Session(msgspec.Struct, frozen=True):
     base_url: str
     api_key: str
-    pids: SessionPids
 
 
 def session_path(data_dir: Path) -> Path:
@@ -42,7 +37,7 @@ def create_data_dir(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def write_session(data_dir: Path, session: Session) -> None:
+def write_session(data_dir: Path, session: UpSession) -> None:
     """Replaces the file in one step, so that no reader ever sees half of it."""
     path = session_path(data_dir)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -53,11 +48,11 @@ def write_session(data_dir: Path, session: Session) -> None:
     draft.replace(path)
 
 
-def read_session(data_dir: Path) -> Session | None:
+def read_session(data_dir: Path) -> UpSession | None:
     """The session of the `tandem up` that runs on this folder, or None."""
     path = session_path(data_dir)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Session)
+        return msgspec.json.decode(path.read_bytes(), type=UpSession)
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from tandem.runtime import free_port
 from tandem.up.child import ChildSpec, rotate
 from tandem.up.local_cluster import pair_local_nodes
 from tandem.up.processes import STOP_WITH_PARENT, tandem_command
-from tandem.up.supervisor import Plan
+from tandem.up.supervisor import LaunchPlan
 
 #: What runs gets this long to finish after Ctrl-C; a person is waiting for the prompt.
 DRAIN_TIMEOUT_S = 5.0
@@ -51,7 +51,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
         return self.data_dir / "nodes" / name
 
 
-def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
+def launch_plan(options: UpOptions, *, port: int, join_token: str) -> LaunchPlan:
     """The join token goes through the environment: other users can read a command."""
     environment = {"TANDEM_JOIN_TOKEN": join_token}
 
@@ -66,7 +66,7 @@ def make_plan(options: UpOptions, *, port: int, join_token: str) -> Plan:
             for name, link in zip(names, _link_arguments(options, names), strict=True)
         ]
 
-    return Plan(
+    return LaunchPlan(
         coordinator=spec("coordinator", _coordinator_arguments(options, port)),
         providers=providers,
         start_timeout_s=options.start_timeout_s,

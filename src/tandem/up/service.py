@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -13,11 +12,11 @@ import msgspec
 
 from tandem.client.address import API_PATH, http_url, is_loopback, local_host
 from tandem.client.endpoint import NotServing
-from tandem.client.session import Session, SessionPids, remove_session, write_session
+from tandem.client.session import UpSession, remove_session, write_session
 from tandem.runtime.backoff import Backoff
 from tandem.up.events import UpReady
 from tandem.up.launch import UpOptions
-from tandem.up.supervisor import Plan, Reporter, Supervisor
+from tandem.up.supervisor import LaunchPlan, Reporter, Supervisor
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PROBE_TIMEOUT_S = 5.0
@@ -33,14 +32,14 @@ class Screen(Reporter, AbstractContextManager[None], Protocol):
 class UpService:
     """One run of `tandem up`."""
 
-    def __init__(self, options: UpOptions, plan: Plan, api_key: str, screen: Screen) -> None:
+    def __init__(self, options: UpOptions, plan: LaunchPlan, api_key: str, screen: Screen) -> None:
         self._options = options
         self._api_key = api_key
         self._screen = screen
         self._supervisor = Supervisor(plan, screen)
         self._stop = asyncio.Event()
         self._forced = False
-        self._ready: UpReady | None = None
+        self._served = False
 
     async def run(self) -> bool:
         """Serves until a signal; whether it had served, and then stopped in order.
@@ -53,12 +52,10 @@ class UpService:
             loop.add_signal_handler(signum, self._on_signal)
         try:
             with self._screen:
-                await self._supervisor.run(
-                    self._stop, on_started=self._on_started, on_restarted=self._save_session
-                )
+                await self._supervisor.run(self._stop, self._on_started)
         finally:
             remove_session(self._options.data_dir)
-        return self._ready is not None and not self._forced
+        return self._served and not self._forced
 
     def _on_signal(self) -> None:
         if not self._stop.is_set():
@@ -72,23 +69,10 @@ class UpService:
         """Every process says that it is up: see for ourselves, then say so."""
         root_url = http_url(local_host(self._options.host), port)
         models = await _served_models(root_url, self._api_key)
-        self._ready = UpReady(
-            base_url=root_url + API_PATH,
-            api_key=self._api_key,
-            models=models,
-            processes=self._supervisor.processes,
-        )
-        self._save_session()
-        self._screen.ready(self._ready)
-
-    def _save_session(self) -> None:
-        """Again after a restart: a process has another pid."""
-        if self._ready is None:
-            return
-        processes = self._supervisor.processes
-        pids = SessionPids(os.getpid(), processes.coordinator, processes.providers)
-        session = Session(self._ready.base_url, self._ready.api_key, pids)
-        write_session(self._options.data_dir, session)
+        base_url = root_url + API_PATH
+        write_session(self._options.data_dir, UpSession(base_url, self._api_key))
+        self._served = True
+        self._screen.ready(UpReady(base_url, self._api_key, models, self._supervisor.processes))
 
 
 class _Model(msgspec.Struct, frozen=True):

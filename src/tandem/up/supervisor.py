@@ -40,7 +40,7 @@ class Reporter(Protocol):
         """A line of a child's log."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class LaunchPlan(msgspec.Struct, frozen=True):
     """What to run. The providers' arguments depend on the port that the coordinator got."""
 
     coordinator: ChildSpec
@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Supervisor:
-    def __init__(self, plan: Plan, reporter: Reporter) -> None:
+    def __init__(self, plan: LaunchPlan, reporter: Reporter) -> None:
         self._plan = plan
         self._reporter = reporter
         self._coordinator: Child | None = None
@@ -62,23 +62,17 @@ class Supervisor:
         assert self._coordinator is not None
         return Processes(self._coordinator.pid, [child.pid for child in self._providers.values()])
 
-    async def run(
-        self,
-        stop: asyncio.Event,
-        *,
-        on_started: Callable[[int], Awaitable[None]],
-        on_restarted: Callable[[], None],
-    ) -> None:
+    async def run(self, stop: asyncio.Event, on_started: Callable[[int], Awaitable[None]]) -> None:
         """Runs until `stop`; raises ChildFailed when it cannot start or the coordinator ends.
 
         `on_started` gets the coordinator's port once every process says that it is up; it runs
-        within the start deadline. `on_restarted` is called when `processes` has changed.
+        within the start deadline.
         """
         try:
             async with asyncio.TaskGroup() as pumps:
                 try:
                     async with asyncio.TaskGroup() as group:
-                        serving = group.create_task(self._serve(pumps, on_started, on_restarted))
+                        serving = group.create_task(self._serve(pumps, on_started))
                         await stop.wait()
                         serving.cancel()
                 finally:
@@ -95,10 +89,7 @@ class Supervisor:
             child.kill()
 
     async def _serve(
-        self,
-        pumps: asyncio.TaskGroup,
-        on_started: Callable[[int], Awaitable[None]],
-        on_restarted: Callable[[], None],
+        self, pumps: asyncio.TaskGroup, on_started: Callable[[int], Awaitable[None]]
     ) -> None:
         """Starts everything, then lets the group's tasks watch it for as long as it lasts."""
         async with asyncio.TaskGroup() as group:
@@ -106,7 +97,7 @@ class Supervisor:
                 async with asyncio.timeout(self._plan.start_timeout_s):
                     port = await self._start_coordinator(pumps)
                     group.create_task(self._watch_coordinator())
-                    await self._start_providers(group, pumps, port, on_restarted)
+                    await self._start_providers(group, pumps, port)
                     await on_started(port)
             except TimeoutError as error:
                 raise ChildFailed(
@@ -134,7 +125,6 @@ class Supervisor:
         group: asyncio.TaskGroup,
         pumps: asyncio.TaskGroup,
         port: int,
-        on_restarted: Callable[[], None],
     ) -> None:
         specs = self._plan.providers(port)
         self._reporter.progress("Loading the model")
@@ -142,7 +132,7 @@ class Supervisor:
         for spec in specs:
             started = asyncio.get_running_loop().create_future()
             first_starts.append(started)
-            group.create_task(self._keep_provider(spec, pumps, started, on_restarted))
+            group.create_task(self._keep_provider(spec, pumps, started))
         for started in first_starts:
             await started
 
@@ -151,7 +141,6 @@ class Supervisor:
         spec: ChildSpec,
         pumps: asyncio.TaskGroup,
         started: asyncio.Future[None],
-        on_restarted: Callable[[], None],
     ) -> None:
         """Starts a provider and, once it has been up, starts it again whenever it ends.
 
@@ -168,7 +157,6 @@ class Supervisor:
             if clock() - up_since >= _STABLE_AFTER_S:
                 backoff.reset()
             child = await self._restart(spec, pumps, how, backoff)
-            on_restarted()
             self._reporter.note(f"{spec.name} serves again (pid {child.pid}).")
 
     async def _restart(

@@ -28,7 +28,7 @@ def test_the_session_file_is_there_and_private(up: Up) -> None:
     session = read_session(up.data_dir)
     assert session is not None
     assert session.base_url == up.base_url
-    assert session.pids.up == up.process.pid
+    assert session.api_key == up.api_key
     assert stat.S_IMODE(session_path(up.data_dir).stat().st_mode) == 0o600
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.fake_service import KEY, FakeService
 
 from tandem.cli import main
-from tandem.client.session import Session, SessionPids, write_session
+from tandem.client.session import UpSession, write_session
 
 RunCli = Callable[..., int]
 
@@ -44,7 +44,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSer
     with FakeService() as fake:
         thread = threading.Thread(target=fake.serve_forever)
         thread.start()
-        write_session(tmp_path, Session(fake.base_url, KEY, SessionPids(1, 2, [3])))
+        write_session(tmp_path, UpSession(fake.base_url, KEY))
         yield fake
         fake.shutdown()
         thread.join(10.0)

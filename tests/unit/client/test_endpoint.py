@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tandem.client.endpoint import Endpoint, NotServing, find_endpoint
-from tandem.client.session import Session, SessionPids, write_session
+from tandem.client.session import UpSession, write_session
 
-_SESSION = Session("http://127.0.0.1:8123/v1", "sk-session", SessionPids(1, 2, [3]))
+_SESSION = UpSession("http://127.0.0.1:8123/v1", "sk-session")
 
 
 def test_the_running_up_is_found_in_the_data_folder(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tandem.client.session import (
-    Session,
-    SessionPids,
+    UpSession,
     exclusive,
     read_session,
     remove_session,
@@ -17,7 +16,7 @@ from tandem.client.session import (
 )
 from tandem.errors import ConfigurationError
 
-_SESSION = Session("http://127.0.0.1:8000/v1", "sk-tandem-x", SessionPids(1, 2, [3, 4]))
+_SESSION = UpSession("http://127.0.0.1:8000/v1", "sk-tandem-x")
 
 
 def test_a_session_is_read_back_and_removed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tandem.up.launch import UpOptions, make_plan, prepare_logs, threads_per_provider
+from tandem.up.launch import UpOptions, launch_plan, prepare_logs, threads_per_provider
 
 _OPTIONS = UpOptions(
     provider_arguments=["--model=tandem-demo", "--threads=3"],
@@ -23,14 +23,14 @@ _OPTIONS = UpOptions(
 
 
 def test_the_join_token_is_in_the_environment_and_in_no_command() -> None:
-    plan = make_plan(_OPTIONS, port=0, join_token="join-secret")
+    plan = launch_plan(_OPTIONS, port=0, join_token="join-secret")
     for spec in (plan.coordinator, *plan.providers(8000)):
         assert spec.environment == {"TANDEM_JOIN_TOKEN": "join-secret"}
         assert not any("join-secret" in argument for argument in spec.command)
 
 
 def test_providers_dial_the_port_that_the_coordinator_got() -> None:
-    first, second = make_plan(_OPTIONS, port=0, join_token="t").providers(8123)
+    first, second = launch_plan(_OPTIONS, port=0, join_token="t").providers(8123)
     address = "--coordinator=http://127.0.0.1:8123"
     assert address in first.command
     assert address in second.command
@@ -39,13 +39,13 @@ def test_providers_dial_the_port_that_the_coordinator_got() -> None:
 
 
 def test_children_stop_with_their_parent_and_speak_json() -> None:
-    plan = make_plan(_OPTIONS, port=0, join_token="t")
+    plan = launch_plan(_OPTIONS, port=0, join_token="t")
     for spec in (plan.coordinator, *plan.providers(8000)):
         assert {"--stop-on-stdin-eof", "--json"} <= set(spec.command)
 
 
 def test_each_provider_is_told_the_model_and_how_to_serve_it() -> None:
-    for spec in make_plan(_OPTIONS, port=0, join_token="t").providers(1):
+    for spec in launch_plan(_OPTIONS, port=0, join_token="t").providers(1):
         assert {"--model=tandem-demo", "--threads=3"} <= set(spec.command)
 
 

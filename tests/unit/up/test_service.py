@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from tests.support import fake_service
 
-from tandem.cli.up_terminal import Terminal
+from tandem.cli.up_screen import TerminalScreen
 from tandem.client.session import read_session
 from tandem.up.child import ChildFailed, ChildSpec
 from tandem.up.launch import UpOptions
 from tandem.up.service import UpService
-from tandem.up.supervisor import Plan
+from tandem.up.supervisor import LaunchPlan
 
 #: For hangs only.
 _DEADLINE_S = 240.0
@@ -46,7 +46,7 @@ def _service(data_dir: Path, *, provider: str = _PROVIDER, as_json: bool = True)
     def spec(name: str, *command: str) -> ChildSpec:
         return ChildSpec(name, [sys.executable, *command], {}, data_dir / f"{name}.log")
 
-    plan = Plan(
+    plan = LaunchPlan(
         coordinator=spec("coordinator", fake_service.__file__),
         providers=lambda _port: [spec("provider-1", "-c", provider)],
         start_timeout_s=240.0,
@@ -54,7 +54,7 @@ def _service(data_dir: Path, *, provider: str = _PROVIDER, as_json: bool = True)
         verbose=False,
     )
     options = _options(data_dir)
-    return UpService(options, plan, fake_service.KEY, Terminal(options, as_json=as_json))
+    return UpService(options, plan, fake_service.KEY, TerminalScreen(options, as_json=as_json))
 
 
 def _serve(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tandem.up.child import ChildFailed, ChildSpec
-from tandem.up.supervisor import Plan, Supervisor
+from tandem.up.supervisor import LaunchPlan, Supervisor
 
 #: For hangs only.
 _DEADLINE_S = 240.0
@@ -65,11 +65,10 @@ class Scene:
 
         self.notes = Notes()
         self.stop = asyncio.Event()
-        self.restarted = asyncio.Event()
         self.ports: list[int] = []
         self._started = asyncio.Event()
         self.supervisor = Supervisor(
-            Plan(
+            LaunchPlan(
                 coordinator=spec("coordinator", coordinator),
                 providers=lambda _port: [
                     spec(f"provider-{number}", code) for number, code in enumerate(providers, 1)
@@ -96,9 +95,7 @@ class Scene:
         async with asyncio.timeout(_DEADLINE_S):
             acting = asyncio.ensure_future(act())
             try:
-                await self.supervisor.run(
-                    self.stop, on_started=on_started, on_restarted=self.restarted.set
-                )
+                await self.supervisor.run(self.stop, on_started)
             finally:
                 acting.cancel()
                 await asyncio.gather(acting, return_exceptions=True)
@@ -168,7 +165,7 @@ def test_a_provider_that_dies_is_started_again(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
         pids.extend(scene.supervisor.processes.providers)
         os.kill(pids[0], signal.SIGKILL)
-        await scene.restarted.wait()
+        await scene.notes.until("serves again")
         pids.extend(scene.supervisor.processes.providers)
 
     scene = _run(lambda: Scene(tmp_path), script)
@@ -190,7 +187,7 @@ if count == 1:
 
     async def script(scene: Scene) -> None:
         os.kill(scene.supervisor.processes.providers[0], signal.SIGKILL)
-        await scene.restarted.wait()
+        await scene.notes.until("serves again")
 
     scene = _run(lambda: Scene(tmp_path, providers=(flaky,)), script)
     assert any("ended with exit code 1 while starting" in note for note in scene.notes.notes)

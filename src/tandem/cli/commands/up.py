@@ -105,10 +105,10 @@ def up_options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOpti
 
 
 def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
-    from tandem.cli.up_terminal import Terminal
+    from tandem.cli.up_screen import TerminalScreen
     from tandem.client.address import choose_port
     from tandem.coordinator import load_or_create_join_token
-    from tandem.up.launch import make_plan, pair_nodes, prepare_logs
+    from tandem.up.launch import launch_plan, pair_nodes, prepare_logs
     from tandem.up.service import UpService
 
     port = choose_port(options.host, options.port)
@@ -117,9 +117,9 @@ def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
     _fetch_model(model)
     prepare_logs(options)
     pair_nodes(options)
-    plan = make_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
+    plan = launch_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
     with _session_key(options.data_dir) as api_key:
-        screen = Terminal(options, as_json=as_json)
+        screen = TerminalScreen(options, as_json=as_json)
         served = asyncio.run(UpService(options, plan, api_key, screen).run())
     return ExitCode.OK if served else ExitCode.INTERRUPTED
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
-class Terminal:
-    """The supervisor's reporter. On a terminal what is waited for spins; elsewhere it is a line.
+class TerminalScreen:
+    """`tandem.up`'s screen. On a terminal what is waited for spins; elsewhere it is a line.
 
     A terminal may go away (SIGHUP) while there is still something to stop: writing to it then
     fails, and must not keep anybody from stopping it.
