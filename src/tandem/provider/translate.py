@@ -7,6 +7,11 @@ import secrets
 from tandem import engine, protocol
 from tandem.errors import InvalidRequest
 
+#: Sampling parameters that go on under their name; stop strings go on beside them.
+_SAME_NAME = frozenset(protocol.Sampling.__struct_fields__) & frozenset(
+    engine.SamplingParams.__struct_fields__
+)
+
 
 def prompt_tokens(tokenizer: engine.Tokenizer, prompt: protocol.Prompt) -> list[int]:
     """Token ids of a prompt. Raises InvalidRequest when the chat template refuses it."""
@@ -19,22 +24,16 @@ def prompt_tokens(tokenizer: engine.Tokenizer, prompt: protocol.Prompt) -> list[
 
 
 def sampling_params(sampling: protocol.Sampling) -> engine.SamplingParams:
+    """Raises InvalidRequest when `max_tokens` is below 1."""
     if sampling.max_tokens is not None and sampling.max_tokens < 1:
         raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
-    return engine.SamplingParams(
-        max_tokens=sampling.max_tokens or 0,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        repetition_penalty=sampling.repetition_penalty,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        logit_bias=sampling.logit_bias,
-        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
-        stop_token_ids=frozenset(sampling.stop_token_ids),
-        logprobs=sampling.logprobs,
-    )
+    same = {name: getattr(sampling, name) for name in _SAME_NAME}
+    translated = {
+        "max_tokens": sampling.max_tokens or 0,
+        "seed": secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        "stop_token_ids": frozenset(sampling.stop_token_ids),
+    }
+    return engine.SamplingParams(**(same | translated))
 
 
 def delta(own: engine.ChoiceDelta) -> protocol.Delta:

@@ -21,6 +21,12 @@ _TOOL_ROLES = {"tool", "function"}
 #: Sequences that one request may start: prompts times n.
 _MAX_SEQUENCES = 128
 
+#: Sampling parameters that go on under their name; null is the default. `_sampling` has the others
+#: that are named alike and said differently.
+_SAME_NAME = frozenset(protocol.Sampling.__struct_fields__) & frozenset(
+    GenerationRequest.__struct_fields__
+)
+
 #: Parameters of features that are not served, with the values that ask for nothing.
 _UNSERVED_CHAT: dict[str, tuple[Any, ...]] = {
     "tools": (None, []),
@@ -94,26 +100,16 @@ def _sampling(
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options: needs stream to be true", param="stream_options")
     stop = request.stop if request.stop is not None else []
-    return protocol.Sampling(
-        max_tokens=max_completion_tokens or request.max_tokens or default_max_tokens,
-        temperature=_or(request.temperature, 1.0),
-        top_p=_or(request.top_p, 1.0),
-        top_k=max(0, request.top_k or 0),
-        min_p=_or(request.min_p, 0.0),
-        repetition_penalty=_or(request.repetition_penalty, 1.0),
-        presence_penalty=_or(request.presence_penalty, 0.0),
-        frequency_penalty=_or(request.frequency_penalty, 0.0),
-        logit_bias=_logit_bias(request.logit_bias or {}),
-        seed=request.seed,
-        stop=[stop] if isinstance(stop, str) else stop,
-        stop_token_ids=request.stop_token_ids or [],
-        ignore_eos=bool(request.ignore_eos),
-        logprobs=logprobs,
-    )
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
+    given = {name: getattr(request, name) for name in _SAME_NAME}
+    translated = {
+        "max_tokens": max_completion_tokens or request.max_tokens or default_max_tokens,
+        "top_k": max(0, request.top_k or 0),
+        "logit_bias": _logit_bias(request.logit_bias or {}),
+        "stop": [stop] if isinstance(stop, str) else stop,
+        "logprobs": logprobs,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return protocol.Sampling(**(chosen | translated))
 
 
 def _logit_bias(given: dict[str, float]) -> dict[int, float]:
