@@ -11,7 +11,7 @@ from random import Random
 
 import psutil
 from tests.support.links import Tap
-from tests.support.ranks import Group, running
+from tests.support.ranks import Ranks, running
 
 from tandem.engine import GenerationRequest, SamplingParams
 from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
@@ -78,7 +78,7 @@ class Fault:
             self._tap.cut_at = self._offset
         return self._tap.port
 
-    def strike(self, group: Group) -> None:
+    def strike(self, group: Ranks) -> None:
         if self.kind.startswith("abort"):
             rank = int(self.kind[-1])
             abort = group.channels[rank][1 - rank].abort

@@ -98,7 +98,7 @@ def close_all(channels: list[dict[int, Channel]]) -> None:
 
 
 @dataclass
-class Group:
+class Ranks:
     """An engine over some executor, and why each shard server ended."""
 
     engine: Engine
@@ -142,7 +142,7 @@ def running(
     layers: Sequence[int] | None = None,
     timeout_s: float = TIMEOUT_S,
     via: Callable[[int], int] = lambda port: port,
-) -> Iterator[Group]:
+) -> Iterator[Ranks]:
     """`strategy` is local, tp or pp; `layers` how many each pipeline stage runs."""
     options = EngineOptions(directory=checkpoint, dtype=dtype, threads=1)
     setup = prepare(options)
@@ -183,7 +183,7 @@ def _clustered(
     strategy: str,
     channels: list[dict[int, Channel]],
     layers: Sequence[int] | None,
-) -> Group:
+) -> Ranks:
     proposal = _proposal(setup, strategy, len(channels), layers)
     built = STRATEGIES[proposal.strategy]
     collectives = Collectives.GLOO if strategy == "gloo" else Collectives.SEALED
@@ -217,7 +217,7 @@ def _clustered(
     return group
 
 
-def _start(setup: ModelSetup, executor: Executor) -> Group:
+def _start(setup: ModelSetup, executor: Executor) -> Ranks:
     events: queue.Queue[EngineEvent] = queue.Queue()
 
     def deliver(batch: Sequence[EngineEvent]) -> None:
@@ -225,4 +225,4 @@ def _start(setup: ModelSetup, executor: Executor) -> Group:
             events.put(event)
 
     loaded = start_engine(setup, executor, BLOCKS, deliver)
-    return Group(loaded.engine, events)
+    return Ranks(loaded.engine, events)

@@ -1,6 +1,6 @@
 """A check of a real cluster: the same answers from one process, tensor parallel, and pipeline.
 
-Runs on every host at the same time. Each strategy is a phase with a session of its own; rank 0
+Runs on every host at the same time. Each strategy gets a session of its own; rank 0
 compares and judges, the others serve their rank until it is done.
 """
 
@@ -18,7 +18,7 @@ from tandem.engine import Message, ModelSetup
 from tandem.errors import TandemError
 from tandem.protocol.cluster import ClusterReport, Parallelism
 
-_PHASES = {Parallelism.TENSOR: "tensor parallel", Parallelism.PIPELINE: "pipeline"}
+_STRATEGIES = {Parallelism.TENSOR: "tensor parallel", Parallelism.PIPELINE: "pipeline"}
 _QUESTIONS = ("Hello!", "What is 3 + 4?", "Count to 25.")
 _TOKENS = 24
 
@@ -31,10 +31,10 @@ class Check(msgspec.Struct, frozen=True):
     detail: str
 
 
-async def smoke(
+async def check_cluster(
     config: ClusterConfig, setup: ModelSetup, name: str, on_check: Callable[[Check], None]
 ) -> bool:
-    """Runs all phases; whether everything that this rank judges has passed."""
+    """Tries all strategies; whether everything that this rank judges has passed."""
     prompts = [setup.tokenizer.encode_chat([Message("user", text)]) for text in _QUESTIONS]
 
     def work(asker: Asker) -> Tokens:
@@ -44,22 +44,22 @@ async def smoke(
     on_check(Check("one process", True, f"{sum(map(len, expected))} tokens"))
     facts = await asyncio.to_thread(measure_node, setup, name)
     passed = True
-    for strategy in _PHASES:
-        phase = msgspec.structs.replace(config, parallelism=strategy)
-        for check in await _phase(phase, setup, facts, work, expected):
+    for strategy in _STRATEGIES:
+        one = msgspec.structs.replace(config, parallelism=strategy)
+        for check in await _check_strategy(one, setup, facts, work, expected):
             on_check(check)
             passed &= check.passed is not False
     return passed
 
 
-async def _phase(
+async def _check_strategy(
     config: ClusterConfig,
     setup: ModelSetup,
     facts: NodeFacts,
     work: Callable[[Asker], Tokens],
     expected: Tokens,
 ) -> list[Check]:
-    name = _PHASES[config.parallelism]
+    name = _STRATEGIES[config.parallelism]
     try:
         answers, report = await clustered(config, setup, facts, work)
     except TandemError as error:

@@ -12,47 +12,38 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-import msgspec
 import structlog
 
-from tandem.cluster.collectives import Rendezvous
+from tandem.cluster.agreement import FirstRank, OtherRank, RankSide
 from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.discovery import ClusterDiscovery
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
 from tandem.cluster.peers import Peer, Peers
-from tandem.cluster.plan import Member, check_invitation, check_plan, elect, make_plan
+from tandem.cluster.plan import Member, elect
 from tandem.cluster.report import report_ranks
-from tandem.cluster.session import STEP_TIMEOUT_S, Session, open_channels
+from tandem.cluster.session import Session, open_channels, rendezvous_of
 from tandem.cluster.state import Event, State, decide
-from tandem.engine import ModelSetup, default_kv_tokens
-from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
+from tandem.engine import ModelSetup
+from tandem.errors import LinkLost, TandemError
 from tandem.link import Channel, DataListener, LinkCredentials
 from tandem.protocol.cluster import (
     CLUSTER_VERSION,
-    Agreement,
-    Begin,
     ClusterReport,
-    Collectives,
     Invitation,
     Leaving,
-    Loaded,
     Parallelism,
     PeerHello,
-    PeerRefusal,
     Proposal,
-    ToNode,
+    RankReport,
 )
-from tandem.runtime import Backoff, first_failure, free_port, raise_if_cancelled
+from tandem.runtime import Backoff, first_failure, raise_if_cancelled
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-_ANSWER_TIMEOUT_S = 30.0
-_LOAD_TIMEOUT_S = 900.0
 
 
 class ClusterNode:
@@ -74,7 +65,6 @@ class ClusterNode:
         self._wrap = wrap
         self._state = State.IDLE
         self._proposal: Proposal | None = None
-        self._order: list[Member] = []
         self._session: Session | None = None
         self._server_ended: asyncio.Future[TandemError] | None = None
         self._facts = facts
@@ -86,7 +76,9 @@ class ClusterNode:
         )
         self._peers = Peers(self._credentials, self._hello, config.listen, config.peers)
         #: Sessions that became active, that were lost, and plans that fell back from TP to PP.
-        self.counters = Counter[str]()
+        self.counters = Counter(
+            cluster_sessions=0, cluster_sessions_degraded=0, pipeline_fallbacks=0
+        )
         #: Why the last session ended, or did not come about.
         self.last_end: str | None = None
         self.listening = asyncio.Event()
@@ -120,30 +112,24 @@ class ClusterNode:
         return [NodeId(part.node_id) for part in self._proposal.parts]
 
     def report(self) -> ClusterReport:
-        connected = [peer.name for peer in self._peers.connected]
-        report = ClusterReport(
-            self._state,
-            self._config.identity.node_id,
-            self._config.name,
-            self._config.ranks,
-            self._config.collectives,
-            connected,
-            dict(self._peers.refusals),
-        )
-        if self.role is None or self._proposal is None:
-            return report
-        return msgspec.structs.replace(
-            report,
+        active = self._proposal if self.role is not None else None
+        return ClusterReport(
+            state=self._state,
+            node_id=self._config.identity.node_id,
+            name=self._config.name,
+            ranks_wanted=self._config.ranks,
+            collectives=self._config.collectives,
+            connected=[peer.name for peer in self._peers.connected.values()],
+            refusals=dict(self._peers.refusals),
             rank=self.role,
-            strategy=self._proposal.strategy,
-            why=self._proposal.why,
-            ranks=report_ranks(
-                self._proposal,
-                self._config.name,
-                {peer.link.peer: peer for peer in self._peers.connected},
-                self._session.links if self._session is not None else {},
-            ),
+            strategy=None if active is None else active.strategy,
+            why=None if active is None else active.why,
+            ranks=[] if active is None else self._ranks(active),
         )
+
+    def _ranks(self, proposal: Proposal) -> list[RankReport]:
+        links = {} if self._session is None else self._session.links
+        return report_ranks(proposal, self._config.name, self._peers.connected, links)
 
     async def run(self) -> None:
         """Until cancelled: one session after the other."""
@@ -176,15 +162,14 @@ class ClusterNode:
         self._move(Event.START)
         active, reason = False, "the node stops"
         try:
-            peers = await self._complete()
+            peers = await self._peers.complete(self._config.ranks - 1)
             self._move(Event.COMPLETE)
             async with asyncio.TaskGroup() as tasks:
-                watcher = tasks.create_task(self._watch(peers))
+                tasks.create_task(self._watch(peers))
                 session = await self._form(peers)
                 self._move(Event.READY)
                 active = True
                 await self._serve(session)
-                watcher.cancel()
         except BaseExceptionGroup as group:
             failures, others = group.split(TandemError)
             if others is not None:
@@ -197,68 +182,32 @@ class ClusterNode:
             await self._clear(reason)
         return active
 
-    async def _complete(self) -> dict[NodeId, Peer]:
-        """Waits until as many nodes as the cluster has ranks are connected."""
-        while len(self._peers.connected) < self._config.ranks - 1:
-            self._peers.changed.clear()
-            await self._peers.changed.wait()
-        if len(self._peers.connected) > self._config.ranks - 1:
-            names = ", ".join(peer.name for peer in self._peers.connected)
-            raise PeerRefused(f"more nodes than --ranks {self._config.ranks}: {names}")
-        return {peer.link.peer: peer for peer in self._peers.connected}
-
-    async def _watch(self, peers: dict[NodeId, Peer]) -> None:
-        """Raises LinkLost as soon as one of the session's nodes is not connected any more."""
-        while True:
-            self._peers.changed.clear()
-            current = {peer.link.peer: peer for peer in self._peers.connected}
-            for node_id, peer in peers.items():
-                if current.get(node_id) is not peer:
-                    if self._session is not None:
-                        self._session.abort()
-                    raise LinkLost(f"{peer.name} is gone")
-            await self._peers.changed.wait()
+    async def _watch(self, peers: dict[NodeId, Peer]) -> NoReturn:
+        """Ends the session as soon as one of its nodes is not connected any more."""
+        lost = await self._peers.first_lost(peers)
+        if self._session is not None:
+            self._session.abort()
+        raise LinkLost(f"{lost.name} is gone")
 
     async def _form(self, peers: dict[NodeId, Peer]) -> Session:
+        """From connected peers to a session whose ranks have all loaded their shard."""
         own = Member(self._config.identity.node_id, self._hello())
-        self._order = elect([own, *(peer.member for peer in peers.values())])
-        rank = [member.node_id for member in self._order].index(own.node_id)
-        others = {r: peers[m.node_id] for r, m in enumerate(self._order) if r != rank}
-        invitation = await (self._invite(others) if rank == 0 else self._accept(others[0]))
-        session = await self._open(invitation, rank, peers)
-        proposal = await (
-            self._propose(session, others) if rank == 0 else self._consider(others[0])
-        )
-        self._move(Event.AGREED)
-        self._proposal = proposal
-        chosen = (self._config.parallelism, proposal.strategy)
-        self.counters["pipeline_fallbacks"] += chosen == (Parallelism.AUTO, Parallelism.PIPELINE)
-        log.info("plan_agreed", rank=rank, strategy=proposal.strategy, why=proposal.why)
+        members = elect([own, *(peer.member for peer in peers.values())])
+        rank = members.index(own)
+        side = self._side(rank, members, peers)
+        session = await self._open(await side.invitation(), rank, peers)
+        proposal = await side.proposal(session.session_id, session.slowest_round_trip_s)
+        self._agreed(rank, proposal)
         await self._host.release()
-        await _in_thread(lambda: session.load(self._setup, proposal))
-        if rank == 0:
-            await self._collect(others, Loaded(proposal.session_id), _LOAD_TIMEOUT_S)
-            for peer in others.values():
-                await peer.link.send(Begin(proposal.session_id))
-        else:
-            await others[0].link.send(Loaded(proposal.session_id))
-            await _expect(others[0], Begin(proposal.session_id), _LOAD_TIMEOUT_S)
+        await _in_thread(lambda: session.load_shard(self._setup, proposal))
+        await side.all_loaded(session.session_id)
         return session
 
-    async def _invite(self, others: dict[int, Peer]) -> Invitation:
-        nodes: list[str] = [member.node_id for member in self._order]
-        sealed = self._config.collectives is Collectives.SEALED
-        invitation = Invitation(secrets.token_hex(16), nodes, None if sealed else free_port())
-        for peer in others.values():
-            await peer.link.send(invitation)
-        return invitation
-
-    async def _accept(self, first: Peer) -> Invitation:
-        invitation = await first.expect(_ANSWER_TIMEOUT_S)
-        if not isinstance(invitation, Invitation):
-            raise ProtocolError(f"{first.name} sent {type(invitation).__name__}, not an invitation")
-        await _refusing(first, lambda: check_invitation(invitation, self._order))
-        return invitation
+    def _side(self, rank: int, members: list[Member], peers: dict[NodeId, Peer]) -> RankSide:
+        if rank > 0:
+            return OtherRank(members, peers[members[0].node_id])
+        others = [peers[member.node_id] for member in members[1:]]
+        return FirstRank(members, others, self._setup, self._config.collectives)
 
     async def _open(self, invitation: Invitation, rank: int, peers: dict[NodeId, Peer]) -> Session:
         """The session's channels, opened and measured."""
@@ -273,55 +222,41 @@ class ClusterNode:
                 rank,
                 channels,
                 self._config.collectives,
-                _rendezvous(invitation, peers),
+                rendezvous_of(invitation, peers),
             )
             session.measure()
             return session
 
         return await _in_thread(work)
 
-    async def _propose(self, session: Session, others: dict[int, Peer]) -> Proposal:
-        options = self._setup.options
-        proposal = make_plan(
-            self._order,
-            session_id=session.session_id,
-            round_trip_s=max(link.round_trip_us for link in session.links.values()) / 1e6,
-            kv_tokens=options.kv_tokens or default_kv_tokens(self._setup),
-            block_size=options.block_size,
-        )
-        for peer in others.values():
-            await peer.link.send(proposal)
-        await self._collect(others, Agreement(proposal.session_id), _ANSWER_TIMEOUT_S)
-        return proposal
+    def _agreed(self, rank: int, proposal: Proposal) -> None:
+        self._move(Event.AGREED)
+        self._proposal = proposal
+        if (self._config.parallelism, proposal.strategy) == (
+            Parallelism.AUTO,
+            Parallelism.PIPELINE,
+        ):
+            self.counters["pipeline_fallbacks"] += 1
+        log.info("plan_agreed", rank=rank, strategy=proposal.strategy, why=proposal.why)
 
-    async def _consider(self, first: Peer) -> Proposal:
-        proposal = await first.expect(_ANSWER_TIMEOUT_S)
-        if not isinstance(proposal, Proposal):
-            raise ProtocolError(f"{first.name} sent {type(proposal).__name__}, not a plan")
-        await _refusing(first, lambda: check_plan(proposal, self._order))
-        await first.link.send(Agreement(proposal.session_id))
-        return proposal
-
-    async def _collect(self, others: dict[int, Peer], due: ToNode, timeout_s: float) -> None:
-        for peer in others.values():
-            await _expect(peer, due, timeout_s)
-
-    async def _serve(self, session: Session) -> None:
+    async def _serve(self, session: Session) -> NoReturn:
         """Until the session ends; always by raising."""
         self.counters["cluster_sessions"] += 1
         log.info("session_active", rank=session.rank, blocks=session.blocks)
-        ended = None if session.executor is not None else session.serve()
-        await self._host.activate(session.executor, session.blocks)
-        if ended is None:
-            await asyncio.Event().wait()  # `_watch` ends it
-        else:
-            self._server_ended = asyncio.wrap_future(ended)
-            raise await asyncio.shield(self._server_ended)
+        if session.executor is not None:
+            await self._host.activate(session.executor, session.blocks)
+            while True:
+                await asyncio.Event().wait()  # `_watch` ends it
+        ended = session.serve()
+        await self._host.activate(None, session.blocks)
+        self._server_ended = asyncio.wrap_future(ended)
+        raise await asyncio.shield(self._server_ended)
 
     async def _clear(self, reason: str) -> None:
         """The one place that leaves a session: afterwards nothing of it is left."""
         self.last_end = reason
-        self.counters["cluster_sessions_degraded"] += self._state is State.ACTIVE
+        if self._state is State.ACTIVE:
+            self.counters["cluster_sessions_degraded"] += 1
         self._move(Event.FAILED, reason=reason)
         session, self._session = self._session, None
         if session is not None:
@@ -331,11 +266,11 @@ class ClusterNode:
                 await asyncio.wait([self._server_ended])
                 self._server_ended = None
             session.close()
-        for peer in self._peers.connected:
+        for peer in self._peers.connected.values():
             with suppress(LinkLost):
                 await peer.link.send(Leaving(reason))
         self._peers.drop_all(reason)
-        self._proposal, self._order = None, []
+        self._proposal = None
         self._move(Event.CLEARED)
 
     def _move(self, event: Event, **fields: str) -> None:
@@ -360,32 +295,6 @@ class ClusterNode:
             control_port=self._peers.control_port,
             data_port=self._listener.port,
         )
-
-
-def _rendezvous(invitation: Invitation, peers: dict[NodeId, Peer]) -> Rendezvous | None:
-    """At rank 0, as this node has reached it; None when the session needs none."""
-    if invitation.store_port is None:
-        return None
-    first = peers.get(NodeId(invitation.nodes[0]))
-    host = "127.0.0.1" if first is None else first.link.host
-    own_host = next(iter(peers.values())).link.own_host
-    return Rendezvous(host, invitation.store_port, own_host, STEP_TIMEOUT_S)
-
-
-async def _expect(peer: Peer, due: ToNode, timeout_s: float) -> None:
-    """Raises ProtocolError for another message than the one that is due."""
-    message = await peer.expect(timeout_s)
-    if message != due:
-        raise ProtocolError(f"{peer.name} sent {message}; {due} was due")
-
-
-async def _refusing(peer: Peer, check: Callable[[], None]) -> None:
-    """Runs a check of what the peer has sent; a refusal is raised on both sides."""
-    try:
-        check()
-    except PeerRefused as error:
-        await peer.link.send(PeerRefusal(error.message))
-        raise
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

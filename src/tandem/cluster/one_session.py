@@ -1,6 +1,6 @@
 """A session for one purpose: form a cluster, do something with it on rank 0, end it.
 
-What `smoke` and the benchmark have in common. Both run on every host at the same time; the ranks
+What `check` and the benchmark have in common. Both run on every host at the same time; the ranks
 above 0 serve until rank 0 has done its work.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -34,7 +35,7 @@ from tandem.protocol.cluster import ClusterReport
 
 T = TypeVar("T")
 
-PHASE_TIMEOUT_S = 600.0
+TIMEOUT_S = 600.0
 
 Tokens = list[list[int]]
 
@@ -66,20 +67,23 @@ class Asker:
         assert self.engine is not None, "the engine is started before it is asked"
         answers: Tokens = [[] for _ in prompts]
         wanted = [tokens] * len(prompts) if isinstance(tokens, int) else tokens
-        asked, left = 0, len(prompts)
-        while left:
-            while asked < min(len(prompts), len(prompts) - left + (streams or len(prompts))):
-                self.engine.submit(_greedy(str(asked), prompts[asked], wanted[asked]))
-                asked += 1
-            event = self._events.get(timeout=PHASE_TIMEOUT_S)
+        waiting = deque(range(len(prompts)))
+        running = 0
+        while waiting or running:
+            while waiting and running < (streams or len(prompts)):
+                index = waiting.popleft()
+                self.engine.submit(_greedy(str(index), prompts[index], wanted[index]))
+                running += 1
+            event = self._events.get(timeout=TIMEOUT_S)
             if isinstance(event, Aborted):
                 raise event.error
+            if isinstance(event, Completed):
+                running -= 1
             if isinstance(event, Progress):
                 answer = answers[int(event.request_id)]
                 if not answer:
                     on_first()
                 answer += event.deltas[0].token_ids
-            left -= isinstance(event, Completed)
         return answers
 
 
@@ -112,12 +116,12 @@ async def clustered(
 
     Raises LinkLost with the reason when no session came about, or it broke.
     """
-    host = _PhaseHost(setup, work, instruments)
+    host = _OneSessionHost(setup, work, instruments)
     wrap = None if instruments is None else instruments.channel
     node = ClusterNode(config, setup, facts, host, wrap)
     running = asyncio.ensure_future(node.run())
     try:
-        async with asyncio.timeout(PHASE_TIMEOUT_S):
+        async with asyncio.timeout(TIMEOUT_S):
             result = await host.result
             report = node.report()
             if report.rank != 0:
@@ -130,8 +134,8 @@ async def clustered(
     return result, report
 
 
-class _PhaseHost(Generic[T]):
-    """Implements `Host` for one phase."""
+class _OneSessionHost(Generic[T]):
+    """Implements `Host` for one session."""
 
     def __init__(
         self, setup: ModelSetup, work: Callable[[Asker], T], instruments: Instruments | None
@@ -179,5 +183,5 @@ def _greedy(request_id: str, prompt: list[int], tokens: int) -> GenerationReques
         params=SamplingParams(max_tokens=tokens, temperature=0.0),
         stop=[],
         ignore_eos=True,
-        deadline=time.monotonic() + PHASE_TIMEOUT_S,
+        deadline=time.monotonic() + TIMEOUT_S,
     )

@@ -7,7 +7,8 @@ was told to. One connection a pair is kept: the one that the node with the lower
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -64,7 +65,7 @@ class Peer:
 
 
 class Peers:
-    """All connected nodes. `changed` is set whenever one comes or goes."""
+    """All connected nodes."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Peers:
         listen: Address | None,
         dial: list[Address],
     ) -> None:
-        self.changed = asyncio.Event()
+        self._changed = asyncio.Event()
         self.refusals: dict[str, str] = {}
         self.control_port: int | None = None
         self._credentials = credentials
@@ -85,8 +86,30 @@ class Peers:
             self._addresses.put_nowait(address)
 
     @property
-    def connected(self) -> list[Peer]:
-        return list(self._connected.values())
+    def connected(self) -> dict[NodeId, Peer]:
+        """As they are now."""
+        return dict(self._connected)
+
+    async def complete(self, count: int) -> dict[NodeId, Peer]:
+        """Waits until so many are connected. Raises PeerRefused when there are more."""
+        while len(self._connected) < count:
+            await self._next_change()
+        if len(self._connected) > count:
+            names = ", ".join(peer.name for peer in self._connected.values())
+            raise PeerRefused(f"more nodes than --ranks {count + 1}: {names}")
+        return self.connected
+
+    async def first_lost(self, peers: dict[NodeId, Peer]) -> Peer:
+        """Waits until one of these is not connected any more, or by another connection."""
+        while True:
+            for node_id, peer in peers.items():
+                if self._connected.get(node_id) is not peer:
+                    return peer
+            await self._next_change()
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
     def add_address(self, address: Address) -> None:
         """An address that a discovery or another node has named."""
@@ -94,16 +117,8 @@ class Peers:
 
     async def run(self, listening: asyncio.Event) -> None:
         """Until cancelled. `listening` is set once the control port is known."""
-        server = None
         try:
-            async with asyncio.TaskGroup() as tasks:
-                if self._listen is not None:
-
-                    async def accept(link: ControlLink) -> None:
-                        tasks.create_task(self._attend(link))
-
-                    server = await serve_control(self._credentials, *self._listen, accept)
-                    self.control_port = server.sockets[0].getsockname()[1]
+            async with asyncio.TaskGroup() as tasks, self._accepting(tasks):
                 listening.set()
                 dialled: set[Address] = set()
                 while True:
@@ -112,13 +127,33 @@ class Peers:
                         dialled.add(address)
                         tasks.create_task(self._keep_dialling(address))
         finally:
-            if server is not None:
-                server.close()
             self.drop_all("the node stops")
+
+    @asynccontextmanager
+    async def _accepting(self, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
+        """Listens meanwhile, if it was told to; each connection becomes a task."""
+        if self._listen is None:
+            yield
+            return
+        ended = False
+
+        async def accept(link: ControlLink) -> None:
+            if ended:  # its handshake was still under way: no task may begin any more
+                link.close()
+            else:
+                tasks.create_task(self._attend(link))
+
+        server = await serve_control(self._credentials, *self._listen, accept)
+        self.control_port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            ended = True
+            server.close()
 
     def drop_all(self, reason: str) -> None:
         """Ends every connection; those that dialled will dial again."""
-        for peer in self.connected:
+        for peer in self.connected.values():
             self._forget(peer, reason)
 
     async def _keep_dialling(self, address: Address) -> None:
@@ -176,7 +211,7 @@ class Peers:
         self._connected[node_id] = peer
         self.refusals.pop(peer.name, None)
         log.info("peer_connected", peer=peer.name, node_id=node_id[:16])
-        self.changed.set()
+        self._changed.set()
         return True
 
     async def _converse(self, peer: Peer) -> None:
@@ -193,7 +228,7 @@ class Peers:
     def _known_to(self, peer: Peer) -> list[Address]:
         return [
             (other.link.host, other.hello.control_port)
-            for other in self.connected
+            for other in self._connected.values()
             if other is not peer and other.hello.control_port is not None
         ]
 
@@ -226,7 +261,7 @@ class Peers:
         if self._connected.get(peer.link.peer) is peer:
             del self._connected[peer.link.peer]
             log.info("peer_lost", peer=peer.name, reason=reason)
-            self.changed.set()
+            self._changed.set()
 
     def _note(self, who: str, error: TandemError) -> None:
         """Logs a reason once, not at each attempt."""

@@ -38,14 +38,14 @@ def check_compatible(own: PeerHello, other: PeerHello) -> None:
     """Raises PeerRefused with the reason why the two cannot be in one cluster."""
     if own.version != other.version:
         raise PeerRefused(f"cluster protocol {other.version} there, {own.version} here")
-    for model, theirs in ((own.model, other.model),):
-        if model.digest != theirs.digest:
-            raise PeerRefused(
-                f"another model: {theirs.name} ({theirs.digest[:12]}) there, "
-                f"{model.name} ({model.digest[:12]}) here"
-            )
-        if model.dtype != theirs.dtype:
-            raise PeerRefused(f"dtype {theirs.dtype} there, {model.dtype} here: set --dtype alike")
+    model, theirs = own.model, other.model
+    if model.digest != theirs.digest:
+        raise PeerRefused(
+            f"another model: {theirs.name} ({theirs.digest[:12]}) there, "
+            f"{model.name} ({model.digest[:12]}) here"
+        )
+    if model.dtype != theirs.dtype:
+        raise PeerRefused(f"dtype {theirs.dtype} there, {model.dtype} here: set --dtype alike")
     if own.parallelism != other.parallelism:
         raise PeerRefused(
             f"--parallelism {other.parallelism} there, {own.parallelism} here: set it alike"

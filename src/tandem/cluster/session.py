@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
@@ -63,12 +64,17 @@ class Session:
         self.server: ShardServer | None = None
         self._channels = channels
 
+    @property
+    def slowest_round_trip_s(self) -> float:
+        """Of the links that this rank has measured."""
+        return max(link.round_trip_us for link in self.links.values()) / 1e6
+
     def measure(self) -> None:
         """Rank 0 measures its link to each other rank, all of which call this too. Blocks."""
         others = range(1, len(self._channels) + 1) if self.rank == 0 else (0,)
         self.links = {other: measure_link(self._channels[other]) for other in others}
 
-    def load(self, setup: ModelSetup, proposal: Proposal) -> None:
+    def load_shard(self, setup: ModelSetup, proposal: Proposal) -> None:
         """Reads this rank's weights. Blocks. Raises CheckpointError or ConfigurationError."""
         context = RankContext(
             setup, proposal, self.rank, self._channels, self._collectives, self._rendezvous
@@ -104,6 +110,16 @@ class Session:
         self.executor = self.server = None
 
 
+def rendezvous_of(invitation: Invitation, peers: Mapping[NodeId, Peer]) -> Rendezvous | None:
+    """At rank 0, as this node has reached it; None when the session needs none."""
+    if invitation.store_port is None:
+        return None
+    first = peers.get(NodeId(invitation.nodes[0]))
+    host = "127.0.0.1" if first is None else first.link.host
+    own_host = next(iter(peers.values())).link.own_host
+    return Rendezvous(host, invitation.store_port, own_host, STEP_TIMEOUT_S)
+
+
 def measure_link(channel: Channel) -> LinkFigures:
     """Both ends call it at the same time. Takes a few milliseconds."""
     small, large = memoryview(bytes(16)), memoryview(bytes(_MEASURED_BYTES))
@@ -124,7 +140,7 @@ def open_channels(
     listener: DataListener,
     invitation: Invitation,
     rank: int,
-    peers: dict[NodeId, Peer],
+    peers: Mapping[NodeId, Peer],
 ) -> dict[int, Channel]:
     """A channel to every other rank; who dialled the control connection dials this one too.
 

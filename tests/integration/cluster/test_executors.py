@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.links import TIMEOUT_S
-from tests.support.ranks import Group, running
+from tests.support.ranks import Ranks, running
 
 from tandem.cluster.collectives import SealedCommunicator
 from tandem.cluster.collectives.torch_collectives import check_group
@@ -61,7 +61,7 @@ def _mixed(count: int) -> list[GenerationRequest]:
     return requests
 
 
-def _alone_and_together(group: Group) -> tuple[list[object], object]:
+def _alone_and_together(group: Ranks) -> tuple[list[object], object]:
     alone: list[object] = [group.generate([request]) for request in _mixed(4)]
     return alone, group.generate(_mixed(16))
 

@@ -60,7 +60,7 @@ def smoke(
 
 def _run(config: ClusterConfig, model: str, *, json: bool) -> bool:
     from tandem import engine
-    from tandem.cluster.check import smoke as run_smoke
+    from tandem.cluster.check import check_cluster
     from tandem.runtime import configure_logging
 
     configure_logging("error")
@@ -75,7 +75,7 @@ def _run(config: ClusterConfig, model: str, *, json: bool) -> bool:
             _show(check)
 
     setup = engine.prepare(options)
-    passed = asyncio.run(run_smoke(config, setup, engine.model_name(model), on_check))
+    passed = asyncio.run(check_cluster(config, setup, engine.model_name(model), on_check))
     if json:
         print_json({"passed": passed, "checks": msgspec.to_builtins(checks)})
     else:

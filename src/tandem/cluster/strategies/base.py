@@ -12,7 +12,7 @@ import msgspec
 
 from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
 from tandem.engine import Communicator, Executor, ModelSetup, Shard, Stage, StepPlan
-from tandem.engine.core.communicator import Group
+from tandem.engine.core.communicator import RankGroup
 from tandem.engine.core.executor import StageRun
 from tandem.engine.core.tensors import Tensor
 from tandem.link import Channel
@@ -67,7 +67,7 @@ class SteppedStage(Generic[Tensor]):
     No strategy has a stage but in this form, so no tensor goes out under another step's number.
     """
 
-    def __init__(self, stage: Stage[Tensor], group: Group) -> None:
+    def __init__(self, stage: Stage[Tensor], group: RankGroup) -> None:
         self._stage = stage
         self._group = group
 

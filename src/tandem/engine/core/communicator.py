@@ -10,7 +10,7 @@ from typing import Generic, Protocol
 from tandem.engine.core.tensors import Tensor
 
 
-class Group(Protocol):
+class RankGroup(Protocol):
     """Ranks that run the same steps in the same order."""
 
     @property
@@ -24,7 +24,7 @@ class Group(Protocol):
         ...
 
 
-class Communicator(Group, Protocol[Tensor]):
+class Communicator(RankGroup, Protocol[Tensor]):
     """The collectives. All ranks call the same ones in the same order, from one thread each.
 
     Each raises LinkLost when a rank is gone, ProtocolError when it is in another step.
@@ -42,7 +42,7 @@ class Communicator(Group, Protocol[Tensor]):
         ...
 
 
-class Neighbours(Group, Protocol[Tensor]):
+class Neighbours(RankGroup, Protocol[Tensor]):
     """Tensors from one rank to another. Raises as `Communicator` does."""
 
     def send(self, tensor: Tensor, rank: int) -> None: ...
