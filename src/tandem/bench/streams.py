@@ -9,11 +9,12 @@ from typing import Any
 import httptools
 import msgspec
 
+from tandem.client.sse import SseDecoder
 from tandem.coordinator import Trace
 from tandem.errors import ProtocolError
 
 _DONE = b"[DONE]"
-_TRACE = b": tandem-trace "
+_TRACE = b" tandem-trace "
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -53,29 +54,29 @@ class _Received:
         self.first_s: float | None = None
         self.trace: Trace | None = None
         self._started = started
-        self._stream = stream
-        self._rest = b""
+        self._events = SseDecoder(self._on_comment) if stream else None
+        self._body = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"x-tandem-trace":
             self.trace = _trace_decoder.decode(value)
 
     def on_body(self, body: bytes) -> None:
-        if not self._stream:
-            self._rest += body
+        if self._events is None:
+            self._body += body
             return
-        *lines, self._rest = (self._rest + body).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data: "):
-                self._take(line[6:])
-            elif line.startswith(_TRACE):
-                self.trace = _trace_decoder.decode(line[len(_TRACE) :])
+        for data in self._events.feed(body):
+            self._take(data)
 
     def on_message_complete(self) -> None:
         self.complete = True
-        if not self._stream:
-            self._take(self._rest)
+        if self._events is None:
+            self._take(self._body)
             self.done = True
+
+    def _on_comment(self, comment: bytes) -> None:
+        if comment.startswith(_TRACE):
+            self.trace = _trace_decoder.decode(comment[len(_TRACE) :])
 
     def _take(self, data: bytes) -> None:
         """Raises ProtocolError for an error."""

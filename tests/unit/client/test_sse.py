@@ -46,6 +46,15 @@ def test_comments_and_other_fields_are_dropped() -> None:
     assert _decode([b": ping\n\nevent: x\nid: 1\ndata:no space\nretry: 5\n\n"]) == [b"no space"]
 
 
+def test_who_wants_comments_is_told_each_as_it_comes() -> None:
+    comments: list[bytes] = []
+    decoder = SseDecoder(comments.append)
+    assert decoder.feed(b": ping\n:two\ndata: x\n: three") == []
+    assert comments == [b" ping", b"two"]
+    assert decoder.feed(b"\n\n") == [b"x"]
+    assert comments == [b" ping", b"two", b" three"]
+
+
 def test_an_event_without_its_empty_line_is_not_delivered() -> None:
     assert _decode([b"data: half"]) == []
 
