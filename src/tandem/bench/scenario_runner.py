@@ -31,7 +31,7 @@ from tandem.bench.scenarios import Scenario
 from tandem.bench.service import HOST, Service, running_service
 from tandem.bench.streams import Timings, complete_chat
 from tandem.errors import TandemError
-from tandem.runtime import free_port
+from tandem.up.local_cluster import local_rank_arguments
 
 _REQUEST_TIMEOUT_S = 300.0
 #: From the return of one that was killed to the next kill.
@@ -146,14 +146,8 @@ def _nodes(service: Service, scenario: Scenario) -> list[tuple[str, list[str]]]:
         return [(f"first-{number}", []) for number in range(scenario.providers)]
     names = [f"rank-{rank}" for rank in range(scenario.ranks)]
     service.pair(names)
-    address = f"{HOST}:{free_port()}"
-    common = [f"--ranks={scenario.ranks}", f"--parallelism={scenario.parallelism}"]
-    first = [*common, "--rank=0", f"--cluster-listen={address}"]
-    others = [
-        [*common, f"--rank={rank}", f"--cluster-listen={HOST}:0", f"--peer={address}"]
-        for rank in range(1, scenario.ranks)
-    ]
-    return list(zip(names, [first, *others], strict=True))
+    options = local_rank_arguments(scenario.ranks, scenario.parallelism)
+    return list(zip(names, options, strict=True))
 
 
 async def _kill(service: Service, starts: dict[str, list[str]], killed: list[str]) -> None:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
 
 import httpx2
-import msgspec
 
 from tandem.coordinator import load_or_create_join_token, stores_in
 from tandem.errors import TandemError
-from tandem.security import PairedNode, PairedNodes, load_or_create_identity
+from tandem.up.events import ChildEvent, Listening
+from tandem.up.local_cluster import pair_local_nodes
+from tandem.up.processes import STOP_WITH_PARENT, first_event, start_process, tandem_command
 
-#: -P: a folder called `tandem` in the current one must not shadow the package.
-_TANDEM = (sys.executable, "-P", "-m", "tandem")
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 15.0
 HOST = "127.0.0.1"
@@ -56,7 +53,8 @@ class Service:
         listening = await self._start(
             "coordinator", ["coordinator", "--port=0", f"--data-dir={self._folder}"]
         )
-        self.port = listening["port"]
+        assert isinstance(listening, Listening), "what a coordinator says"
+        self.port = listening.port
 
     async def start_provider(self, name: str, options: Sequence[str]) -> None:
         """Returns once it is ready. Raises BenchmarkFailed when it ends before."""
@@ -71,13 +69,7 @@ class Service:
 
     def pair(self, names: Sequence[str]) -> None:
         """The ranks of one cluster know each other."""
-        nodes = [
-            PairedNode.of(load_or_create_identity(self._home(name)).certificate, name)
-            for name in names
-        ]
-        for name in names:
-            for node in nodes:
-                PairedNodes(self._home(name)).add(node)
+        pair_local_nodes({name: self._home(name) for name in names})
 
     async def kill(self, name: str) -> None:
         """As a power cut would end it."""
@@ -100,32 +92,23 @@ class Service:
     def _home(self, name: str) -> Path:
         return self._folder / "nodes" / name
 
-    async def _start(self, name: str, arguments: list[str]) -> dict[str, Any]:
-        """A process, and the line of JSON by which it says that it is up."""
+    async def _start(self, name: str, arguments: Sequence[str]) -> ChildEvent:
+        """A process, and the event by which it says that it is up."""
         log_path = self._folder / f"{name}.log"
-        environment = {**os.environ, "TANDEM_JOIN_TOKEN": self._join_token}
         with log_path.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *_TANDEM,
-                *arguments,
-                "--json",
-                "--stop-on-stdin-eof",  # it ends when this process does, however that ends
-                stdin=PIPE,
-                stdout=PIPE,
+            process = await start_process(
+                tandem_command(*arguments, "--json", STOP_WITH_PARENT),
+                environment={**os.environ, "TANDEM_JOIN_TOKEN": self._join_token},
                 stderr=log,
-                env=environment,
-                start_new_session=True,  # a Ctrl-C is ours to pass on
             )
         self._processes.push_async_callback(_end, process)
         self._running[name] = process
-        assert process.stdout is not None
         async with asyncio.timeout(_START_TIMEOUT_S):
-            line = await process.stdout.readline()
-        if not line:
+            event = await first_event(process)
+        if event is None:
             tail = log_path.read_text("utf-8", "replace").splitlines()[-5:]
             raise BenchmarkFailed("\n".join([f"{name} ended while starting:", *tail]))
-        said: dict[str, Any] = msgspec.json.decode(line)
-        return said
+        return event
 
 
 @asynccontextmanager

@@ -8,9 +8,8 @@ from pathlib import Path
 import msgspec
 
 from tandem.client.address import http_url, local_host
-from tandem.runtime import free_port
 from tandem.up.child import ChildSpec, rotate
-from tandem.up.local_cluster import pair_local_nodes
+from tandem.up.local_cluster import local_rank_arguments, pair_local_nodes
 from tandem.up.processes import STOP_WITH_PARENT, tandem_command
 from tandem.up.supervisor import LaunchPlan
 
@@ -63,7 +62,9 @@ def launch_plan(options: UpOptions, *, port: int, join_token: str) -> LaunchPlan
         return [
             spec(name, _provider_arguments(options, name, actual_port) + link)
             for names in options.clusters
-            for name, link in zip(names, _link_arguments(options, names), strict=True)
+            for name, link in zip(
+                names, local_rank_arguments(len(names), options.parallelism), strict=True
+            )
         ]
 
     return LaunchPlan(
@@ -94,26 +95,6 @@ def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
         f"--data-dir={options.node_dir(name)}",
         *options.provider_arguments,
     ]
-
-
-def _link_arguments(options: UpOptions, names: list[str]) -> list[list[str]]:
-    """How the ranks of one cluster find each other: all dial rank 0, over loopback."""
-    if len(names) == 1:
-        return [[]]
-    address = f"127.0.0.1:{free_port()}"
-    arguments = []
-    for rank in range(len(names)):
-        own = f"--cluster-listen={address if rank == 0 else '127.0.0.1:0'}"
-        arguments.append(
-            [
-                f"--ranks={len(names)}",
-                f"--rank={rank}",
-                f"--parallelism={options.parallelism}",
-                own,
-                *([f"--peer={address}"] if rank else []),
-            ]
-        )
-    return arguments
 
 
 def pair_nodes(options: UpOptions) -> None:

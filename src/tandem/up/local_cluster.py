@@ -15,6 +15,7 @@ from tandem.runtime import free_port
 from tandem.up.processes import tandem_command
 
 _END_TIMEOUT_S = 60.0
+_HOST = "127.0.0.1"
 
 
 def pair_local_nodes(homes: Mapping[str, Path]) -> None:
@@ -30,6 +31,20 @@ def pair_local_nodes(homes: Mapping[str, Path]) -> None:
             PairedNodes(home).add(node)
 
 
+def local_rank_arguments(ranks: int, parallelism: str) -> list[list[str]]:
+    """What each rank's `tandem provider` is told, so that all dial rank 0; nothing to one rank."""
+    if ranks == 1:
+        return [[]]
+    address = f"{_HOST}:{free_port()}"
+    common = [f"--ranks={ranks}", f"--parallelism={parallelism}"]
+    first = [*common, "--rank=0", f"--cluster-listen={address}"]
+    others = [
+        [*common, f"--rank={rank}", f"--cluster-listen={_HOST}:0", f"--peer={address}"]
+        for rank in range(1, ranks)
+    ]
+    return [first, *others]
+
+
 @contextmanager
 def other_rank_here(*command: str, on_note: Callable[[str], None]) -> Iterator[tuple[Path, str]]:
     """Runs `tandem COMMAND --peer ADDRESS --rank 1` beside this process, paired with it.
@@ -40,7 +55,7 @@ def other_rank_here(*command: str, on_note: Callable[[str], None]) -> Iterator[t
     with tempfile.TemporaryDirectory(prefix="tandem-ranks-") as folder:
         homes = [Path(folder) / name for name in ("rank-a", "rank-b")]
         pair_local_nodes({home.name: home for home in homes})
-        address = f"127.0.0.1:{free_port()}"
+        address = f"{_HOST}:{free_port()}"
         options = [f"--peer={address}", "--rank=1", "--json", f"--data-dir={homes[1]}"]
         other = subprocess.Popen(tandem_command(*command, *options), stdout=subprocess.DEVNULL)
         try:
