@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from tandem.bench import Job
-from tandem.engine import tensor_shapes
-from tandem.engine.checkpoint.config import read_config
-from tandem.engine.checkpoint.safetensors import Checkpoint
+from tandem.engine import read_config, tensor_shapes
+from tandem.engine.checkpoint.formats import open_weights
+from tandem.engine.families.llama import LlamaConfig
 from tandem.errors import ConfigurationError
 
 _LAYER_TENSORS = {
@@ -42,7 +42,7 @@ def _convert(model: Path, path: Path, kind: str) -> None:
     import gguf
 
     config = read_config(model)
-    if config.architecture != "LlamaForCausalLM":
+    if config.architecture != "LlamaForCausalLM" or not isinstance(config, LlamaConfig):
         raise ConfigurationError(f"{model} is no Llama: only those are compared with llama.cpp")
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(config.context_length)
@@ -58,9 +58,9 @@ def _convert(model: Path, path: Path, kind: str) -> None:
     writer.add_tokenizer_model("no_vocab")
     wanted, plain = gguf.GGMLQuantizationType[kind], gguf.GGMLQuantizationType.F32
     shapes = tensor_shapes(config)
-    with Checkpoint(model, shapes) as checkpoint:
+    with open_weights(model, "pt", shapes) as weights:
         for name in shapes:
-            weight = checkpoint.read(name, torch.float32)
+            weight = weights.read(name).float()
             heads = {"heads": config.num_heads, "kv_heads": config.num_kv_heads}
             values = permuted(weight, name, **heads).numpy()
             block, _ = gguf.GGML_QUANT_SIZES[wanted]

@@ -28,7 +28,7 @@ from tandem.bench.contenders import (
     take_turns,
 )
 from tandem.cluster.one_session import Asker
-from tandem.engine import EngineOptions, SchedulerLimits, load_engine
+from tandem.engine import EngineOptions, Quantization, SchedulerLimits, load_engine
 
 PREFILL, MIXED = "prefill", f"{MAX_BATCH} mixed"
 BATCHES = (1, 4, 8, MAX_BATCH)
@@ -159,12 +159,12 @@ def ratio(one: EngineFigure, other: EngineFigure) -> dict[str, float]:
 class _Tandem:
     """A `Generator` and a `Server`."""
 
-    def __init__(self, job: Job, quantize: str | None) -> None:
+    def __init__(self, job: Job, quantization: Quantization | None) -> None:
         self._asker = Asker()
         options = EngineOptions(
             directory=job.model,
             dtype="bfloat16",
-            quantize=quantize,
+            quantization=quantization,
             threads=job.threads,
             kv_tokens=MAX_BATCH * CONTEXT,
             scheduling=SchedulerLimits(max_sequences=MAX_BATCH),
@@ -189,7 +189,7 @@ def tandem_bf16(job: Job) -> _Tandem:
 
 
 def tandem_int8(job: Job) -> _Tandem:
-    return _Tandem(job, "int8")
+    return _Tandem(job, Quantization.INT8)
 
 
 BF16 = Contender("tandem", "bf16", "torch", tandem_bf16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 
 import msgspec
@@ -13,8 +12,8 @@ from tandem.engine import (
     ITEM_BYTES,
     ModelSetup,
     kv_bytes_per_token,
-    layer_prefix,
-    tensor_shapes,
+    layer_bytes,
+    weight_item_bytes,
 )
 from tandem.protocol.cluster import ModelFacts
 
@@ -33,10 +32,8 @@ def measure_node(setup: ModelSetup, name: str) -> NodeFacts:
 
 def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     """Reads samples of the weights, not all of them: other weights differ everywhere."""
-    config = setup.config
-    item_bytes = 1 if setup.options.quantize == "int8" else ITEM_BYTES[setup.dtype]
-    shapes = tensor_shapes(config)
-    layer = sum(math.prod(s) for n, s in shapes.items() if n.startswith(layer_prefix(0)))
+    config, quantization = setup.config, setup.options.quantization
+    item_bytes = weight_item_bytes(setup.dtype, quantization)
     return ModelFacts(
         name=name,
         digest=model_digest(setup.options.directory),
@@ -45,11 +42,11 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         columns=config.intermediate_size,
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
-        layer_bytes=layer * item_bytes,
+        layer_bytes=max(layer_bytes(config, item_bytes)),
         embedding_bytes=config.vocab_size * config.hidden_size * ITEM_BYTES[setup.dtype],
         tied=config.tie_word_embeddings,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype),
-        dtype=f"{setup.dtype}/{setup.options.quantize or 'whole'}",
+        dtype=f"{setup.dtype}/{quantization or 'whole'}",
     )
 
 

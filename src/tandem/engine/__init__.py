@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from tandem.engine.backends import Backend, DeviceFacts, ModelSetup, find_backend
 from tandem.engine.checkpoint.config import ModelConfig
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
-from tandem.engine.checkpoint.layout import (
-    kv_bytes_per_token,
-    layer_prefix,
-    parameter_count,
-    tensor_shapes,
-)
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.core.communicator import Communicator, Solo
 from tandem.engine.core.executor import Executor, LocalExecutor, Stage
@@ -23,6 +17,7 @@ from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult
 from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
 from tandem.engine.engine import Engine, EngineLimits, EngineLoad
+from tandem.engine.families import kv_bytes_per_token, layer_bytes, read_config, tensor_shapes
 from tandem.engine.generation import (
     Aborted,
     ChoiceDelta,
@@ -69,6 +64,7 @@ __all__ = [
     "ModelConfig",
     "ModelSetup",
     "Progress",
+    "Quantization",
     "RawTensor",
     "SamplingParams",
     "SchedulerLimits",
@@ -84,15 +80,16 @@ __all__ = [
     "default_kv_tokens",
     "find_backend",
     "kv_bytes_per_token",
-    "layer_prefix",
+    "layer_bytes",
     "load_engine",
     "model_name",
-    "parameter_count",
     "pipeline_stage",
     "prepare",
+    "read_config",
     "resolve_model",
     "start_engine",
     "tensor_parallel",
     "tensor_shapes",
+    "weight_item_bytes",
     "whole",
 ]

@@ -6,13 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.engine.checkpoint.config import read_config
-from tandem.engine.checkpoint.layout import (
-    kv_bytes_per_token,
-    parameter_count,
-    tensor_shapes,
-)
-from tandem.engine.checkpoint.safetensors import Checkpoint
+from tandem.engine import families
+from tandem.engine.checkpoint.formats import open_weights
 
 
 class CheckpointSummary(msgspec.Struct, frozen=True):
@@ -35,13 +30,14 @@ class CheckpointSummary(msgspec.Struct, frozen=True):
 
 def inspect_checkpoint(directory: Path) -> CheckpointSummary:
     """Checks the whole checkpoint against its config. Raises CheckpointError as loading would."""
-    config = read_config(directory)
-    shapes = tensor_shapes(config)
-    with Checkpoint(directory, shapes):
-        files = sorted(directory.glob("*.safetensors"))
+    config = families.read_config(directory)
+    shapes = families.tensor_shapes(config)
+    ignored = families.family_of(config).ignored_tensors
+    with open_weights(directory, "numpy", shapes, ignored) as weights:
+        files = set(weights.files.values())
     return CheckpointSummary(
         architecture=config.architecture,
-        parameters=parameter_count(config),
+        parameters=families.parameter_count(config),
         layers=config.num_layers,
         hidden_size=config.hidden_size,
         heads=config.num_heads,
@@ -54,5 +50,5 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
         tensors=len(shapes),
         files=len(files),
         weight_bytes=sum(file.stat().st_size for file in files),
-        kv_bytes_per_token=kv_bytes_per_token(config, config.dtype),
+        kv_bytes_per_token=families.kv_bytes_per_token(config, config.dtype),
     )

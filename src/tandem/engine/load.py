@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 
 from tandem.engine.backends import Backend, ModelSetup, find_backend
-from tandem.engine.checkpoint.config import ModelConfig, read_config
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES
-from tandem.engine.checkpoint.layout import kv_bytes_per_token, parameter_count
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization
 from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Solo
 from tandem.engine.core.executor import Executor, LocalExecutor
 from tandem.engine.engine import Engine, EngineLimits
+from tandem.engine.families import kv_bytes_per_token, parameter_count, read_config
 from tandem.engine.generation import EngineEvent
 from tandem.engine.options import EngineOptions
 from tandem.engine.text.tokenizer import Tokenizer
@@ -36,7 +35,7 @@ class LoadedModel(msgspec.Struct, frozen=True):
     context_length: int
     kv_tokens: int
     dtype: str
-    quantization: str | None
+    quantization: Quantization | None
 
 
 def prepare(options: EngineOptions) -> ModelSetup:
@@ -44,15 +43,23 @@ def prepare(options: EngineOptions) -> ModelSetup:
 
     Raises CheckpointError or ConfigurationError.
     """
-    if options.quantize not in {None, "int8"}:
-        raise ConfigurationError(f"quantize is {options.quantize!r}; expected 'int8' or nothing")
     backend = find_backend(options.backend)
     if options.threads is not None:
         backend.use_threads(options.threads)
     config = read_config(options.directory)
     device = choose_device(options.device, backend.devices())
-    dtype = choose_dtype(options.dtype, config, device, backend)
-    return ModelSetup(options, config, Tokenizer(options.directory), backend, device, dtype)
+    parameters = parameter_count(config)
+    small = parameters < _SMALL_MODEL_PARAMETERS
+    dtype = choose_dtype(options.dtype, config.dtype, device, backend, small=small)
+    return ModelSetup(
+        options=options,
+        config=config,
+        parameters=parameters,
+        tokenizer=Tokenizer(options.directory),
+        backend=backend,
+        device=device,
+        dtype=dtype,
+    )
 
 
 def load_engine(
@@ -97,11 +104,11 @@ def start_engine(
     return LoadedModel(
         engine,
         config.architecture,
-        parameter_count(config),
+        setup.parameters,
         config.context_length,
         capacity,
         setup.dtype,
-        options.quantize,
+        options.quantization,
     )
 
 
@@ -118,17 +125,18 @@ def choose_device(wanted: str, available: Sequence[str]) -> str:
     )
 
 
-def choose_dtype(name: str, config: ModelConfig, device: str, backend: Backend[Any]) -> str:
-    """`auto`: float32 for a small model, else what suits the checkpoint's dtype and the device.
+def choose_dtype(
+    wanted: str, stored: str, device: str, backend: Backend[Any], *, small: bool
+) -> str:
+    """`auto`: float32 for a small model, else what suits the stored dtype and the device.
 
     Raises ConfigurationError for an unknown name.
     """
-    if name == "auto":
-        small = parameter_count(config) < _SMALL_MODEL_PARAMETERS
-        return "float32" if small else backend.compute_dtype(config.dtype, device)
-    if name not in ITEM_BYTES:
-        raise ConfigurationError(f"dtype is {name!r}; expected auto or one of {list(ITEM_BYTES)}")
-    return name
+    if wanted == "auto":
+        return "float32" if small else backend.compute_dtype(stored, device)
+    if wanted not in ITEM_BYTES:
+        raise ConfigurationError(f"dtype is {wanted!r}; expected auto or one of {list(ITEM_BYTES)}")
+    return wanted
 
 
 def default_kv_tokens(setup: ModelSetup) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.core.scheduler import SchedulerLimits
 
 
@@ -17,7 +18,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: Path
     dtype: str = "auto"
-    quantize: str | None = None
+    quantization: Quantization | None = None
     backend: str = "pytorch"
     device: str = "auto"
     threads: int | None = None

@@ -211,7 +211,7 @@ def _prepare(config: ProviderConfig) -> engine.ModelSetup:
         engine.EngineOptions(
             directory=engine.resolve_model(config.model),
             dtype=config.dtype,
-            quantize=config.quantize,
+            quantization=None if config.quantize is None else engine.Quantization(config.quantize),
             device=config.device,
             threads=config.threads,
             kv_tokens=config.kv_tokens,
@@ -224,7 +224,7 @@ def _model_info(config: ProviderConfig, setup: engine.ModelSetup) -> protocol.Mo
     return protocol.ModelInfo(
         name=protocol.ModelName(config.model_name or engine.model_name(config.model)),
         architecture=setup.config.architecture,
-        parameters=engine.parameter_count(setup.config),
+        parameters=setup.parameters,
         context_length=setup.config.context_length,
         dtype=setup.dtype,
         quantization=config.quantize,

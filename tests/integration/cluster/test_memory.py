@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
+from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 
 _MEASURE = """
 import sys

@@ -131,7 +131,7 @@ def test_a_full_device_still_has_a_block(played: PlayedBackend) -> None:
 
 
 def test_an_unknown_name_is_refused(played: PlayedBackend) -> None:
-    for changes in ({"dtype": "int4"}, {"quantize": "int3"}, {"backend": "abacus"}):
+    for changes in ({"dtype": "int4"}, {"backend": "abacus"}):
         with pytest.raises(ConfigurationError, match="expected"):
             prepare(options(**changes))
 

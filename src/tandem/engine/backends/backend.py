@@ -16,7 +16,7 @@ from tandem.engine.options import EngineOptions
 from tandem.engine.text.tokenizer import Tokenizer
 
 
-class ModelSetup(msgspec.Struct, frozen=True):
+class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
     """A model directory read as far as planning needs: weights come with `load_stage`.
 
     `device` is one of the machine's (`cpu`, `cuda:0`, `mps`), `dtype` that of states and weights.
@@ -24,6 +24,7 @@ class ModelSetup(msgspec.Struct, frozen=True):
 
     options: EngineOptions
     config: ModelConfig
+    parameters: int
     tokenizer: Tokenizer
     backend: Backend[Any]
     device: str

@@ -1,80 +1,92 @@
-"""Names and shapes of every tensor of a checkpoint.
+"""The tensors of a checkpoint: names, shapes, and how ranks share them. A family states its own.
 
-The one list that loading checks against, that `model inspect` counts, and from which random
-checkpoints are made. Shapes are (out_features, in_features), as Hugging Face stores them.
+Shapes are (out_features, in_features), as Hugging Face stores them.
 """
 
 from __future__ import annotations
 
-from tandem.engine.checkpoint.config import ModelConfig
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES
+import math
+from collections.abc import Iterator
+from enum import Enum
+from typing import Generic, TypeVar
 
-EMBEDDING = "model.embed_tokens.weight"
-FINAL_NORM = "model.norm.weight"
-HEAD = "lm_head.weight"
-
-#: Older exports carry these; they are derived from the config and not read.
-IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
-
-Shapes = dict[str, tuple[int, ...]]
+import msgspec
 
 
-def layer_prefix(layer: int) -> str:
-    return f"model.layers.{layer}."
+class Axis(Enum):
+    """What tensor-parallel ranks divide among them."""
+
+    KV_HEADS = "kv_heads"
+    COLUMNS = "columns"
+    VOCABULARY = "vocabulary"
 
 
-def tensor_shapes(config: ModelConfig) -> Shapes:
-    """Every tensor that the checkpoint must hold, by its full name."""
-    shapes: Shapes = {
-        EMBEDDING: (config.vocab_size, config.hidden_size),
-        FINAL_NORM: (config.hidden_size,),
-    }
-    if not config.tie_word_embeddings:
-        shapes[HEAD] = (config.vocab_size, config.hidden_size)
-    per_layer = _layer_shapes(config)
-    for layer in range(config.num_layers):
-        prefix = layer_prefix(layer)
-        shapes |= {prefix + name: shape for name, shape in per_layer.items()}
-    return shapes
+class Division(msgspec.Struct, frozen=True):
+    """A dimension of a tensor has `each` numbers for one of `axis`: head_dim for a KV head."""
+
+    axis: Axis
+    each: int = 1
 
 
-def parameter_count(config: ModelConfig) -> int:
-    count = 0
-    for shape in tensor_shapes(config).values():
-        size = 1
-        for extent in shape:
-            size *= extent
-        count += size
-    return count
+class TensorSpec(msgspec.Struct, frozen=True):
+    """A tensor; `rows` and `columns` say what divides its first and its second dimension.
+
+    Random numbers in place of trained ones scatter about `mean`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rows: Division | None = None
+    columns: Division | None = None
+    mean: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
 
 
-def _layer_shapes(config: ModelConfig) -> Shapes:
-    hidden, columns = config.hidden_size, config.intermediate_size
-    queries = config.num_heads * config.head_dim
-    keys = config.num_kv_heads * config.head_dim
-    shapes: Shapes = {
-        "input_layernorm.weight": (hidden,),
-        "post_attention_layernorm.weight": (hidden,),
-    }
-    projections = {
-        "self_attn.q_proj": (queries, hidden, config.qkv_bias),
-        "self_attn.k_proj": (keys, hidden, config.qkv_bias),
-        "self_attn.v_proj": (keys, hidden, config.qkv_bias),
-        "self_attn.o_proj": (hidden, queries, config.output_bias),
-        "mlp.gate_proj": (columns, hidden, config.mlp_bias),
-        "mlp.up_proj": (columns, hidden, config.mlp_bias),
-        "mlp.down_proj": (hidden, columns, config.mlp_bias),
-    }
-    for name, (rows, inputs, has_bias) in projections.items():
-        shapes[f"{name}.weight"] = (rows, inputs)
-        if has_bias:
-            shapes[f"{name}.bias"] = (rows,)
-    if config.qk_norm:
-        shapes["self_attn.q_norm.weight"] = (config.head_dim,)
-        shapes["self_attn.k_norm.weight"] = (config.head_dim,)
-    return shapes
+class Projection(msgspec.Struct, frozen=True):
+    """A linear map."""
+
+    weight: TensorSpec
+    bias: TensorSpec | None
 
 
-def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
-    """Bytes of keys and values that one token of context takes, in all layers."""
-    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * ITEM_BYTES[dtype]
+def projection(
+    name: str,
+    shape: tuple[int, int],
+    *,
+    bias: bool = False,
+    rows: Division | None = None,
+    columns: Division | None = None,
+) -> Projection:
+    """`name.weight`, and with a bias `name.bias`."""
+    weight = TensorSpec(f"{name}.weight", shape, rows, columns)
+    return Projection(weight, TensorSpec(f"{name}.bias", shape[:1], rows) if bias else None)
+
+
+def norm(name: str, width: int) -> TensorSpec:
+    return TensorSpec(f"{name}.weight", (width,), mean=1.0)
+
+
+Layer = TypeVar("Layer", bound=msgspec.Struct)
+
+
+class DecoderTensors(msgspec.Struct, Generic[Layer], frozen=True):
+    """All of a model's. A family's `Layer` is a struct of specs, projections, and None."""
+
+    embedding: TensorSpec
+    final_norm: TensorSpec
+    head: TensorSpec | None  # None: the embedding, tied
+    layers: tuple[Layer, ...]
+
+
+def specs_of(tensors: object) -> Iterator[TensorSpec]:
+    """Every tensor of a model, a layer or a projection, in the order of the fields."""
+    if isinstance(tensors, TensorSpec):
+        yield tensors
+    elif isinstance(tensors, tuple):
+        for part in tensors:
+            yield from specs_of(part)
+    elif isinstance(tensors, msgspec.Struct):
+        yield from specs_of(msgspec.structs.astuple(tensors))

@@ -1,154 +1,103 @@
-"""Safetensors files of a checkpoint: checked at once, read by slice, mapped rather than loaded.
-
-`Checkpoint` compares every tensor's name and shape with the layout before anything is read, so a
-wrong directory fails in milliseconds with the file, the tensor and what was expected.
-"""
+"""Safetensors files as a source of weights: mapped rather than loaded, read by slice."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, cast
 
 import msgspec
-import torch
 from safetensors import SafetensorError, safe_open
 
 from tandem.engine.checkpoint.files import read_json
-from tandem.engine.checkpoint.layout import HEAD, IGNORED_SUFFIXES, Shapes
 from tandem.engine.checkpoint.sharding import Span
+from tandem.engine.checkpoint.weights import StoredTensor
 from tandem.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-_FLOAT_TYPES = {"F64", "F32", "F16", "BF16"}
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class _Index(msgspec.Struct, frozen=True):
     weight_map: dict[str, str]
 
 
-class TensorView(Protocol):
+class _View(Protocol):
     """What safetensors knows of a tensor before it is read; indexing reads."""
 
     def get_shape(self) -> list[int]: ...
 
     def get_dtype(self) -> str: ...
 
-    def __getitem__(self, index: tuple[slice, ...]) -> torch.Tensor: ...
+    def __getitem__(self, index: tuple[slice, ...]) -> Any: ...  # noqa: ANN401 - a library's tensor
 
 
-class SafetensorsFile(Protocol):
+class _File(Protocol):
     """The part of the untyped `safe_open` handle that is used here."""
 
     def keys(self) -> list[str]: ...
 
-    def get_slice(self, name: str) -> TensorView: ...
+    def get_slice(self, name: str) -> _View: ...
 
 
-class Checkpoint:
-    """An open checkpoint directory. Use as a context manager: it holds file mappings."""
+class Safetensors:
+    """`tandem.engine.checkpoint.weights.WeightSource` of a directory in Hugging Face's layout."""
 
-    def __init__(self, directory: Path, expected: Shapes) -> None:
-        """Raises CheckpointError for a missing, extra, misshapen or truncated tensor or file."""
-        self._directory = directory
-        self._handles: dict[str, SafetensorsFile] = {}
-        self._files = _locate(directory)
-        try:
-            self._check(expected)
-        except CheckpointError:
-            self.close()
-            raise
+    def __init__(self, directory: Path, library: str) -> None:
+        """`library` makes the tensors: `pt`, `mlx`, `numpy`. Raises CheckpointError."""
+        self._library = library
+        self._handles: dict[Path, _File] = {}
+        self.files: Mapping[str, Path] = self._locate(directory)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._handles.clear()
-
-    def read(
-        self,
-        name: str,
-        dtype: torch.dtype,
-        *,
-        rows: Span | None = None,
-        columns: Span | None = None,
-    ) -> torch.Tensor:
-        """The tensor, or a slice of its first and second dimension, as a new `dtype` tensor."""
-        view = self._open(self._files[name]).get_slice(name)
-        row_slice = slice(None) if rows is None else slice(rows.start, rows.stop)
-        column_slice = () if columns is None else (slice(columns.start, columns.stop),)
-        tensor = view[(row_slice, *column_slice)]
-        # A copy: a view would keep the whole file mapped, and every page of it that was touched.
-        return tensor.to(dtype, copy=True).contiguous()
-
-    def _check(self, expected: Shapes) -> None:
-        for name, shape in expected.items():
-            if name not in self._files:
-                raise CheckpointError(
-                    f"{self._directory}: tensor {name} is missing; expected shape {list(shape)}"
-                )
-            self._check_tensor(name, shape)
-        for name in self._files:
-            # A tied checkpoint may still carry its head; the embedding is what counts.
-            if name not in expected and name != HEAD and not name.endswith(IGNORED_SUFFIXES):
-                raise CheckpointError(
-                    f"{self._directory / self._files[name]}: tensor {name} is unexpected: "
-                    "config.json describes a model without it"
-                )
-
-    def _check_tensor(self, name: str, shape: tuple[int, ...]) -> None:
-        file = self._files[name]
+    def stored(self, name: str) -> StoredTensor:
+        file = self.files[name]
         try:
             view = self._open(file).get_slice(name)
         except SafetensorError as error:
             raise CheckpointError(
-                f"{self._directory / file}: tensor {name} is missing, though {INDEX_FILE} names "
-                f"this file; expected shape {list(shape)}"
+                f"{file}: tensor {name} is missing, though {INDEX_FILE} names this file"
             ) from error
-        if tuple(view.get_shape()) != shape:
-            raise CheckpointError(
-                f"{self._directory / file}: tensor {name} has shape {view.get_shape()}; "
-                f"expected {list(shape)}"
-            )
-        if view.get_dtype() not in _FLOAT_TYPES:
-            raise CheckpointError(
-                f"{self._directory / file}: tensor {name} has dtype {view.get_dtype()}; "
-                f"expected one of {sorted(_FLOAT_TYPES)}"
-            )
+        dtype = view.get_dtype()
+        return StoredTensor(tuple(view.get_shape()), _DTYPES.get(dtype, dtype))
 
-    def _open(self, file: str) -> SafetensorsFile:
-        if file not in self._handles:
-            self._handles[file] = open_file(self._directory / file)
-        return self._handles[file]
+    def read(self, name: str, rows: Span | None = None, columns: Span | None = None) -> Any:  # noqa: ANN401
+        view = self._open(self.files[name]).get_slice(name)
+        row_slice = slice(None) if rows is None else slice(rows.start, rows.stop)
+        column_slice = () if columns is None else (slice(columns.start, columns.stop),)
+        return view[(row_slice, *column_slice)]
 
+    def close(self) -> None:
+        self._handles.clear()
 
-def open_file(path: Path) -> SafetensorsFile:
-    """Maps one safetensors file. Raises CheckpointError when it is missing, cut or malformed."""
-    try:
-        return cast("SafetensorsFile", safe_open(path, framework="pt", device="cpu"))
-    except (SafetensorError, OSError) as error:
-        size = f"{path.stat().st_size} bytes" if path.exists() else "missing"
-        raise CheckpointError(
-            f"{path}: not a whole safetensors file ({size}): {error}; copy or download it again"
-        ) from error
-
-
-def _locate(directory: Path) -> dict[str, str]:
-    """Tensor name → file name, from the index or from the single file's own header."""
-    index = directory / INDEX_FILE
-    if index.exists():
-        files = read_json(index, _Index).weight_map
-        for name, file in files.items():
+    def _locate(self, directory: Path) -> dict[str, Path]:
+        """Tensor name → file, from the index or from the single file's own header."""
+        index, single = directory / INDEX_FILE, directory / SINGLE_FILE
+        if not index.exists():
+            if not single.exists():
+                raise CheckpointError(
+                    f"{directory}: neither {SINGLE_FILE} nor {INDEX_FILE} is there"
+                )
+            return dict.fromkeys(self._open(single).keys(), single)
+        weight_map = read_json(index, _Index).weight_map
+        for name, file in weight_map.items():
             if Path(file).name != file:
                 raise CheckpointError(
                     f"{index}: {name} is mapped to {file!r}, not a plain file name"
                 )
-        return files
-    single = directory / SINGLE_FILE
-    if not single.exists():
-        raise CheckpointError(f"{directory}: neither {SINGLE_FILE} nor {INDEX_FILE} is there")
-    return dict.fromkeys(open_file(single).keys(), SINGLE_FILE)
+        return {name: directory / file for name, file in weight_map.items()}
+
+    def _open(self, file: Path) -> _File:
+        """Maps one file. Raises CheckpointError when it is missing, cut or malformed."""
+        if file not in self._handles:
+            try:
+                handle = cast("_File", safe_open(file, framework=self._library, device="cpu"))
+            except (SafetensorError, OSError) as error:
+                size = f"{file.stat().st_size} bytes" if file.exists() else "missing"
+                raise CheckpointError(
+                    f"{file}: not a whole safetensors file ({size}): {error}; copy or download it "
+                    "again"
+                ) from error
+            self._handles[file] = handle
+        return self._handles[file]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.layout import Axis, Division, TensorSpec
 from tandem.errors import ConfigurationError
 
 
@@ -35,6 +36,20 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: Span
     embeds: bool
     has_head: bool
+
+    def part(self, spec: TensorSpec) -> tuple[Span | None, Span | None]:
+        """The rows and the columns of a tensor that this rank holds; None: all of them."""
+        return self._span(spec.rows), self._span(spec.columns)
+
+    def _span(self, division: Division | None) -> Span | None:
+        if division is None:
+            return None
+        spans = {
+            Axis.KV_HEADS: self.kv_heads,
+            Axis.COLUMNS: self.columns,
+            Axis.VOCABULARY: self.vocabulary,
+        }
+        return spans[division.axis].scaled(division.each)
 
 
 def whole(config: ModelConfig) -> Shard:

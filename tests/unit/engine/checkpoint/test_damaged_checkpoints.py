@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tandem.engine import EngineOptions, Solo, prepare, whole
-from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
+from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.inspect import inspect_checkpoint
 from tandem.errors import CheckpointError, ConfigurationError
 
@@ -139,8 +139,6 @@ def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path, original: Path)
 def test_options_that_make_no_sense_are_refused(original: Path) -> None:
     with pytest.raises(ConfigurationError, match="dtype"):
         prepare(EngineOptions(directory=original, dtype="float8"))
-    with pytest.raises(ConfigurationError, match="int8"):
-        prepare(EngineOptions(directory=original, quantize="int4"))
 
 
 def test_inspection_counts_what_is_there(original: Path) -> None:

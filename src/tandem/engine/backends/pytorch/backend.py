@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 
 import psutil
@@ -10,15 +11,17 @@ import torch
 
 from tandem.engine.backends.backend import DeviceFacts, ModelSetup
 from tandem.engine.backends.pytorch.dtypes import DTYPES
-from tandem.engine.backends.pytorch.layers.attention import BatchBuilder, KVCache
-from tandem.engine.backends.pytorch.models.transformer import LoadContext, Transformer
+from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
+from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
+from tandem.engine.backends.pytorch.loader import ShardLoader
+from tandem.engine.backends.pytorch.models import Decoder, find_model
 from tandem.engine.backends.pytorch.speed import decode_bytes_per_s
 from tandem.engine.backends.pytorch.stage import TorchStage
 from tandem.engine.backends.pytorch.tensors import TorchTensors
-from tandem.engine.checkpoint.layout import tensor_shapes
-from tandem.engine.checkpoint.safetensors import Checkpoint
+from tandem.engine.checkpoint.formats import open_weights
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.core.communicator import Communicator
+from tandem.engine.families import family_of, tensor_shapes
 
 
 class TorchBackend:
@@ -75,15 +78,36 @@ class TorchBackend:
         blocks: int,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> TorchStage:
-        config, options = setup.config, setup.options
+        config, size = setup.config, setup.options.block_size
         dtype, device = DTYPES[setup.dtype], torch.device(setup.device)
-        with Checkpoint(options.directory, tensor_shapes(config)) as checkpoint:
-            context = LoadContext(config, shard, checkpoint, dtype, device, options.quantize)
-            model = Transformer(context, group, on_progress)
+        model = load_model(setup, shard, group, on_progress)
         _give_back_memory()
-        size = options.block_size
         cache = KVCache(config, shard, blocks=blocks, block_size=size, dtype=dtype, device=device)
-        return TorchStage(model, cache, BatchBuilder(config, shard, size, dtype, device))
+        builder = BatchBuilder(config, shard, size, dtype, device)
+        state = torch.empty(1, config.hidden_size, dtype=dtype, device=device)
+        return TorchStage(model, cache, builder, state)
+
+
+def load_model(
+    setup: ModelSetup,
+    shard: Shard,
+    group: Communicator[torch.Tensor],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Decoder:
+    """One rank's weights, read from disk slice by slice. Raises CheckpointError."""
+    config, options = setup.config, setup.options
+    family, loaded = family_of(config), itertools.count(1)
+
+    def on_layer() -> None:
+        if on_progress is not None:
+            on_progress(next(loaded), len(shard.layers))
+
+    expected, ignored = tensor_shapes(config), family.ignored_tensors
+    with open_weights(options.directory, "pt", expected, ignored) as weights:
+        dtype, device = DTYPES[setup.dtype], torch.device(setup.device)
+        loader = ShardLoader(shard, weights, dtype, device, options.quantization)
+        make = find_model(family.model)
+        return make(config, family.tensors(config), loader, group, on_layer)
 
 
 def _has_bfloat16(kind: str) -> bool:

@@ -10,6 +10,7 @@ import torch
 from tandem.engine.backends.backend import ModelSetup
 from tandem.engine.backends.pytorch.dtypes import DTYPES
 from tandem.engine.backends.pytorch.layers.linear import make_linear
+from tandem.engine.checkpoint.dtypes import weight_item_bytes
 
 _FEATURES = 4096
 #: More than most caches hold: a model's weights come from memory.
@@ -25,10 +26,10 @@ def decode_bytes_per_s(setup: ModelSetup) -> float:
     """
     dtype = DTYPES[setup.dtype]
     weight = torch.ones(_FEATURES, _FEATURES, dtype=dtype, device=setup.device)
-    int8 = setup.options.quantize == "int8"
-    weight_bytes = weight.numel() * (1 if int8 else weight.itemsize)
+    quantization = setup.options.quantization
+    weight_bytes = weight.numel() * weight_item_bytes(setup.dtype, quantization)
     count = math.ceil(_READ_BYTES / weight_bytes)
-    linears = [make_linear(weight.clone(), None, setup.options.quantize) for _ in range(count)]
+    linears = [make_linear(weight.clone(), None, quantization) for _ in range(count)]
     states = torch.ones(1, _FEATURES, dtype=dtype, device=setup.device)
 
     def lap() -> float:

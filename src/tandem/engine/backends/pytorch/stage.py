@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from tandem.engine.backends.pytorch.layers.attention import BatchBuilder, KVCache, StepBatch
-from tandem.engine.backends.pytorch.models.transformer import Transformer
+from tandem.engine.backends.pytorch.layers.batch import BatchBuilder, StepBatch
+from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
+from tandem.engine.backends.pytorch.models import Decoder
 from tandem.engine.backends.pytorch.sampler import sample
 from tandem.engine.core.step import SequenceStep, StepPlan, StepResult
 
@@ -15,8 +16,12 @@ from tandem.engine.core.step import SequenceStep, StepPlan, StepResult
 class TorchStage:
     """A shard of a model, with the cache of its layers and heads."""
 
-    def __init__(self, model: Transformer, cache: KVCache, builder: BatchBuilder) -> None:
+    def __init__(
+        self, model: Decoder, cache: KVCache, builder: BatchBuilder, state: torch.Tensor
+    ) -> None:
+        """`state` is (1, hidden): of the dtype and on the device of all states."""
         self._model = model
+        self._state = state
         self._cache = cache
         self._builder = builder
 
@@ -28,14 +33,14 @@ class TorchStage:
         return TorchStageRun(self._model, self._cache, plan.step, ordered, batch)
 
     def states_like(self, rows: int) -> torch.Tensor:
-        return self._model.states_like.expand(rows, -1)
+        return self._state.expand(rows, -1)
 
 
 @dataclass(frozen=True)
 class TorchStageRun:
     """A plan on its way through the stage."""
 
-    model: Transformer
+    model: Decoder
     cache: KVCache
     step: int
     ordered: list[SequenceStep]

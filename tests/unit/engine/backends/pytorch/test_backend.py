@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import psutil
 import pytest
 import torch
 
 from tandem.engine import DeviceFacts, EngineOptions, Solo, StepPlan, prepare, whole
 from tandem.engine.backends.pytorch.backend import TorchBackend
-from tandem.engine.checkpoint.random_checkpoint import create_checkpoint
+from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
+from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.core.step import SampleSpec, SequenceStep
 
 GIB = 2**30
@@ -78,20 +80,18 @@ def test_free_memory_is_the_devices_own(monkeypatch: pytest.MonkeyPatch) -> None
     assert found == [3 * GIB, 1 * GIB, 2 * GIB, 1 * GIB]
 
 
-@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("quantization", [None, Quantization.INT8])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mistral"])
 def test_no_array_is_made_of_what_is_on_another_device(
-    tmp_path: Path, family: str, quantize: str | None
+    tmp_path: Path, family: str, quantization: Quantization | None
 ) -> None:
     """A step on a device that has shapes but no numbers: whoever reads memory there fails."""
     create_checkpoint(tmp_path / "m", family=family, dtype="bfloat16")
     options = EngineOptions(
-        directory=tmp_path / "m", dtype="bfloat16", quantize=quantize, device="cpu"
+        directory=tmp_path / "m", dtype="bfloat16", quantization=quantization, device="cpu"
     )
     setup = prepare(options)
-    setup = type(setup)(
-        setup.options, setup.config, setup.tokenizer, setup.backend, "meta", setup.dtype
-    )
+    setup = msgspec.structs.replace(setup, device="meta")
     stage = BACKEND.load_stage(setup, whole(setup.config), Solo(), 8)
     steps = [
         SequenceStep(0, [5, 6, 7], 0, [0], SampleSpec(3)),

@@ -96,7 +96,7 @@ def _exp(number: np.float32) -> np.float32:
 
 
 @_compile_sum
-def normalise(states: Numbers, weight: Numbers, eps: np.float32, normalised: Numbers) -> None:
+def rms_norm(states: Numbers, weight: Numbers, eps: np.float32, normalised: Numbers) -> None:
     """RMSNorm of each row of (rows, width); rounded before and after the weight."""
     width = states.shape[1]
     for row in range(len(states)):
@@ -111,7 +111,7 @@ def normalise(states: Numbers, weight: Numbers, eps: np.float32, normalised: Num
 
 
 @_compile_sum
-def gate(gates_and_ups: Numbers, gated: Numbers) -> None:
+def swiglu(gates_and_ups: Numbers, gated: Numbers) -> None:
     """silu(gate) * up of each row; (rows, 2 * width) → (rows, width)."""
     rows, width = gated.shape
     for row in range(rows):
@@ -124,7 +124,7 @@ def gate(gates_and_ups: Numbers, gated: Numbers) -> None:
 
 
 @_compile_sum
-def place(
+def rotate_and_cache(
     joined: Numbers,
     cosines: Numbers,
     sines: Numbers,
@@ -144,22 +144,22 @@ def place(
     for row in range(rows):
         block, offset = slots[row] // block_size, slots[row] % block_size
         for head in range(heads):
-            _turn(joined[row, head], cosines[row], sines[row], queries[row, head])
+            _rotate(joined[row, head], cosines[row], sines[row], queries[row, head])
         for head in range(kv_heads):
             key = keys[block, offset, head]
-            _turn(joined[row, heads + head], cosines[row], sines[row], key)
+            _rotate(joined[row, heads + head], cosines[row], sines[row], key)
             for index in range(head_dim):
                 values[block, offset, head, index] = joined[row, heads + kv_heads + head, index]
 
 
 @_compile_sum
-def _turn(head: Numbers, cosines: Numbers, sines: Numbers, turned: Numbers) -> None:
+def _rotate(head: Numbers, cosines: Numbers, sines: Numbers, rotated: Numbers) -> None:
     half = len(head) // 2
     for index in range(half):
         first, second = wide(head[index]), wide(head[half + index])
         cosine, sine = wide(cosines[index]), wide(sines[index])
-        turned[index] = narrow(first * cosine - second * sine, turned)
-        turned[half + index] = narrow(second * cosine + first * sine, turned)
+        rotated[index] = narrow(first * cosine - second * sine, rotated)
+        rotated[half + index] = narrow(second * cosine + first * sine, rotated)
 
 
 @_compile_sum

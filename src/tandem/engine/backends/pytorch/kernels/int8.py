@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from tandem.engine.backends.pytorch.kernels import products
+from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
 from tandem.engine.backends.pytorch.kernels.fastest import (
     PROBE_SHAPE,
     PROBES,
@@ -15,20 +19,53 @@ from tandem.engine.backends.pytorch.kernels.fastest import (
     Way,
     probe_weight,
 )
-from tandem.engine.backends.pytorch.kernels.operators import (
-    Digits,
-    Results,
-    join_digits,
-    multiply_digits,
-    takes,
-)
-from tandem.engine.backends.pytorch.kernels.products import ZERO
+from tandem.engine.backends.pytorch.kernels.products import ZERO, Tiles
 from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
 
 #: How many units of an activation's second digit make one of its first.
 _UNIT = np.float32(254.0)
 #: How rows are multiplied.
 COMPILED, ONEDNN = "compiled", "oneDNN"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """`products.split_digits` of (rows, width): uint8 (2 * rows, width), and scales (rows,)."""
+
+    values: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float32]
+    unit: np.float32
+
+    @classmethod
+    def of(cls, states: torch.Tensor, unit: np.float32) -> Digits:
+        rows, width = states.shape
+        values, scales = np.empty((2 * rows, width), np.uint8), np.empty(rows, np.float32)
+        products.split_digits(as_array(states), unit, values, scales)
+        return cls(values, scales, unit)
+
+
+def multiply_digits(
+    digits: Digits,
+    tiles: Tiles,
+    zeros: npt.NDArray[np.int32],
+    outputs: torch.Tensor,
+    joined: torch.Tensor,
+) -> torch.Tensor:
+    products.multiply_digits(
+        tiles,
+        digits.values.view(np.int32),
+        zeros,
+        outputs.numpy(),
+        digits.unit,
+        digits.scales,
+        as_array(joined),
+    )
+    return joined
+
+
+def join_digits(digits: Digits, multiplied: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
+    products.join_digits(multiplied.numpy(), digits.unit, digits.scales, as_array(joined))
+    return joined
 
 
 class QuantizedWeight:
@@ -99,7 +136,7 @@ class IntegerLinear:
     def __init__(self, weight: PackedInt8, bias: torch.Tensor | None) -> None:
         self._weight = weight
         self._bias = bias
-        self._results = Results()
+        self._results = ResultBuffer()
         _races.run()
 
     @staticmethod
@@ -109,7 +146,7 @@ class IntegerLinear:
         return bool(features.get("avx512_vnni")) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        if not takes(states.dtype, states.device):
+        if not has_loops(states.dtype, states.device):
             return self(states.float()).to(states.dtype)
         joined = self._results.empty((len(states), len(self._weight.scales)), states)
         few = self._weight.tiles is not None and _races.winner(len(states)) == COMPILED

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array
 from tandem.engine.backends.pytorch.kernels.fastest import (
     PROBE_SHAPE,
     PROBES,
@@ -18,8 +19,7 @@ from tandem.engine.backends.pytorch.kernels.fastest import (
     Way,
     probe_weight,
 )
-from tandem.engine.backends.pytorch.kernels.operators import Results, multiply_few
-from tandem.engine.backends.pytorch.kernels.products import TILE_OUTPUTS
+from tandem.engine.backends.pytorch.kernels.products import TILE_OUTPUTS, Tiles, multiply_pairs
 from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
 
 #: PyTorch's own compiler calls these; they have no public name.
@@ -57,7 +57,7 @@ class PackedLinear:
     def __init__(self, weight: PackedWeight, bias: torch.Tensor | None) -> None:
         self._weight = weight
         self._bias = bias
-        self._results = Results()
+        self._results = ResultBuffer()
         _races.run()
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
@@ -71,6 +71,14 @@ class PackedLinear:
             filled[:count] = states
             return _multiply(filled, self._weight, self._bias)[:count]
         return _multiply(states, self._weight, self._bias)
+
+
+def multiply_few(states: torch.Tensor, tiles: Tiles, results: ResultBuffer) -> torch.Tensor:
+    """`products.multiply_pairs` of bfloat16 (rows, in_features): (rows, out_features)."""
+    product = results.empty((len(states), len(tiles) * TILE_OUTPUTS), states)
+    pairs = as_array(states).view(np.int32)
+    multiply_pairs(tiles, pairs, as_array(product).view(np.int16))
+    return product
 
 
 def _multiply(
@@ -92,7 +100,7 @@ def _ways(count: int, probes: list[PackedWeight]) -> dict[str, list[Way]]:
     tiles = [weight.tiles for weight in probes if weight.tiles is not None]
     ways: dict[str, list[Way]] = {}
     if tiles:
-        ways[COMPILED] = [partial(multiply_few, states, one, Results()) for one in tiles]
+        ways[COMPILED] = [partial(multiply_few, states, one, ResultBuffer()) for one in tiles]
     if count < _FULL_ROWS:
         filled = states[:1].repeat(_FULL_ROWS, 1)
         ways[FILLED_UP] = [partial(_multiply, filled, weight, None) for weight in probes]

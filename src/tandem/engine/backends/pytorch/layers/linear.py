@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels.int8 import make_int8_linear
 from tandem.engine.backends.pytorch.kernels.packed import PackedLinear, PackedWeight
+from tandem.engine.checkpoint.dtypes import Quantization
 
 
 class Linear(Protocol):
@@ -32,26 +34,38 @@ class DenseLinear:
         return functional.linear(states, self._weight, self._bias)
 
 
-def make_linear(weight: torch.Tensor, bias: torch.Tensor | None, quantize: str | None) -> Linear:
-    if quantize == "int8":
-        return make_int8_linear(weight, bias)
+def _make_unquantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
     if _packs(weight):
         return PackedLinear(PackedWeight(weight), bias)
     return DenseLinear(weight, bias)
+
+
+#: How weights are kept, by what an operator asked for.
+_MAKERS: dict[Quantization | None, Callable[[torch.Tensor, torch.Tensor | None], Linear]] = {
+    None: _make_unquantized,
+    Quantization.INT8: make_int8_linear,
+}
+
+
+def make_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None, quantization: Quantization | None
+) -> Linear:
+    """Of a weight (out_features, in_features) and a bias (out_features,)."""
+    return _MAKERS[quantization](weight, bias)
 
 
 def make_embedding(weight: torch.Tensor) -> Embedding:
     return lambda tokens: functional.embedding(tokens, weight)
 
 
-def make_tied(weight: torch.Tensor, quantize: str | None) -> tuple[Embedding, Linear]:
+def make_tied(weight: torch.Tensor, quantization: Quantization | None) -> tuple[Embedding, Linear]:
     """An embedding and a head with one weight, which is kept once if both can read it."""
-    if quantize is None and _packs(weight):
+    if quantization is None and _packs(weight):
         packed = PackedWeight(weight)
         if packed.tiles is not None:
             return packed.rows, PackedLinear(packed, None)
         return make_embedding(weight), DenseLinear(weight, None)
-    return make_embedding(weight), make_linear(weight, None, quantize)
+    return make_embedding(weight), make_linear(weight, None, quantization)
 
 
 def _packs(weight: torch.Tensor) -> bool:

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tandem.engine.backends.pytorch.kernels import int8, packed
+from tandem.engine.backends.pytorch.kernels import int8, packed, products
+from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.kernels.int8 import (
     ONEDNN,
     IntegerLinear,
@@ -24,15 +26,16 @@ from tandem.engine.backends.pytorch.kernels.int8 import (
     UnpackedInt8Linear,
     make_int8_linear,
 )
-from tandem.engine.backends.pytorch.kernels.operators import Results, multiply_few
 from tandem.engine.backends.pytorch.kernels.packed import (
     AS_THEY_ARE,
     COMPILED,
     FILLED_UP,
     PackedLinear,
     PackedWeight,
+    multiply_few,
 )
 from tandem.engine.backends.pytorch.layers.linear import DenseLinear, Linear, make_linear, make_tied
+from tandem.engine.checkpoint.dtypes import Quantization
 
 Maker = Callable[[QuantizedWeight, torch.Tensor | None], Linear]
 
@@ -206,7 +209,7 @@ def test_compiled_products_of_a_row_do_not_depend_on_other_rows(
 def multiply_tiles(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     packed_weight = PackedWeight(weight)  # whose memory the tiles are
     assert packed_weight.tiles is not None
-    return multiply_few(states, packed_weight.tiles, Results())
+    return multiply_few(states, packed_weight.tiles, ResultBuffer())
 
 
 #: Multiplies, in a process of its own, for a CPU with AVX-512 but no products of bfloat16 pairs.
@@ -225,7 +228,7 @@ torch.save(multiply_tiles(weight, states), "product.pt")
 @needs_packing
 def test_cpus_without_dot_products_of_pairs_multiply_all_the_same(tmp_path: Path) -> None:
     environment = os.environ | OLDER_CPU | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    environment["PYTHONPATH"] = str(Path.cwd())
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), *sys.path])
     subprocess.run([sys.executable, "-c", MULTIPLY], env=environment, cwd=tmp_path, check=True)
     weight, _, states = random_parts((128, 160, 9), 9, torch.bfloat16)
     found, expected = torch.load(tmp_path / "product.pt"), states.double() @ weight.double().T
@@ -263,5 +266,21 @@ def test_int8_is_only_used_when_asked_for() -> None:
     weight, bias, _ = random_parts((8, 16, 3), 5)
     assert isinstance(make_linear(weight, bias, None), DenseLinear)
     expected = IntegerLinear if IntegerLinear.is_fast() else UnpackedInt8Linear
-    assert isinstance(make_linear(weight, bias, "int8"), expected)
+    assert isinstance(make_linear(weight, bias, Quantization.INT8), expected)
     assert isinstance(make_int8_linear(weight, bias), expected)
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
+    st.floats(2.0**-20, 1.0, width=32),
+)
+@settings(max_examples=200, deadline=None)
+def test_two_digits_keep_sixteen_bits_of_a_rows_largest(values: list[float], factor: float) -> None:
+    states = torch.tensor([values, [factor * value for value in values]])
+    digits = int8.Digits.of(states, np.float32(254))
+    numbers = torch.from_numpy(digits.values).double() - products.ZERO
+    assert numbers.abs().max() <= 127
+    whole = numbers[:2] + numbers[2:] / 254
+    error = (whole * torch.from_numpy(digits.scales).double()[:, None] - states.double()).abs()
+    bound = states.double().abs().amax(1, keepdim=True) / 127 / 254
+    assert (error <= bound * 0.51 + 1e-30).all()

@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tandem.engine.backends.pytorch.layers.attention import BatchBuilder, KVCache
-from tandem.engine.backends.pytorch.models.transformer import LoadContext, Transformer
-from tandem.engine.checkpoint.config import read_config
-from tandem.engine.checkpoint.layout import tensor_shapes
-from tandem.engine.checkpoint.random_checkpoint import Size, create_checkpoint
-from tandem.engine.checkpoint.safetensors import Checkpoint
+from tandem.engine import EngineOptions, prepare
+from tandem.engine.backends.pytorch.backend import load_model
+from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
+from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
+from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Solo
 from tandem.engine.core.step import SampleSpec, SequenceStep
+from tandem.engine.families import Size
 
 TOLERANCE = 1e-4
 BLOCK = 4
@@ -72,14 +72,11 @@ SHAPES: dict[str, tuple[str, Size, dict[str, Any]]] = {
 class Runner:
     """A model with a cache, driven by hand."""
 
-    def __init__(
-        self, directory: Path, dtype: torch.dtype = torch.float32, quantize: str | None = None
-    ) -> None:
-        config = read_config(directory)
-        shard, device = whole(config), torch.device("cpu")
-        with Checkpoint(directory, tensor_shapes(config)) as checkpoint:
-            context = LoadContext(config, shard, checkpoint, dtype, device, quantize)
-            self.model = Transformer(context, Solo())
+    def __init__(self, directory: Path) -> None:
+        setup = prepare(EngineOptions(directory=directory, dtype="float32", device="cpu"))
+        config, shard = setup.config, whole(setup.config)
+        dtype, device = torch.float32, torch.device("cpu")
+        self.model = load_model(setup, shard, Solo())
         self.cache = KVCache(config, shard, blocks=64, block_size=BLOCK, dtype=dtype, device=device)
         self.builder = BatchBuilder(config, shard, BLOCK, dtype, device)
         self.vocabulary = config.vocab_size

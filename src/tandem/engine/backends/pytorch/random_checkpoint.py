@@ -7,29 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tandem.engine.checkpoint.config import ModelConfig, read_config
-from tandem.engine.checkpoint.layout import tensor_shapes
+from tandem.engine.backends.pytorch.dtypes import DTYPES
+from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.layout import TensorSpec, specs_of
 from tandem.engine.checkpoint.safetensors import INDEX_FILE, SINGLE_FILE
+from tandem.engine.families import FAMILIES, Size, family_of, read_config
 from tandem.errors import ConfigurationError
 
 _MAX_FILE_BYTES = 2 * 1024**3
 _DEVIATION = 0.02
-
-
-class Size(msgspec.Struct, frozen=True):
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    context: int = 4096
 
 
 SIZES: dict[str, Size] = {
@@ -39,13 +29,6 @@ SIZES: dict[str, Size] = {
     "1b": Size(16, 2048, 8192, 32, 8, 64, 128_256),
     "3b": Size(28, 3072, 8192, 24, 8, 128, 128_256),
     "8b": Size(32, 4096, 14_336, 32, 8, 128, 128_256),
-}
-
-_ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "mistral": "MistralForCausalLM",
 }
 
 _CHAT_TEMPLATE = (
@@ -69,15 +52,16 @@ def create_checkpoint(
     `on_progress(tensors written, tensors)`. Raises ConfigurationError for an unknown family or
     size and when the directory already holds a model.
     """
-    if family not in _ARCHITECTURES:
-        raise ConfigurationError(f"family is {family!r}; expected one of {sorted(_ARCHITECTURES)}")
+    architectures = {row.name: architecture for architecture, row in FAMILIES.items()}
+    if family not in architectures:
+        raise ConfigurationError(f"family is {family!r}; expected one of {sorted(architectures)}")
     if isinstance(size, str) and size not in SIZES:
         raise ConfigurationError(f"size is {size!r}; expected one of {list(SIZES)}")
     if (directory / "config.json").exists():
         raise ConfigurationError(f"{directory} already holds a model; choose another directory")
     shape = SIZES[size] if isinstance(size, str) else size
     directory.mkdir(parents=True, exist_ok=True)
-    fields = _config_fields(family, shape, dtype) | (overrides or {})
+    fields = _config_fields(architectures[family], shape, dtype) | (overrides or {})
     _write_json(directory / "config.json", fields)
     _write_json(directory / "generation_config.json", {"eos_token_id": fields["eos_token_id"]})
     config = read_config(directory)
@@ -85,10 +69,11 @@ def create_checkpoint(
     _write_weights(directory, config, seed, on_progress)
 
 
-def _config_fields(family: str, size: Size, dtype: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "architectures": [_ARCHITECTURES[family]],
-        "model_type": family,
+def _config_fields(architecture: str, size: Size, dtype: str) -> dict[str, Any]:
+    family = FAMILIES[architecture]
+    common = {
+        "architectures": [architecture],
+        "model_type": family.name,
         "vocab_size": size.vocabulary,
         "hidden_size": size.hidden,
         "intermediate_size": size.intermediate,
@@ -97,18 +82,11 @@ def _config_fields(family: str, size: Size, dtype: str) -> dict[str, Any]:
         "num_key_value_heads": size.kv_heads,
         "head_dim": size.head_dim,
         "max_position_embeddings": size.context,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        "hidden_act": "silu",
-        "tie_word_embeddings": family != "mistral",
-        "attention_bias": False,
         "torch_dtype": dtype,
         "bos_token_id": None,
         "eos_token_id": [0],
     }
-    if family == "mistral":
-        fields["sliding_window"] = size.context // 4
-    return fields
+    return common | family.example_config(size)
 
 
 def _write_tokenizer(directory: Path, config: ModelConfig) -> None:
@@ -134,23 +112,22 @@ def _write_weights(
     directory: Path, config: ModelConfig, seed: int, on_progress: Callable[[int, int], None] | None
 ) -> None:
     """Files of at most 2 GiB, so that a large checkpoint is never in memory as a whole."""
-    dtype = getattr(torch, config.dtype)
     generator = torch.Generator().manual_seed(seed)
-    shapes = tensor_shapes(config)
+    specs = list(specs_of(family_of(config).tensors(config)))
     files: list[list[str]] = [[]]
     pending: dict[str, torch.Tensor] = {}
     pending_bytes = 0
-    for done, (name, shape) in enumerate(shapes.items(), start=1):
-        tensor = _random_tensor(name, shape, generator).to(dtype)
+    for done, spec in enumerate(specs, start=1):
+        tensor = _random_tensor(spec, generator).to(DTYPES[config.dtype])
         if pending and pending_bytes + tensor.nbytes > _MAX_FILE_BYTES:
             save_file(pending, directory / _part_name(len(files)))
             files.append([])
             pending, pending_bytes = {}, 0
-        pending[name] = tensor
+        pending[spec.name] = tensor
         pending_bytes += tensor.nbytes
-        files[-1].append(name)
+        files[-1].append(spec.name)
         if on_progress is not None:
-            on_progress(done, len(shapes))
+            on_progress(done, len(specs))
     if len(files) == 1:
         save_file(pending, directory / SINGLE_FILE, metadata={"format": "pt"})
         return
@@ -163,9 +140,9 @@ def _part_name(part: int) -> str:
     return f"model-{part:05d}.safetensors"
 
 
-def _random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    tensor = torch.empty(shape, dtype=torch.float32).normal_(0.0, _DEVIATION, generator=generator)
-    return tensor + 1.0 if "norm" in name else tensor
+def _random_tensor(spec: TensorSpec, generator: torch.Generator) -> torch.Tensor:
+    tensor = torch.empty(spec.shape, dtype=torch.float32)
+    return tensor.normal_(0.0, _DEVIATION, generator=generator) + spec.mean
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

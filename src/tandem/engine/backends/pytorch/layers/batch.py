@@ -1,0 +1,127 @@
+"""A step's sequences as the tensors that all layers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tandem.engine.backends.pytorch.kernels.arrays import IntArray, has_loops
+from tandem.engine.backends.pytorch.layers.groups import Group, PaddedGroup, PagedGroup
+from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.sharding import Shard
+from tandem.engine.core.step import SequenceStep
+
+#: Reading blocks where they are is for one core; more of them gather and pad together in less time.
+_PAGED_THREADS = 2
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """A step as tensors, shared by every layer."""
+
+    tokens: torch.Tensor  # int64 (rows,)
+    positions: torch.Tensor  # int64 (rows,)
+    slots: torch.Tensor  # int64 (rows,): block * block_size + offset of each new token
+    groups: tuple[Group, ...]
+    sampled_rows: torch.Tensor  # int64: the last row of each sequence that samples
+
+
+class BatchBuilder:
+    """Turns a plan's sequences into tensors."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        shard: Shard,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._fold = config.num_heads // config.num_kv_heads
+        first, last = shard.layers.start, shard.layers.stop
+        self._windows = frozenset(config.sliding_windows[first:last])
+        self._block_size = block_size
+        self._dtype = dtype
+        self._device = device
+        one_core = torch.get_num_threads() <= _PAGED_THREADS
+        self._pages = one_core and has_loops(dtype, device)
+
+    def order(self, sequences: Sequence[SequenceStep]) -> list[SequenceStep]:
+        """Those that decode first, so that they are adjacent rows."""
+        return sorted(sequences, key=lambda sequence: len(sequence.tokens) > 1)
+
+    def build(self, ordered: Sequence[SequenceStep]) -> StepBatch:
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        sampled: list[int] = []
+        for sequence in ordered:
+            tokens += sequence.tokens
+            for position in range(sequence.start, sequence.start + len(sequence.tokens)):
+                block = sequence.blocks[position // self._block_size]
+                positions.append(position)
+                slots.append(block * self._block_size + position % self._block_size)
+            if sequence.sample is not None:
+                sampled.append(len(tokens) - 1)
+        return StepBatch(
+            tokens=self._tensor(tokens),
+            positions=self._tensor(positions),
+            slots=self._tensor(slots),
+            groups=tuple(self._groups(ordered)),
+            sampled_rows=self._tensor(sampled),
+        )
+
+    def _groups(self, ordered: Sequence[SequenceStep]) -> list[Group]:
+        decoding = [sequence for sequence in ordered if len(sequence.tokens) == 1]
+        groups = [self._group(0, decoding)] if decoding else []
+        start = len(decoding)
+        for sequence in ordered[len(decoding) :]:
+            groups.append(self._group(start, [sequence]))
+            start += len(sequence.tokens)
+        return groups
+
+    def _group(self, start: int, members: Sequence[SequenceStep]) -> Group:
+        length = len(members[0].tokens)
+        rows = slice(start, start + len(members) * length)
+        used = [-(-(member.start + length) // self._block_size) for member in members]
+        longest = max(used)
+        tables = [
+            [*member.blocks[:count], *[0] * (longest - count)]
+            for member, count in zip(members, used, strict=True)
+        ]
+        starts = [member.start for member in members]
+        if length == 1 and self._pages:
+            spans = {window: _spans(starts, window) for window in self._windows}
+            return PagedGroup(rows, np.array(tables), spans)
+        queries = self._tensor(starts)[:, None] + torch.arange(length, device=self._device)
+        context = longest * self._block_size
+        return PaddedGroup(
+            rows,
+            batch=len(members),
+            length=length,
+            tables=self._tensor(tables).flatten(),
+            masks={window: self._mask(queries, context, window) for window in self._windows},
+        )
+
+    def _mask(self, queries: torch.Tensor, context: int, window: int | None) -> torch.Tensor:
+        """0 where a query at q may see key k (q - window < k <= q), else minus infinity."""
+        keys = torch.arange(context, device=self._device)
+        visible = keys <= queries[..., None]
+        if window is not None:
+            visible &= keys > queries[..., None] - window
+        mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
+        mask.masked_fill_(~visible, float("-inf"))
+        batch, length, _ = visible.shape
+        folded = mask[:, None].expand(batch, self._fold, length, context)
+        return folded.reshape(batch, 1, self._fold * length, context)
+
+    def _tensor(self, values: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _spans(positions: Sequence[int], window: int | None) -> IntArray:
+    first = [0 if window is None else max(0, position + 1 - window) for position in positions]
+    return np.array([first, [position + 1 for position in positions]]).T.copy()

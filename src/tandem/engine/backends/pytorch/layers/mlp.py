@@ -1,0 +1,50 @@
+"""The gated MLP (Shazeer, 2020), whose columns tensor-parallel ranks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from tandem.engine.backends.pytorch.kernels import compiled
+from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
+from tandem.engine.backends.pytorch.layers.linear import Linear
+from tandem.engine.core.communicator import Communicator
+
+Activation = Callable[[torch.Tensor], torch.Tensor]
+
+
+class GatedMLP:
+    """down(activation(gate(x)) * up(x)), summed over the ranks."""
+
+    def __init__(
+        self,
+        gate_up: Linear,
+        down: Linear,
+        group: Communicator[torch.Tensor],
+        activation: Activation = functional.silu,
+    ) -> None:
+        """`gate_up` gives this rank's gates before its ups, `down` takes their products."""
+        self._gate_up = gate_up
+        self._down = down
+        self._group = group
+        self._activation = activation
+        self._results = ResultBuffer()
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        gated = gate(self._gate_up(states), self._activation, self._results)
+        return self._group.all_reduce(self._down(gated))
+
+
+def gate(
+    gates_and_ups: torch.Tensor, activation: Activation, results: ResultBuffer
+) -> torch.Tensor:
+    """(rows, 2 * width), gates before ups → (rows, width); silu by a compiled loop on CPUs."""
+    if activation is functional.silu and has_loops(gates_and_ups.dtype, gates_and_ups.device):
+        rows, both = gates_and_ups.shape
+        gated = results.empty((rows, both // 2), gates_and_ups)
+        compiled.swiglu(as_array(gates_and_ups), as_array(gated))
+        return gated
+    gates, ups = gates_and_ups.chunk(2, dim=-1)
+    return activation(gates) * ups

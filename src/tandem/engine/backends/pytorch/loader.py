@@ -1,0 +1,72 @@
+"""Makes layers of a checkpoint's tensors: each is read as the slice that this rank holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from tandem.engine.backends.pytorch.layers.linear import (
+    Embedding,
+    Linear,
+    make_embedding,
+    make_linear,
+    make_tied,
+)
+from tandem.engine.backends.pytorch.layers.vocabulary import Vocabulary
+from tandem.engine.checkpoint.dtypes import Quantization
+from tandem.engine.checkpoint.layout import DecoderTensors, Layer, Projection, TensorSpec
+from tandem.engine.checkpoint.sharding import Shard
+from tandem.engine.checkpoint.weights import WeightSource
+from tandem.engine.core.communicator import Communicator
+
+
+@dataclass(frozen=True)
+class ShardLoader:
+    """What every layer needs to load its part."""
+
+    shard: Shard
+    weights: WeightSource[torch.Tensor]
+    dtype: torch.dtype
+    device: torch.device
+    quantization: Quantization | None
+
+    def read(self, spec: TensorSpec) -> torch.Tensor:
+        tensor = self.weights.read(spec.name, *self.shard.part(spec))
+        # A copy: a view would keep the whole file mapped, and every page of it that was touched.
+        return tensor.to(self.dtype, copy=True).contiguous().to(self.device)
+
+    def linear(self, *projections: Projection) -> Linear:
+        """One linear map that stacks the outputs of the projections, in this order."""
+        weights = [self.read(projection.weight) for projection in projections]
+        biases = [bias for one in projections if (bias := self._bias(one)) is not None]
+        bias = _stacked(biases) if biases else None
+        return make_linear(_stacked(weights), bias, self.quantization)
+
+    def vocabulary(
+        self, tensors: DecoderTensors[Layer], group: Communicator[torch.Tensor]
+    ) -> Vocabulary:
+        """What the shard has of the embedding and the head."""
+        embedding, head = self._ends(tensors)
+        return Vocabulary(embedding, head, self.shard.vocabulary, group)
+
+    def _bias(self, projection: Projection) -> torch.Tensor | None:
+        """Where ranks divide the inputs the first one adds the bias: the sum has it once."""
+        _, inputs = self.shard.part(projection.weight)
+        if projection.bias is None or (inputs is not None and inputs.start > 0):
+            return None
+        return self.read(projection.bias)
+
+    def _ends(self, tensors: DecoderTensors[Layer]) -> tuple[Embedding | None, Linear | None]:
+        embeds, has_head = self.shard.embeds, self.shard.has_head
+        if tensors.head is None and embeds and has_head:
+            return make_tied(self.read(tensors.embedding), self.quantization)
+        embedding = make_embedding(self.read(tensors.embedding)) if embeds else None
+        if not has_head:
+            return embedding, None
+        head = self.read(tensors.head or tensors.embedding)
+        return embedding, make_linear(head, None, self.quantization)
+
+
+def _stacked(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

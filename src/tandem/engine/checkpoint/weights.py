@@ -1,0 +1,82 @@
+"""Where weights come from: tensors by name, of which any slice can be read. A format implements it.
+
+Every tensor's name and shape is compared with what the model's family states before anything is
+read, so a wrong directory fails in milliseconds with the file, the tensor and what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+from tandem.engine.checkpoint.sharding import Span
+from tandem.errors import CheckpointError
+
+T_co = TypeVar("T_co", covariant=True)
+
+FLOAT_DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+class StoredTensor(NamedTuple):
+    """`dtype` is one of `FLOAT_DTYPES`, or what the format calls another one."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class WeightSource(Protocol[T_co]):
+    """An open checkpoint. `T_co` is the tensor of the library that reads it."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Each tensor's file."""
+        ...
+
+    def stored(self, name: str) -> StoredTensor:
+        """Reads no numbers. Raises CheckpointError when the tensor is not in its file."""
+        ...
+
+    def read(self, name: str, rows: Span | None = None, columns: Span | None = None) -> T_co:
+        """The tensor as it is stored, or a slice of its first and second dimension.
+
+        It may be a view of the file.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def check_weights(
+    source: WeightSource[object],
+    directory: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    ignored: tuple[str, ...],
+) -> None:
+    """Raises CheckpointError for a missing, extra, misshapen or truncated tensor or file.
+
+    Names that end in one of `ignored` may be there or not.
+    """
+    for name, shape in expected.items():
+        if name not in source.files:
+            raise CheckpointError(
+                f"{directory}: tensor {name} is missing; expected shape {list(shape)}"
+            )
+        _check_tensor(source, name, shape)
+    for name, file in source.files.items():
+        if name not in expected and not name.endswith(ignored):
+            raise CheckpointError(
+                f"{file}: tensor {name} is unexpected: config.json describes a model without it"
+            )
+
+
+def _check_tensor(source: WeightSource[object], name: str, shape: tuple[int, ...]) -> None:
+    file, stored = source.files[name], source.stored(name)
+    if stored.shape != shape:
+        raise CheckpointError(
+            f"{file}: tensor {name} has shape {list(stored.shape)}; expected {list(shape)}"
+        )
+    if stored.dtype not in FLOAT_DTYPES:
+        raise CheckpointError(
+            f"{file}: tensor {name} has dtype {stored.dtype}; expected one of {FLOAT_DTYPES}"
+        )

@@ -1,0 +1,69 @@
+"""The model families, by the architecture that a `config.json` names.
+
+A row states how to read, load and weigh its models; `models` of a backend compute them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_architecture
+from tandem.engine.checkpoint.layout import specs_of
+from tandem.engine.families import llama
+from tandem.engine.families.family import Family, Size
+from tandem.errors import CheckpointError
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Size",
+    "family_of",
+    "kv_bytes_per_token",
+    "layer_bytes",
+    "parameter_count",
+    "read_config",
+    "tensor_shapes",
+]
+
+FAMILIES: dict[str, Family[Any, Any]] = {
+    **llama.FAMILIES,
+}
+
+
+def family_of(config: ModelConfig) -> Family[Any, Any]:
+    return FAMILIES[config.architecture]
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Reads `config.json` and, if it is there, `generation_config.json`.
+
+    Raises CheckpointError naming the file, the field and what was expected.
+    """
+    architecture = read_architecture(directory)
+    if architecture not in FAMILIES:
+        raise CheckpointError(
+            f"{directory / CONFIG_FILE}: architecture {architecture} is not supported; "
+            f"expected one of {', '.join(sorted(FAMILIES))}"
+        )
+    config: ModelConfig = FAMILIES[architecture].read_config(architecture, directory)
+    return config
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor that the checkpoint must hold, by its full name."""
+    return {spec.name: spec.shape for spec in specs_of(family_of(config).tensors(config))}
+
+
+def parameter_count(config: ModelConfig) -> int:
+    return sum(spec.count for spec in specs_of(family_of(config).tensors(config)))
+
+
+def layer_bytes(config: ModelConfig, item_bytes: int) -> list[int]:
+    """The weights of each layer, so many bytes a number."""
+    return family_of(config).layer_bytes(config, item_bytes)
+
+
+def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
+    """Bytes that the cache takes for one token of context, in all layers."""
+    return family_of(config).kv_bytes_per_token(config, dtype)

@@ -1,0 +1,61 @@
+"""What a model family states about itself, whatever computes it: its config, tensors and cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES
+from tandem.engine.checkpoint.layout import DecoderTensors, Layer, specs_of
+
+Config = TypeVar("Config", bound=ModelConfig)
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How large a model with random weights is to be; counts of elements."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context: int = 4096
+
+
+class Family(ABC, Generic[Config, Layer]):
+    """Stateless. A backend computes it by the module of its `models` that is called `model`.
+
+    `name` is the family's own, `model_type` in `config.json`. Tensors whose names end in one of
+    `ignored_tensors` may be in a checkpoint and are not read.
+    """
+
+    name: str
+    model: str
+    ignored_tensors: tuple[str, ...] = ()
+
+    @abstractmethod
+    def read_config(self, architecture: str, directory: Path) -> Config:
+        """Raises CheckpointError for whatever the layers can't compute, naming the field."""
+
+    @abstractmethod
+    def tensors(self, config: Config) -> DecoderTensors[Layer]:
+        """The one list: loading goes by it, checkpoints are checked against it, costs counted."""
+
+    @abstractmethod
+    def example_config(self, size: Size) -> dict[str, Any]:
+        """This family's own fields of a `config.json` for a model with random weights."""
+
+    def layer_bytes(self, config: Config, item_bytes: int) -> list[int]:
+        """The weights of each layer, so many bytes a number."""
+        layers = self.tensors(config).layers
+        return [item_bytes * sum(spec.count for spec in specs_of(layer)) for layer in layers]
+
+    def kv_bytes_per_token(self, config: Config, dtype: str) -> int:
+        """Bytes that the cache takes for one token of context, in all layers."""
+        return 2 * config.num_layers * config.num_kv_heads * config.head_dim * ITEM_BYTES[dtype]

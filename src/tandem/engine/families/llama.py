@@ -1,0 +1,196 @@
+"""Llama and those that differ from it by switches: Mistral, Qwen2, Qwen3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, RawConfig, common_fields
+from tandem.engine.checkpoint.files import read_json
+from tandem.engine.checkpoint.layout import (
+    Axis,
+    DecoderTensors,
+    Division,
+    Projection,
+    TensorSpec,
+    norm,
+    projection,
+)
+from tandem.engine.families.family import Family, Size
+from tandem.engine.families.rope import RawRope, RopeScaling, rope_scaling
+from tandem.errors import CheckpointError
+
+
+class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling
+    qkv_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    qk_norm: bool
+
+
+class LlamaLayer(msgspec.Struct, frozen=True):
+    """A layer's tensors, norms before what they belong to. Gate and up make the MLP's columns."""
+
+    attention_norm: TensorSpec
+    mlp_norm: TensorSpec
+    queries: Projection
+    keys: Projection
+    values: Projection
+    output: Projection
+    gate: Projection
+    up: Projection
+    down: Projection
+    query_norm: TensorSpec | None
+    key_norm: TensorSpec | None
+
+
+class _RawLlama(RawConfig, frozen=True, kw_only=True):
+    rms_norm_eps: float
+    rope_theta: float | None = None
+    rope_scaling: RawRope | None = None
+    rope_parameters: RawRope | None = None
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    hidden_act: str = "silu"
+    sliding_window: int | msgspec.UnsetType | None = msgspec.UNSET
+    use_sliding_window: bool | None = None
+    max_window_layers: int | None = None
+    layer_types: list[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
+    """What a family fixes in code rather than in its config.
+
+    A bias of None is as the config says. `default_window` is the sliding window of every layer
+    when the config does not mention one; families without it need `use_sliding_window`.
+    """
+
+    name: str
+    model: str = "llama"
+    #: Older exports carry the first, which derives from the config; the second is a tied head.
+    ignored_tensors: tuple[str, ...] = ("rotary_emb.inv_freq", "lm_head.weight")
+    qkv_bias: bool | None = None
+    output_bias: bool | None = None
+    mlp_bias: bool | None = False
+    qk_norm: bool = False
+    always_windowed: bool = False
+    default_window: int | None = None
+    default_max_window_layers: int = 28
+    usually_tied: bool = True
+
+    def read_config(self, architecture: str, directory: Path) -> LlamaConfig:
+        path = directory / CONFIG_FILE
+        raw = read_json(path, _RawLlama)
+        if raw.hidden_act != "silu":
+            raise CheckpointError(
+                f"{path}: hidden_act {raw.hidden_act!r} is not supported; expected 'silu'"
+            )
+        rope = raw.rope_parameters or raw.rope_scaling or RawRope()
+        config = LlamaConfig(
+            architecture=architecture,
+            **common_fields(raw, directory),
+            rms_norm_eps=raw.rms_norm_eps,
+            rope_theta=rope.rope_theta or raw.rope_theta or 10000.0,
+            rope_scaling=rope_scaling(rope, raw.max_position_embeddings, path),
+            qkv_bias=raw.attention_bias if self.qkv_bias is None else self.qkv_bias,
+            output_bias=raw.attention_bias if self.output_bias is None else self.output_bias,
+            mlp_bias=raw.mlp_bias if self.mlp_bias is None else self.mlp_bias,
+            qk_norm=self.qk_norm,
+            sliding_windows=self._sliding_windows(raw, path),
+        )
+        if config.head_dim % 2:
+            raise CheckpointError(
+                f"{path}: head_dim is {config.head_dim}; rotary needs an even number"
+            )
+        return config
+
+    def tensors(self, config: LlamaConfig) -> DecoderTensors[LlamaLayer]:
+        vocabulary = (config.vocab_size, config.hidden_size)
+        by_token = Division(Axis.VOCABULARY)
+        return DecoderTensors(
+            embedding=TensorSpec("model.embed_tokens.weight", vocabulary, rows=by_token),
+            final_norm=norm("model.norm", config.hidden_size),
+            head=None
+            if config.tie_word_embeddings
+            else TensorSpec("lm_head.weight", vocabulary, rows=by_token),
+            layers=tuple(_layer(config, number) for number in range(config.num_layers)),
+        )
+
+    def example_config(self, size: Size) -> dict[str, Any]:
+        window = {"sliding_window": size.context // 4} if self.always_windowed else {}
+        return {
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "hidden_act": "silu",
+            "tie_word_embeddings": self.usually_tied,
+            "attention_bias": False,
+            **window,
+        }
+
+    def _sliding_windows(self, raw: _RawLlama, path: Path) -> tuple[int | None, ...]:
+        """Each layer's attention window in tokens, None for full attention."""
+        layers, stated = raw.num_hidden_layers, raw.sliding_window
+        window = self.default_window if isinstance(stated, msgspec.UnsetType) else stated
+        if window is None or not (self.always_windowed or raw.use_sliding_window):
+            return (None,) * layers
+        if raw.layer_types is not None:
+            if len(raw.layer_types) != layers:
+                raise CheckpointError(
+                    f"{path}: layer_types has {len(raw.layer_types)} entries; expected {layers}"
+                )
+            return tuple(
+                window if kind == "sliding_attention" else None for kind in raw.layer_types
+            )
+        first = raw.max_window_layers
+        if first is None:
+            first = self.default_max_window_layers
+        if self.always_windowed:
+            first = 0
+        return tuple(window if layer >= first else None for layer in range(layers))
+
+
+def _layer(config: LlamaConfig, number: int) -> LlamaLayer:
+    prefix, hidden = f"model.layers.{number}.", config.hidden_size
+    attention, mlp = prefix + "self_attn.", prefix + "mlp."
+    fold = config.num_heads // config.num_kv_heads
+    keys = (config.num_kv_heads * config.head_dim, hidden)
+    by_key = Division(Axis.KV_HEADS, config.head_dim)
+    queries = (config.num_heads * config.head_dim, hidden)
+    by_query = Division(Axis.KV_HEADS, fold * config.head_dim)
+    columns, by_column = (config.intermediate_size, hidden), Division(Axis.COLUMNS)
+    qkv, output, biased = config.qkv_bias, config.output_bias, config.mlp_bias
+    return LlamaLayer(
+        attention_norm=norm(prefix + "input_layernorm", hidden),
+        mlp_norm=norm(prefix + "post_attention_layernorm", hidden),
+        queries=projection(attention + "q_proj", queries, bias=qkv, rows=by_query),
+        keys=projection(attention + "k_proj", keys, bias=qkv, rows=by_key),
+        values=projection(attention + "v_proj", keys, bias=qkv, rows=by_key),
+        output=projection(attention + "o_proj", queries[::-1], bias=output, columns=by_query),
+        gate=projection(mlp + "gate_proj", columns, bias=biased, rows=by_column),
+        up=projection(mlp + "up_proj", columns, bias=biased, rows=by_column),
+        down=projection(mlp + "down_proj", columns[::-1], bias=biased, columns=by_column),
+        query_norm=norm(attention + "q_norm", config.head_dim) if config.qk_norm else None,
+        key_norm=norm(attention + "k_norm", config.head_dim) if config.qk_norm else None,
+    )
+
+
+FAMILIES = {
+    "LlamaForCausalLM": LlamaFamily(name="llama", mlp_bias=None),
+    "MistralForCausalLM": LlamaFamily(
+        name="mistral",
+        qkv_bias=False,
+        output_bias=False,
+        always_windowed=True,
+        default_window=4096,
+        usually_tied=False,
+    ),
+    "Qwen2ForCausalLM": LlamaFamily(name="qwen2", qkv_bias=True, output_bias=False),
+    "Qwen3ForCausalLM": LlamaFamily(name="qwen3", qk_norm=True),
+}

@@ -1,0 +1,99 @@
+"""Attention over paged blocks: read where they are, or gathered."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.support.tensors import DTYPES, assert_close, random_tensor
+
+from tandem.engine.backends.pytorch.layers import batch
+from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
+from tandem.engine.backends.pytorch.layers.groups import PagedGroup
+from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
+from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.sharding import whole
+from tandem.engine.core.step import SequenceStep
+
+BLOCK = 4
+
+
+def config(window: int | None) -> ModelConfig:
+    return ModelConfig(
+        architecture="LlamaForCausalLM",
+        vocab_size=32,
+        hidden_size=48,
+        intermediate_size=64,
+        num_layers=1,
+        num_heads=6,
+        num_kv_heads=2,
+        head_dim=8,
+        context_length=64,
+        tie_word_embeddings=True,
+        sliding_windows=(window,),
+        dtype="float32",
+        eos_token_ids=frozenset(),
+    )
+
+
+def attended(
+    cache: KVCache, queries: torch.Tensor, steps: list[SequenceStep], window: int | None
+) -> torch.Tensor:
+    shape, device = config(window), torch.device("cpu")
+    builder = BatchBuilder(shape, whole(shape), BLOCK, queries.dtype, device)
+    (group,) = builder.build(steps).groups
+    assert isinstance(group, PagedGroup) == (batch._PAGED_THREADS > 0)
+    return group.attend(queries, cache.layers[0], window)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [None, 1, 3, 6])
+@given(lengths=st.lists(st.integers(1, 16), min_size=1, max_size=5), seed=st.integers(0, 99))
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_blocks_are_attended_to_where_they_are_as_when_gathered(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    window: int | None,
+    lengths: list[int],
+    seed: int,
+) -> None:
+    shape, device = config(window), torch.device("cpu")
+    blocks = 4 * len(lengths)
+    cache = KVCache(
+        shape, whole(shape), blocks=blocks, block_size=BLOCK, dtype=dtype, device=device
+    )
+    for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
+        half.copy_(random_tensor(*half.shape, seed=seed + number, dtype=dtype))
+    order = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed)).tolist()
+    steps = [
+        SequenceStep(index, [1], length - 1, order[4 * index : 4 * index + 4], None)
+        for index, length in enumerate(lengths)
+    ]
+    queries = random_tensor(len(lengths), 6, 8, seed=seed + 2, dtype=dtype)
+    monkeypatch.setattr(batch, "_PAGED_THREADS", 0)
+    gathered = attended(cache, queries, steps, window)
+    monkeypatch.setattr(batch, "_PAGED_THREADS", 1024)
+    assert_close(attended(cache, queries, steps, window), gathered)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("half", ["keys", "values"])
+def test_numbers_that_are_not_finite_spoil_their_own_row_alone(half: str, bad: float) -> None:
+    shape, device = config(None), torch.device("cpu")
+    cache = KVCache(
+        shape, whole(shape), blocks=2, block_size=BLOCK, dtype=torch.float32, device=device
+    )
+    getattr(cache.layers[0], half)[0, 1] = bad
+    steps = [SequenceStep(index, [1], 2, [index], None) for index in range(2)]
+    queries = random_tensor(2, 6, 8)
+    found = attended(cache, queries, steps, None)
+    if half == "values" or not math.isinf(bad):
+        assert not found[0].isfinite().any()
+    assert found[1].isfinite().all()
