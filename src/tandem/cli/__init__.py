@@ -1,4 +1,9 @@
-"""The `tandem` command."""
+"""The command line, and nothing that computes: `commands` has a module a command.
+
+Beside it: how commands are found (`discovery`), the options that several share (`options`,
+`cluster_options`, `option_groups`), what is printed (`output`, `up_screen`), and how one fails
+(`failures`, `extras`).
+"""
 
 from __future__ import annotations
 

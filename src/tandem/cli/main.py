@@ -14,7 +14,7 @@ import typer
 
 from tandem import __version__
 from tandem.cli import commands
-from tandem.cli.discovery import add_commands
+from tandem.cli.discovery import SectionedGroup, add_commands
 from tandem.cli.failures import report
 from tandem.cli.output import print_plain
 from tandem.errors import TandemError
@@ -23,6 +23,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="tandem",
+    cls=SectionedGroup,
     help="""Turns machines you own into one private LLM service with an OpenAI-compatible API.
 
     \b

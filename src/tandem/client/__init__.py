@@ -1,3 +1,7 @@
-"""A client of the service's API, for commands, the console's tests and benchmarks."""
+"""What a program on this machine needs to use a service: where it is, its key, and its API.
+
+Commands use it, and `tandem up` leaves its session here. It knows HTTP and nothing of how a service
+is built.
+"""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A small synchronous client of the OpenAI-compatible API, for `chat`, `run` and `status`.
+"""A small synchronous client of the API: chat, models, status, machines, draining, peers.
 
 Synchronous because one person waits for one answer, and because Ctrl-C then interrupts a read
 where it stands; leaving the `with` closes the connection, which makes the service stop generating.

@@ -6,6 +6,7 @@ import sys
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from tandem.cli.discovery import Section
 from tandem.cli.options import (
     ApiKey,
     BaseUrl,
@@ -24,6 +25,8 @@ from tandem.errors import TandemError
 
 if TYPE_CHECKING:
     from tandem.client.api import ChatRequest, Client
+
+SECTION = Section.USE
 
 _PROMPT = "> "
 _HELP = """/help   this text

@@ -9,11 +9,14 @@ import msgspec
 import typer
 
 from tandem.cli.cluster_options import STATUS_FILE
+from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable, stdout
 from tandem.protocol.cluster import Collectives, NodeReport
 from tandem.runtime.paths import data_dir_or_default
+
+SECTION = Section.CLUSTER
 
 cluster = typer.Typer(
     help="Shows this machine's clusters.", no_args_is_help=True, rich_markup_mode=None

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tandem.cli.discovery import Section
 from tandem.cli.options import (
     DataDir,
     Host,
@@ -27,6 +28,8 @@ from tandem.coordinator.config import (
 from tandem.errors import ConfigurationError
 from tandem.runtime.paths import data_dir_or_default
 from tandem.runtime.ports import DEFAULT_PORT
+
+SECTION = Section.SERVE
 
 _LISTEN_PROBLEMS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable
@@ -14,6 +15,8 @@ from tandem.client.endpoint import find_endpoint
 
 if TYPE_CHECKING:
     from tandem.client.api import Client, Machine
+
+SECTION = Section.MANAGE
 
 _DEFAULT_TIMEOUT_S = 10.0
 _DEFAULT_WAIT_S = 600.0

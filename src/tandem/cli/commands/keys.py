@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tandem.cli.discovery import Section
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, stdout
 from tandem.client.session import create_data_dir
@@ -19,6 +20,8 @@ from tandem.runtime.paths import data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.coordinator import KeyLimits, Keys
+
+SECTION = Section.MANAGE
 
 #: The name of the key that `tandem up` makes for its session, and revokes at the end.
 SESSION_KEY_NAME = "up"

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import Dtype, Json
 from tandem.cli.output import note, print_json, print_plain, stderr, stdout
 from tandem.errors import ConfigurationError
+
+SECTION = Section.LOOK
 
 model = typer.Typer(
     help="Creates and inspects model checkpoints.", no_args_is_help=True, rich_markup_mode=None

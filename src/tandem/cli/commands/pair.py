@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tandem.cli.cluster_options import parse_address
+from tandem.cli.discovery import Section
 from tandem.cli.options import ApiKey, BaseUrl, DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable
 from tandem.client.endpoint import Endpoint, find_endpoint
@@ -21,6 +22,8 @@ _COORDINATOR_TIMEOUT_S = 10.0
 
 if TYPE_CHECKING:
     from tandem.security import Identity, PairedNode
+
+SECTION = Section.CLUSTER
 
 
 def pair(

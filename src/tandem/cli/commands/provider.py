@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from tandem.cli.cluster_options import STATUS_FILE, ClusterOptions, cluster_config
+from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import DataDir, Level, LogLevel, ModelOptions, StopOnStdinEof
 from tandem.cli.output import note, print_json
@@ -23,6 +24,8 @@ from tandem.runtime.paths import data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.security import DeviceKey
+
+SECTION = Section.SERVE
 
 #: Computing yields to what else the machine does: its owner, and a coordinator beside it.
 _NICENESS = 5

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import (
     ApiKey,
@@ -24,6 +25,8 @@ from tandem.cli.output import note, print_json
 from tandem.client.endpoint import find_endpoint
 from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.errors import ConfigurationError
+
+SECTION = Section.USE
 
 
 def run(

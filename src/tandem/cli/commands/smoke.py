@@ -15,6 +15,7 @@ from tandem.cli.cluster_options import (
     Ranks,
     pair_config,
 )
+from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import DEFAULT_MODEL, DataDir, Json, ModelOption
@@ -25,6 +26,8 @@ from tandem.up.local_cluster import other_rank_here
 if TYPE_CHECKING:
     from tandem.cluster import ClusterConfig
     from tandem.cluster.check import Check
+
+SECTION = Section.CLUSTER
 
 
 def smoke(

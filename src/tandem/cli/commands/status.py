@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable, stdout
@@ -13,6 +14,8 @@ from tandem.client.endpoint import find_endpoint
 
 if TYPE_CHECKING:
     from tandem.client.api import ProviderStatus, ServiceStatus
+
+SECTION = Section.USE
 
 _DEFAULT_TIMEOUT_S = 10.0
 

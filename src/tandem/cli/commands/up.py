@@ -16,6 +16,7 @@ import typer
 
 from tandem.cli.cluster_options import ParallelismOption, Ranks
 from tandem.cli.commands.keys import SESSION_KEY_NAME, open_keys
+from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.option_groups import arguments_of
@@ -30,6 +31,8 @@ from tandem.runtime.ports import DEFAULT_PORT
 if TYPE_CHECKING:
     from tandem.coordinator import Keys
     from tandem.up.launch import UpOptions
+
+SECTION = Section.SERVE
 
 _DEFAULT_START_TIMEOUT_S = 600.0
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tandem.cli.commands.keys import open_keys
+from tandem.cli.discovery import Section
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, printable, stdout
 from tandem.client.session import create_data_dir
@@ -18,6 +19,8 @@ from tandem.runtime.paths import data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.coordinator import Entry, Total
+
+SECTION = Section.MANAGE
 
 _SPAN = re.compile(r"(?P<count>\d+)(?P<unit>[mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

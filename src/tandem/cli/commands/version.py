@@ -6,8 +6,11 @@ import platform
 from importlib import metadata
 
 from tandem import __version__
+from tandem.cli.discovery import Section
 from tandem.cli.options import Json
 from tandem.cli.output import print_json, print_plain
+
+SECTION = Section.LOOK
 
 _PROVIDER_PACKAGE = "torch"
 

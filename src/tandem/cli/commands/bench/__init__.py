@@ -6,7 +6,9 @@ import sys
 
 import typer
 
-from tandem.cli.discovery import add_commands
+from tandem.cli.discovery import Section, add_commands
+
+SECTION = Section.LOOK
 
 bench = typer.Typer(
     help="Measures, side by side in one run.", no_args_is_help=True, rich_markup_mode=None
