@@ -34,8 +34,8 @@ def pools(
     everybody = list(serving.values())
     if len(everybody) > _COMPARED:
         drawn = draw.sample(everybody, _DRAWN)
-        known = None if preferred is None else serving.get(preferred)
-        yield drawn if known is None else [*drawn, known]
+        also = None if preferred is None else serving.get(preferred)
+        yield drawn if also is None else [*drawn, also]
     yield everybody
 
 

@@ -25,6 +25,9 @@ from tandem.protocol import ModelName, ProviderId, Trust
 #: Some things change without an event: a pause of a breaker ends, a provider goes stale.
 _RECHECK_S = 0.25
 
+#: What those who wait in one queue have in common.
+_QueueId = tuple[ModelName, Trust]
+
 
 @dataclass(eq=False)
 class _Waiter:
@@ -48,12 +51,12 @@ class Admission:
         self._registry = registry
         self._max_waiting = max_waiting
         self._patience_s = patience_s
-        self._queues: dict[tuple[ModelName, Trust], FairQueue[_Waiter]] = {}
+        self._queues: dict[_QueueId, FairQueue[_Waiter]] = {}
         self._timer: asyncio.TimerHandle | None = None
         registry.on_capacity(self._on_capacity)
 
     def waiting(self, model: ModelName) -> int:
-        return sum(len(queue) for which, queue in self._queues.items() if which[0] == model)
+        return sum(len(queue) for queue_id, queue in self._queues.items() if queue_id[0] == model)
 
     async def reserve(
         self,
@@ -69,7 +72,7 @@ class Admission:
         Raises what `Registry.reserve` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
-        if resumes or not self._queues.get(_which(demand)):
+        if resumes or not self._queues.get(_queue_id(demand)):
             try:
                 return self._registry.reserve(demand, avoid)
             except (Overloaded, NoProviderAvailable) as error:
@@ -94,8 +97,8 @@ class Admission:
             raise error
 
     def _enqueue(self, waiter: _Waiter, key: str) -> None:
-        which = _which(waiter.demand)
-        queue = self._queues.setdefault(which, FairQueue(self._max_waiting))
+        queue_id = _queue_id(waiter.demand)
+        queue = self._queues.setdefault(queue_id, FairQueue(self._max_waiting))
         try:
             evicted = queue.push(key, waiter, waiter.demand.tokens)
         except QueueFull:
@@ -112,21 +115,21 @@ class Admission:
         )
 
     def _dequeue(self, waiter: _Waiter, key: str) -> None:
-        which = _which(waiter.demand)
-        queue = self._queues.get(which)
+        queue_id = _queue_id(waiter.demand)
+        queue = self._queues.get(queue_id)
         if queue is None:
             return
         queue.discard(key, waiter)
         if not queue:
-            del self._queues[which]
+            del self._queues[queue_id]
 
     def _on_capacity(self, provider: Provider) -> None:
         """Hands out the room at this one provider: the others had none before.
 
         Thousands of providers beat every second: none of that may cost a look at all of them.
         """
-        for which, queue in tuple(self._queues.items()):
-            if which[0] not in provider.models:
+        for queue_id, queue in tuple(self._queues.items()):
+            if queue_id[0] not in provider.models:
                 continue
             while (waiter := _next(queue)) is not None:
                 reservation = self._registry.reserve_at(provider, waiter.demand)
@@ -135,9 +138,9 @@ class Admission:
                 queue.pop()
                 waiter.reservation.set_result(reservation)
 
-    def _pump(self, which: tuple[ModelName, Trust]) -> None:
+    def _pump(self, queue_id: _QueueId) -> None:
         """Makes reservations for those whose turn it is, until there is none for the next."""
-        queue = self._queues[which]
+        queue = self._queues[queue_id]
         while (waiter := _next(queue)) is not None:
             try:
                 reservation = self._registry.reserve(waiter.demand, waiter.avoid)
@@ -159,12 +162,12 @@ class Admission:
 
     def _recheck(self) -> None:
         self._timer = None
-        for which in tuple(self._queues):
-            self._pump(which)
+        for queue_id in tuple(self._queues):
+            self._pump(queue_id)
         self._schedule()
 
 
-def _which(demand: Demand) -> tuple[ModelName, Trust]:
+def _queue_id(demand: Demand) -> _QueueId:
     return demand.model, demand.min_trust
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.coordinator.fleet.breaker import Breaker
+from tandem.coordinator.fleet import breaker as module
+from tandem.coordinator.fleet.breaker import Breaker, BreakerMemory
 
 
 def tripped(now: float = 0.0) -> Breaker:
@@ -83,3 +85,20 @@ def test_it_can_always_come_back(steps: list[str]) -> None:
     assert breaker.admits(now + 60.1)
     breaker.succeed(breaker.begin())
     assert not breaker.is_open
+
+
+def test_a_machine_finds_its_breaker_again_and_one_without_a_name_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 2)
+    memory = BreakerMemory()
+    first = memory.of("n1")
+    assert memory.of("n1") is first
+    assert memory.of(None) is not memory.of(None)
+    memory.of("n2")
+    assert memory.of("n1") is first
+    memory.of("n3")  # n2 was away the longest
+    assert memory.of("n1") is first
+    second = memory.of("n2")
+    assert second is memory.of("n2")
+    assert memory.of("n3") is not first

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.ineligible import full, ineligible
 from tests.support.registered import beat, join, make_registry
 
 from tandem import protocol
-from tandem.coordinator.fleet.provider import Hold, Provider, Role
+from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import Reason, eligibility
-from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import (
     ContextLengthExceeded,
@@ -144,52 +141,10 @@ TestRegistry = RegistryMachine.TestCase
 TestRegistry.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
-def full(provider: Provider) -> None:
-    provider.in_flight, provider.sequences = 2, 2
-
-
-def spoil(**changes: Any) -> Callable[[Provider], None]:  # noqa: ANN401 - any field
-    def apply(provider: Provider) -> None:
-        for field, value in changes.items():
-            setattr(provider, field, value)
-
-    return apply
-
-
-#: What is wrong with a provider, the demand, and the reason that it must be.
-REASONS: dict[Reason, tuple[Callable[[Provider], None], Demand]] = {
-    Reason.OTHER_MODELS: (lambda _: None, Demand(MODELS[1])),
-    Reason.NOT_READY: (spoil(holds={Hold.NOT_READY}), A),
-    Reason.DRAINING: (spoil(holds={Hold.DRAINED}), A),
-    Reason.NOT_RANK_ZERO: (spoil(role=Role(rank=1)), A),
-    Reason.MALFORMED_ROLE: (spoil(role=Role(malformed=True)), A),
-    Reason.STALE: (spoil(last_heard=-5.0), A),
-    Reason.UNTRUSTED: (lambda _: None, Demand(MODELS[0], min_trust=Trust.HARDWARE)),
-    Reason.TOO_SMALL: (lambda _: None, Demand(MODELS[0], least_tokens=2049)),
-    Reason.FULL: (full, A),
-    Reason.SET_ASIDE: (lambda provider: provider.breaker.trip(0.0), A),
-}
-
-
-def spoiled(reason: Reason) -> tuple[Registry, Provider, Demand]:
-    registry = make_registry()
-    provider = join(registry, [MODELS[0]], node_id="n1")
-    registry.heartbeat(provider, beat())
-    wrong, demand = REASONS[reason]
-    wrong(provider)
-    return registry, provider, demand
-
-
-@pytest.mark.parametrize("reason", Reason)
-def test_every_reason_is_named(reason: Reason) -> None:
-    _, provider, demand = spoiled(reason)
-    assert eligibility(provider, demand, now=0.0) is reason
-
-
 @pytest.mark.parametrize("reason", Reason)
 def test_every_path_asks_for_eligibility(reason: Reason) -> None:
     """C3 to C7: choosing, reserving, checking, counting and listing agree for every reason."""
-    registry, provider, demand = spoiled(reason)
+    registry, provider, demand = ineligible(reason)
     if reason is Reason.SET_ASIDE:
         # It is asked all the same when there is no other; when there is, it is not.
         assert registry.select_provider(demand) is provider
@@ -210,27 +165,6 @@ def test_every_path_asks_for_eligibility(reason: Reason) -> None:
         assert capacity.free == 0
         assert capacity.routable == (1 if reason is Reason.FULL else 0)
         assert capacity.first_s is None
-
-
-@pytest.mark.parametrize(
-    ("role", "members", "listed"),
-    [(None, [], True), (0, ["n1", "n2"], False), (1, ["n1", "n2"], False), ("?", [], False)],
-)
-def test_a_machine_in_a_cluster_is_not_offered_to_another(
-    role: object, members: list[str], listed: bool
-) -> None:
-    """C8."""
-    registry = make_registry()
-    first, second = (join(registry, ["a"], node_id=n) for n in ("n1", "n2"))
-    other = join(registry, ["a"], node_id="n3", account="another")
-    for provider in (second, other):
-        registry.heartbeat(provider, beat())
-    registry.heartbeat(first, beat(cluster_role=role, members=members))
-    peers = registry.unclustered("default")
-    assert (first in peers) == listed
-    # The other member is in the cluster too, even before it says so itself.
-    assert (second in peers) == (not members)
-    assert other not in peers
 
 
 def test_unknown_busy_and_absent_models_are_different_errors() -> None:

@@ -1,0 +1,55 @@
+"""What a request is told that nobody gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.eligibility import Reason
+from tandem.coordinator.routing.refusal import refusal
+from tandem.errors import (
+    ContextLengthExceeded,
+    ModelNotFound,
+    NoProviderAvailable,
+    Overloaded,
+    TandemError,
+)
+from tandem.protocol import ModelName
+
+DEMAND = Demand(ModelName("m"), least_tokens=5000)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "known", "error"),
+    [
+        (set(), False, ModelNotFound),
+        (set(), True, NoProviderAvailable),
+        ({Reason.NOT_READY}, False, NoProviderAvailable),
+        ({Reason.STALE, Reason.DRAINING}, True, NoProviderAvailable),
+        ({Reason.SET_ASIDE}, True, NoProviderAvailable),
+        ({Reason.UNTRUSTED}, True, NoProviderAvailable),
+        ({Reason.NOT_RANK_ZERO}, True, NoProviderAvailable),
+        ({Reason.FULL}, True, Overloaded),
+        ({Reason.FULL, Reason.TOO_SMALL, Reason.STALE}, True, Overloaded),
+        ({Reason.TOO_SMALL}, True, ContextLengthExceeded),
+        ({Reason.TOO_SMALL, Reason.NOT_RANK_ZERO}, True, ContextLengthExceeded),
+        ({Reason.TOO_SMALL, Reason.MALFORMED_ROLE}, True, ContextLengthExceeded),
+        ({Reason.TOO_SMALL, Reason.DRAINING}, True, NoProviderAvailable),
+    ],
+)
+def test_the_error_says_whether_to_come_back(
+    reasons: set[Reason], known: bool, error: type[TandemError]
+) -> None:
+    refused = refusal(DEMAND, reasons, model_is_known=known)
+    assert type(refused) is error
+    assert "m" in refused.message
+
+
+def test_it_says_what_is_the_matter_and_which_field_to_change() -> None:
+    absent = refusal(DEMAND, {Reason.STALE, Reason.DRAINING}, model_is_known=True)
+    assert f"{Reason.STALE}; {Reason.DRAINING}" in absent.message
+    assert "has gone" in refusal(DEMAND, set(), model_is_known=True).message
+    large = refusal(DEMAND, {Reason.TOO_SMALL}, model_is_known=True)
+    assert large.param == "max_tokens"
+    assert "5000" in large.message
+    assert refusal(DEMAND, set(), model_is_known=False).param == "model"
