@@ -80,8 +80,8 @@ def _consumers(
                 reads_slowly=False,
             )
             total_s = time.time() - started
-            assert answer.first_at is not None
-            first_s = answer.first_at - started + _EPOCH_S
+            assert answer.progress.first_at is not None
+            first_s = answer.progress.first_at - started + _EPOCH_S
             answers.append(Timings("", started, first_s, total_s, answer.trace(started)))
 
     return [asyncio.create_task(one(number)) for number in range(scenario.requests)]

@@ -201,9 +201,9 @@ class World:
             assert run.usage.prompt_tokens == prompt_tokens(name)
         self.given.append(run.so_far)
         assert run.so_far.completion_tokens == sum(map(len, got))
-        assert run.reserved_at is not None
-        self.reserved.append((asked_at, run.reserved_at, key.name, tokens * n))
-        self.outcomes["moved"] += run.attempts > 1
+        assert run.progress.reserved_at is not None
+        self.reserved.append((asked_at, run.progress.reserved_at, key.name, tokens * n))
+        self.outcomes["moved"] += run.progress.attempts > 1
         self.outcomes["done"] += 1
         return run
 

@@ -51,6 +51,7 @@ from tandem.protocol.provider.codec import (
     decode_work,
     encode,
 )
+from tandem.protocol.provider.flow import ReceiveWindow, SendWindow
 from tandem.protocol.provider.sealed import (
     AnswerPart,
     Chunk,
@@ -116,12 +117,14 @@ __all__ = [
     "Prompt",
     "Proof",
     "ProviderId",
+    "ReceiveWindow",
     "Refused",
     "Registration",
     "Reply",
     "Request",
     "RequestId",
     "Sampling",
+    "SendWindow",
     "TextPrompt",
     "Timings",
     "ToCoordinator",

@@ -1,7 +1,8 @@
 """Runs a coordinator's requests on the engine and gives back what comes out, within the window.
 
 Lives on the event loop; the engine's events are handed over from its thread. A request out of
-credit sends nothing: its deltas are joined, one a choice, until a grant comes.
+credit sends nothing until a grant comes: `protocol.SendWindow` joins its deltas meanwhile, and the
+coordinator's `ReceiveWindow` is the other end.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -34,12 +35,11 @@ MAX_REQUESTS = 1024
 @dataclass(eq=False)
 class _Stream:
     send: Send
-    credit: int
+    window: protocol.SendWindow
     received: float
     submitted: float = 0.0
     first_token: float = 0.0
     prompt_tokens: int = 0
-    pending: dict[int, protocol.Delta] = field(default_factory=dict)
     finished: protocol.Finished | None = None
 
 
@@ -78,7 +78,9 @@ class RequestRunner:
             self.failed += 1
             send(protocol.Failed(protocol.ErrorInfo.of(error)))
             return
-        self._streams[request.request_id] = _Stream(send, request.window, received)
+        self._streams[request.request_id] = _Stream(
+            send, protocol.SendWindow(request.window), received
+        )
         self._idle.clear()
         deadline = time.monotonic() + request.deadline_s
         try:
@@ -113,7 +115,7 @@ class RequestRunner:
     def grant(self, message: protocol.Grant) -> None:
         stream = self._streams.get(message.request_id)
         if stream is not None:
-            stream.credit += message.chunks
+            stream.window.grant(message.chunks)
             self._flush(message.request_id, stream)
 
     def cancel(self, request_id: protocol.RequestId) -> None:
@@ -136,7 +138,7 @@ class RequestRunner:
                 continue
             if isinstance(event, engine.Progress):
                 stream.first_token = stream.first_token or time.time()
-                _queue(stream, event.deltas)
+                stream.window.add(map(delta, event.deltas))
             else:
                 stream.finished = _finished(stream, event)
             self._flush(request_id, stream)
@@ -167,14 +169,11 @@ class RequestRunner:
         )
 
     def _flush(self, request_id: protocol.RequestId, stream: _Stream) -> None:
-        if stream.pending:
-            if stream.credit <= 0:
-                return
-            deltas = list(stream.pending.values())
-            stream.pending.clear()
+        if deltas := stream.window.take():
             stream.send(protocol.Chunk(deltas, stream.prompt_tokens))
             stream.prompt_tokens = 0  # said once
-            stream.credit -= 1
+        if stream.window.blocked:
+            return
         if stream.finished is not None:
             stream.send(stream.finished)
             self._forget(request_id)
@@ -198,10 +197,3 @@ def _finished(stream: _Stream, event: engine.Completed) -> protocol.Finished:
     timings = protocol.Timings(stream.received, stream.submitted, stream.first_token, time.time())
     usage = protocol.Usage(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
     return protocol.Finished(usage, timings)
-
-
-def _queue(stream: _Stream, deltas: Sequence[engine.ChoiceDelta]) -> None:
-    for own in deltas:
-        new = delta(own)
-        old = stream.pending.get(new.index)
-        stream.pending[new.index] = new if old is None else protocol.join_deltas(old, new)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 import msgspec
@@ -57,7 +57,7 @@ class Dispatcher:
             registry, max_waiting=config.max_waiting, patience_s=config.patience_s
         )
         self._estimator = Estimator(registry.affinity)
-        self._under_way = 0
+        self._running = 0
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,7 +80,6 @@ class Dispatcher:
         the time for all of it, the body of the `async with` included, has run out.
         """
         self._check_admits()
-        lease = self._hold_tokens(request, key)
         run = RequestRun(
             request,
             _consumer(key, min_trust),
@@ -89,28 +88,22 @@ class Dispatcher:
             estimator=self._estimator,
             clock=self._clock,
         )
-        entry = _entry(request, key)
-        began = self._clock()
+        with self._accounted(request, key, run):
+            async with self._under_way(run):
+                yield run
+
+    @contextmanager
+    def _accounted(
+        self, request: InferenceRequest, key: KeyRecord | None, run: RequestRun
+    ) -> Iterator[None]:
+        """Holds the key's tokens, and keeps the request's row in the ledger, until its end."""
+        lease = self._hold_tokens(request, key)
+        entry, began, outcome = _entry(request, key), self._clock(), CANCELLED
         run.on_progress = lambda: self._ledger.record(_filled(entry, run))
-        outcome = CANCELLED
         try:
             self._ledger.open(entry)
-            self._under_way += 1
-            self._idle.clear()
-            try:
-                async with asyncio.timeout(self._config.request_timeout_s):
-                    yield run
-                outcome = CANCELLED if run.usage is None else COMPLETED
-            except TimeoutError as error:
-                limit_s = self._config.request_timeout_s
-                raise RequestTimedOut(
-                    f"not finished after {limit_s:g} s, which is the limit"
-                ) from error
-            finally:
-                run.close()
-                self._under_way -= 1
-                if self._under_way == 0:
-                    self._idle.set()
+            yield
+            outcome = CANCELLED if run.usage is None else COMPLETED
         except TandemError as error:
             outcome = error.code
             raise
@@ -121,11 +114,28 @@ class Dispatcher:
             used = run.so_far
             if lease is not None:
                 self._limiter.settle(lease, used.prompt_tokens + used.completion_tokens)
-            self._end(_closed(entry, run, outcome, began, self._clock()))
+            closed = _closed(entry, run, outcome, began, self._clock())
+            self._ledger.record(closed)
+            self._on_ended(closed)
 
-    def _end(self, entry: Entry) -> None:
-        self._ledger.record(entry)
-        self._on_ended(entry)
+    @asynccontextmanager
+    async def _under_way(self, run: RequestRun) -> AsyncIterator[None]:
+        """Counts the request, and ends it at its deadline with RequestTimedOut."""
+        limit_s = self._config.request_timeout_s
+        self._running += 1
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(limit_s):
+                yield
+        except TimeoutError as error:
+            raise RequestTimedOut(
+                f"not finished after {limit_s:g} s, which is the limit"
+            ) from error
+        finally:
+            run.close()
+            self._running -= 1
+            if self._running == 0:
+                self._idle.set()
 
     async def drain(self) -> None:
         """Admits nothing more; returns when what is under way has ended."""
@@ -135,8 +145,8 @@ class Dispatcher:
     def _check_admits(self) -> None:
         if self._stopping:
             raise ServiceStopping("the service is stopping: retry in a moment")
-        if self._under_way >= self._config.max_requests:
-            raise Overloaded(f"{self._under_way} requests are under way, which is the limit")
+        if self._running >= self._config.max_requests:
+            raise Overloaded(f"{self._running} requests are under way, which is the limit")
 
     def _hold_tokens(self, request: InferenceRequest, key: KeyRecord | None) -> Lease | None:
         if key is None:
@@ -164,11 +174,11 @@ def _entry(request: InferenceRequest, key: KeyRecord | None) -> Entry:
 
 def _filled(entry: Entry, run: RequestRun) -> Entry:
     """With what was delivered so far."""
-    used = run.so_far
+    used, provider = run.so_far, run.progress.provider
     return msgspec.structs.replace(
         entry,
-        provider=None if run.provider is None else run.provider.name,
-        attempts=run.attempts,
+        provider=None if provider is None else provider.name,
+        attempts=run.progress.attempts,
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
         cached_tokens=used.cached_tokens,
@@ -176,10 +186,11 @@ def _filled(entry: Entry, run: RequestRun) -> Entry:
 
 
 def _closed(entry: Entry, run: RequestRun, outcome: str, began: float, ended: float) -> Entry:
+    reserved_at, first_at = run.progress.reserved_at, run.progress.first_at
     return msgspec.structs.replace(
         _filled(entry, run),
         outcome=outcome,
-        queue_s=None if run.reserved_at is None else run.reserved_at - began,
-        first_token_s=None if run.first_at is None else run.first_at - began,
+        queue_s=None if reserved_at is None else reserved_at - began,
+        first_token_s=None if first_at is None else first_at - began,
         total_s=ended - began,
     )

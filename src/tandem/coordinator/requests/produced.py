@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tandem.protocol import Delta
+from tandem.protocol import Delta, Usage
 
 
 class Produced:
@@ -15,18 +15,27 @@ class Produced:
         self._unfinished = set(range(choices))
         #: Of all choices together: the usage's completion tokens.
         self.tokens = 0
+        self._prompt_tokens = 0
 
     @property
     def complete(self) -> bool:
         """Whether every choice has finished; of none nobody can tell."""
         return bool(self._tokens) and not self._unfinished
 
-    def add(self, deltas: Iterable[Delta]) -> None:
+    def add(self, deltas: Iterable[Delta], *, prompt_tokens: int) -> None:
+        """`prompt_tokens` is what the provider says of the prompts, 0 when it has said nothing."""
+        self._prompt_tokens = self._prompt_tokens or prompt_tokens
         for delta in deltas:
             self._tokens[delta.index] += delta.token_ids
             self.tokens += len(delta.token_ids)
             if delta.finish is not None:
                 self._unfinished.discard(delta.index)
+
+    def usage(self, said: Usage | None = None) -> Usage:
+        """What was delivered. `said` is the last provider's own: of its prompt and cache alone."""
+        if said is None:
+            return Usage(self._prompt_tokens, self.tokens, 0)
+        return Usage(said.prompt_tokens, self.tokens, min(said.cached_tokens, said.prompt_tokens))
 
     def so_far(self) -> list[list[int] | None]:
         """As `Generate.produced`: empty when nothing has come yet."""

@@ -1,9 +1,7 @@
-"""Requests on their way: from a provider's socket to whoever waits, sealed and within bounds.
+"""Requests on their way: from a provider's link to whoever waits, sealed and within bounds.
 
-A provider may have `window` chunks of a request under way. What has come and was not taken yet is
-joined, one delta a choice, so a consumer that lags gets bigger pieces rather than more of them;
-taking them grants the provider as many again. A provider that sends more than it may, or out of
-order, breaks the protocol.
+Chunks and grants are `protocol.ReceiveWindow`'s to count; the provider's `SendWindow` is the other
+end. A provider that sends more than it may, or out of order, breaks the protocol.
 """
 
 from __future__ import annotations
@@ -24,13 +22,13 @@ from tandem.protocol import (
     Finished,
     Grant,
     ModelName,
+    ReceiveWindow,
     RequestId,
     Timings,
     Usage,
     Work,
     decode_answer_part,
     encode,
-    join_deltas,
 )
 from tandem.runtime import new_id
 from tandem.security import ReplyChannel, new_reply_key
@@ -61,11 +59,8 @@ class RequestStream:
         self._link = link
         self._replies = replies
         self._request_id = request_id
-        self._window = window
+        self._window = ReceiveWindow(window)
         self._unfinished = _unfinished(content)
-        self._pending: dict[int, Delta] = {}
-        self._untaken = 0
-        self._ungranted = 0
         self._error: TandemError | None = None
         self._news = asyncio.Event()
 
@@ -81,22 +76,17 @@ class RequestStream:
         return self
 
     async def __anext__(self) -> list[Delta]:
-        while not self._pending:
+        while not self._window:
             if self._error is not None:
                 raise self._error
             if self.usage is not None:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
-        batch = list(self._pending.values())
-        self._pending.clear()
-        self._ungranted += self._untaken
-        self._untaken = 0
-        # Half a window at a time: fewer messages, and the provider never runs dry.
-        if not self.ended and self._ungranted >= self._window // 2:
-            self._link.send(Grant(self._request_id, self._ungranted))
-            self._ungranted = 0
-        return batch
+        deltas, granted = self._window.take()
+        if granted and not self.ended:
+            self._link.send(Grant(self._request_id, granted))
+        return deltas
 
     def take(self, sealed: bytes) -> None:
         """Called as answers arrive. Raises ProtocolError for one that breaks the rules."""
@@ -116,17 +106,14 @@ class RequestStream:
             self._news.set()
 
     def _add(self, chunk: Chunk) -> None:
+        """Raises ProtocolError for a chunk without credit, or of a choice that has finished."""
         self.prompt_tokens = self.prompt_tokens or chunk.prompt_tokens
-        self._untaken += 1
-        if self._untaken + self._ungranted > self._window:
-            raise ProtocolError(f"more than {self._window} chunks came ungranted")
         for delta in chunk.deltas:
             if delta.index not in self._unfinished:
                 raise ProtocolError(f"choice {delta.index} is not one that still runs")
             if delta.finish is not None:
                 self._unfinished.remove(delta.index)
-            old = self._pending.get(delta.index)
-            self._pending[delta.index] = delta if old is None else join_deltas(old, delta)
+        self._window.add(chunk.deltas)
 
     def _finish(self, answer: Finished) -> None:
         """Raises ProtocolError when a choice has not: an end too early is no success."""
