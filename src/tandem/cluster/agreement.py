@@ -11,8 +11,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from tandem.cluster.members import Member
 from tandem.cluster.peers import Peer
-from tandem.cluster.plan import Member, check_invitation, check_plan, make_plan
+from tandem.cluster.plan import check_invitation, check_plan, make_plan
 from tandem.engine import ModelSetup, default_kv_tokens
 from tandem.errors import PeerRefused, ProtocolError
 from tandem.protocol.cluster import (

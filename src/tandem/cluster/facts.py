@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.cluster.plan import model_bytes
+from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import (
     ITEM_BYTES,
     ModelSetup,
@@ -37,12 +37,8 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     return ModelFacts(
         name=name,
         digest=model_digest(setup.options.directory),
-        layers=config.num_layers,
         kv_heads=config.num_kv_heads,
-        columns=config.intermediate_size,
-        vocabulary=config.vocab_size,
-        hidden=config.hidden_size,
-        layer_bytes=max(layer_bytes(config, item_bytes)),
+        layer_bytes=layer_bytes(config, item_bytes),
         embedding_bytes=config.vocab_size * config.hidden_size * ITEM_BYTES[setup.dtype],
         tied=config.tie_word_embeddings,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype),

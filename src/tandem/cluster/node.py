@@ -20,8 +20,8 @@ from tandem.cluster.agreement import FirstRank, OtherRank, RankSide
 from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.discovery import ClusterDiscovery
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
+from tandem.cluster.members import Member, elect
 from tandem.cluster.peers import Peer, Peers
-from tandem.cluster.plan import Member, elect
 from tandem.cluster.report import report_ranks
 from tandem.cluster.session import Session, open_channels, rendezvous_of
 from tandem.cluster.state import Event, State, decide

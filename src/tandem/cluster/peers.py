@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from tandem.cluster.plan import Member, check_compatible
+from tandem.cluster.members import Member, check_compatible
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link import ControlLink, LinkCredentials, dial_control, serve_control
 from tandem.protocol.cluster import (

@@ -1,96 +1,24 @@
-"""Elections and plans: deterministic, complete, within memory, and refused for a reason."""
+"""Plans: complete, within memory, by measurement, and refused for a reason."""
 
 from __future__ import annotations
-
-import itertools
-from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.members import MODEL, hello, members
 
-from tandem.cluster.plan import (
-    Member,
-    check_compatible,
-    check_invitation,
-    check_plan,
-    elect,
-    make_plan,
-    model_bytes,
-    split_layers,
-)
-from tandem.cluster.state import Event, State, decide
+from tandem.cluster.members import Member
+from tandem.cluster.plan import check_invitation, check_plan, make_plan
+from tandem.cluster.strategies.costs import model_bytes
 from tandem.errors import PeerRefused
-from tandem.protocol.cluster import (
-    CLUSTER_VERSION,
-    Collectives,
-    Invitation,
-    ModelFacts,
-    Parallelism,
-    PeerHello,
-    Proposal,
-)
-from tandem.security import NodeId
-
-MODEL = ModelFacts(
-    name="m",
-    digest="d" * 64,
-    layers=16,
-    kv_heads=8,
-    columns=8192,
-    vocabulary=32_000,
-    hidden=2048,
-    layer_bytes=100_000_000,
-    embedding_bytes=130_000_000,
-    tied=False,
-    kv_bytes_per_token=65_536,
-    dtype="bfloat16/whole",
-)
-
-
-def hello(**changes: Any) -> PeerHello:  # noqa: ANN401 - any field
-    model = msgspec.structs.replace(MODEL, **changes.pop("model", {}))
-    fields: dict[str, Any] = {
-        "version": CLUSTER_VERSION,
-        "name": "node",
-        "incarnation": "i",
-        "model": model,
-        "parallelism": Parallelism.AUTO,
-        "collectives": Collectives.SEALED,
-        "ranks": 2,
-        "rank": None,
-        "layers": None,
-        "memory_bytes": 16_000_000_000,
-        "bytes_per_s": 10e9,
-        "control_port": 1,
-        "data_port": 2,
-    }
-    return PeerHello(**(fields | changes))
-
-
-def members(*hellos: PeerHello) -> list[Member]:
-    return [Member(NodeId(f"node-{i}"), found) for i, found in enumerate(hellos)]
+from tandem.protocol.cluster import Invitation, ModelFacts, Parallelism, PeerHello, Proposal
 
 
 def plan(found: list[Member], round_trip_s: float = 50e-6) -> Proposal:
     return make_plan(
         found, session_id="s", round_trip_s=round_trip_s, kv_tokens=4096, block_size=16
     )
-
-
-@given(st.permutations(range(5)), st.lists(st.none() | st.integers(0, 4), min_size=5, max_size=5))
-def test_every_node_elects_the_same_order(order: list[int], wishes: list[int | None]) -> None:
-    found = members(*(hello(rank=wish, ranks=5) for wish in wishes))
-    stated = [wish for wish in wishes if wish is not None]
-    if len(set(stated)) != len(stated):
-        with pytest.raises(PeerRefused, match="--rank"):
-            elect(found)
-        return
-    elected = elect(found)
-    assert elect([found[i] for i in order]) == elected
-    for rank, member in enumerate(elected):
-        assert member.hello.rank in (None, rank)
 
 
 nodes = st.builds(
@@ -138,35 +66,8 @@ def test_a_plan_is_whole_fits_and_is_accepted(
         assert [0, *ends[:-1]] == starts
         assert ends[-1] == MODEL.layers
         for member, part in zip(found, proposal.parts, strict=True):
-            weights = (part.end_layer - part.first_layer) * MODEL.layer_bytes
+            weights = sum(MODEL.layer_bytes[part.first_layer : part.end_layer])
             assert weights <= member.hello.memory_bytes
-
-
-def test_layers_follow_speed_and_the_head_counts_for_the_last_rank() -> None:
-    assert split_layers(members(hello(), hello()), None) == [8, 8]
-    big_head = {"embedding_bytes": 800_000_000}
-    assert split_layers(members(hello(model=big_head), hello(model=big_head)), None) == [9, 7]
-    no_head = {"embedding_bytes": 1}
-    assert split_layers(members(hello(model=no_head), hello(model=no_head)), None) == [8, 8]
-    fast = hello(bytes_per_s=30e9, model=no_head)
-    assert split_layers(members(fast, hello(model=no_head)), None) == [12, 4]
-    nearly = hello(bytes_per_s=10.9e9, model=no_head)
-    assert split_layers(members(nearly, hello(model=no_head)), None) == [8, 8]
-
-
-def test_a_small_machine_gets_what_it_has_room_for() -> None:
-    small = hello(memory_bytes=600_000_000)
-    assert split_layers(members(small, hello()), None) == [3, 13]
-    with pytest.raises(PeerRefused, match=r"needs 1\.9 GB"):
-        split_layers(members(small, small), None)
-
-
-def test_an_operators_split_is_taken_or_refused() -> None:
-    pair = members(hello(), hello())
-    assert split_layers(pair, [4, 12]) == [4, 12]
-    for wrong in ([4, 11], [16], [0, 16]):
-        with pytest.raises(PeerRefused, match="--split"):
-            split_layers(pair, wrong)
 
 
 def test_auto_weighs_the_link_against_the_computing() -> None:
@@ -184,26 +85,6 @@ def test_tp_refuses_to_become_something_else() -> None:
     odd = members(*(hello(ranks=3, parallelism=Parallelism.TENSOR) for _ in range(3)))
     with pytest.raises(PeerRefused, match="do not divide"):
         plan(odd)
-
-
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"version": 1}, "protocol 1 there, 2 here"),
-        ({"model": {"digest": "e" * 64}}, "another model"),
-        ({"model": {"dtype": "float32/whole"}}, "--dtype"),
-        ({"parallelism": Parallelism.PIPELINE}, "--parallelism"),
-        ({"collectives": Collectives.GLOO}, "--collectives"),
-        ({"ranks": 3}, "--ranks"),
-        ({"rank": 0}, "--rank 0"),
-        ({"layers": [1, 15]}, "--split"),
-    ],
-)
-def test_what_does_not_fit_together_is_named(changes: dict[str, Any], word: str) -> None:
-    own = hello(rank=0, layers=[8, 8])
-    with pytest.raises(PeerRefused, match=word):
-        check_compatible(own, hello(**({"rank": 1, "layers": [8, 8]} | changes)))
-    check_compatible(own, hello(rank=1))
 
 
 def test_a_forged_plan_is_refused() -> None:
@@ -226,16 +107,14 @@ def test_a_forged_plan_is_refused() -> None:
         check_invitation(Invitation("s", ["node-1", "node-0"], 0), pair)
 
 
-def test_a_role_can_only_be_left_through_degraded() -> None:
-    """B16: every way out of planning, loading and active is the one that clears the session."""
-    allowed = {}
-    for state, event in itertools.product(State, Event):
-        try:
-            allowed[state, event] = decide(state, event)
-        except AssertionError:
-            continue
-    for state in (State.PLANNING, State.LOADING, State.ACTIVE):
-        ways = {following for (source, _), following in allowed.items() if source is state}
-        assert ways - {State.LOADING, State.ACTIVE} == {State.DEGRADED}
-    assert {s for (s, _), f in allowed.items() if f is State.ACTIVE} == {State.LOADING}
-    assert allowed[State.DEGRADED, Event.CLEARED] is State.IDLE
+def test_auto_takes_what_is_possible_and_says_what_is_not() -> None:
+    few = [hello(model={"layer_bytes": [100_000_000]}) for _ in range(2)]
+    found = plan(members(*few))
+    assert found.strategy is Parallelism.TENSOR
+    assert "1 layers cannot be divided among 2" in found.why
+    with pytest.raises(PeerRefused, match=r"do not divide.*cannot be divided"):
+        plan(members(*(msgspec.structs.replace(each, model=_odd(each)) for each in few)))
+
+
+def _odd(each: PeerHello) -> ModelFacts:
+    return msgspec.structs.replace(each.model, kv_heads=3)

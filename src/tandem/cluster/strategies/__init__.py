@@ -11,9 +11,9 @@ from tandem.cluster.strategies.base import (
 from tandem.cluster.strategies.shard_server import ShardServer
 from tandem.protocol.cluster import Parallelism
 
-STRATEGIES = {
-    Parallelism.TENSOR: Strategy(tensor_parallel.build_executor, tensor_parallel.build_work),
-    Parallelism.PIPELINE: Strategy(pipeline.build_executor, pipeline.build_work),
+STRATEGIES: dict[Parallelism, Strategy] = {
+    Parallelism.TENSOR: tensor_parallel,
+    Parallelism.PIPELINE: pipeline,
 }
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +11,14 @@ from typing import Any, Generic, Protocol
 import msgspec
 
 from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
+from tandem.cluster.members import Member
+from tandem.cluster.strategies.costs import Held
 from tandem.engine import Communicator, Executor, ModelSetup, Shard, Stage, StepPlan
 from tandem.engine.core.communicator import RankGroup
 from tandem.engine.core.executor import StageRun
 from tandem.engine.core.tensors import Tensor
 from tandem.link import Channel
-from tandem.protocol.cluster import Collectives, PlanHeader, Proposal
+from tandem.protocol.cluster import Collectives, ModelFacts, Part, PlanHeader, Proposal
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -87,16 +89,34 @@ class RankWork(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Strategy:
-    """Both ends of one way to run a step on several ranks.
+class Strategy(Protocol):
+    """One way to run a model on several ranks: how it is divided, what it costs, both its ends.
 
-    Each of the two reads this rank's weights: blocks, and raises CheckpointError or
-    ConfigurationError.
+    A module implements it. The first four are pure functions of what the nodes have said; members
+    and parts are in the order of ranks.
     """
 
-    build_executor: Callable[[RankContext], Executor]
-    build_work: Callable[[RankContext], RankWork]
+    def divide(self, members: Sequence[Member]) -> list[Part]:
+        """Each member's part. Raises PeerRefused with the reason why there is no such plan."""
+        ...
+
+    def is_whole(self, parts: Sequence[Part], layers: int) -> bool:
+        """Whether the parts of somebody else's plan make a model of so many layers."""
+        ...
+
+    def token_s(self, members: Sequence[Member], parts: Sequence[Part], hop_s: float) -> float:
+        """Seconds that one token takes; `hop_s` is what a message to another rank takes."""
+        ...
+
+    def held(self, model: ModelFacts, parts: Sequence[Part], rank: int) -> Held: ...
+
+    def build_executor(self, context: RankContext) -> Executor:
+        """Rank 0's end. Reads its weights: blocks; raises CheckpointError or LinkLost."""
+        ...
+
+    def build_work(self, context: RankContext) -> RankWork:
+        """The end of every other rank. As `build_executor`."""
+        ...
 
 
 class OtherRanks:

@@ -7,25 +7,157 @@ empty cache.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Generic
 
 import msgspec
 
+from tandem.cluster.members import Member
 from tandem.cluster.strategies.base import (
     OtherRanks,
     RankContext,
     RankWork,
     SteppedStage,
 )
+from tandem.cluster.strategies.costs import WEIGHTS_SHARE, Held, layers_bytes, model_bytes
 from tandem.engine import Executor, Solo, Span, StepPlan, StepResult, pipeline_stage
 from tandem.engine.core.communicator import Neighbours
 from tandem.engine.core.tensors import Tensor
-from tandem.errors import LinkLost, ProtocolError
+from tandem.errors import LinkLost, PeerRefused, ProtocolError
 from tandem.link import Channel
-from tandem.protocol.cluster import FailureHeader, ResultHeader
+from tandem.protocol.cluster import FailureHeader, ModelFacts, Part, ResultHeader
 
 _encode = msgspec.msgpack.Encoder().encode
+
+#: How often a token that passes the layers also passes the head: those of a prompt do not.
+_HEAD_SHARE = 0.2
+
+
+def divide(members: Sequence[Member]) -> list[Part]:
+    """Every rank has some of the layers. Raises PeerRefused when they do not fit."""
+    counts = split_layers(members)
+    ends = accumulate(counts)
+    return [
+        Part(member.node_id, end - count, end)
+        for member, count, end in zip(members, counts, ends, strict=True)
+    ]
+
+
+def split_layers(members: Sequence[Member]) -> list[int]:
+    """How many layers each rank runs: as operators say, else by speed as far as memory allows.
+
+    Raises PeerRefused when an operator's split does not fit the model, or the model not the
+    machines.
+    """
+    model, size = members[0].hello.model, len(members)
+    asked = next((m.hello.layers for m in members if m.hello.layers is not None), None)
+    if asked is not None:
+        if len(asked) != size or sum(asked) != model.layers or min(asked) < 1:
+            raise PeerRefused(f"--split {list(asked)} is not {model.layers} layers on {size} ranks")
+        return list(asked)
+    if model.layers < size:
+        raise PeerRefused(f"{model.layers} layers cannot be divided among {size} ranks")
+    counts = _balanced(members)
+    if counts is None:
+        room = [member.hello.memory_bytes * WEIGHTS_SHARE / 1e9 for member in members]
+        raise PeerRefused(
+            f"the model needs {model_bytes(model) / 1e9:.1f} GB, and its layers do not fit: these "
+            f"machines have room for {', '.join(f'{each:.1f}' for each in room)} GB"
+        )
+    return counts
+
+
+def is_whole(parts: Sequence[Part], layers: int) -> bool:
+    starts = [0, *(part.end_layer for part in parts)]
+    chained = [part.first_layer for part in parts] == starts[:-1] and starts[-1] == layers
+    return chained and all(part.first_layer < part.end_layer for part in parts)
+
+
+def token_s(members: Sequence[Member], parts: Sequence[Part], hop_s: float) -> float:
+    """One stage after the other, and a message after each."""
+    model = members[0].hello.model
+    stages_s = sum(
+        _read_bytes(model, part.first_layer, part.end_layer) / member.hello.bytes_per_s
+        for member, part in zip(members, parts, strict=True)
+    )
+    return stages_s + len(parts) * hop_s
+
+
+def held(model: ModelFacts, parts: Sequence[Part], rank: int) -> Held:
+    part = parts[rank]
+    share = (part.end_layer - part.first_layer) / model.layers
+    return Held(
+        _held_bytes(model, part.first_layer, part.end_layer), model.kv_bytes_per_token * share
+    )
+
+
+def _held_bytes(model: ModelFacts, first: int, end: int) -> int:
+    """The first and the last stage hold a vocabulary each."""
+    edges = (first == 0) + (end == model.layers)
+    return layers_bytes(model, first, end) + model.embedding_bytes * edges
+
+
+def _read_bytes(model: ModelFacts, first: int, end: int, head_share: float = 1.0) -> float:
+    """What a stage reads for a token: the head counts, an embedding is one row."""
+    head = head_share * model.embedding_bytes if end == model.layers else 0
+    return layers_bytes(model, first, end) + head
+
+
+def _balanced(members: Sequence[Member]) -> list[int] | None:
+    """The split whose slowest stage is fastest, and among those the most even; None if none fits.
+
+    One for all steps under way: a pipeline is as fast as its slowest stage.
+    """
+    model = members[0].hello.model
+    slowest = min(member.hello.bytes_per_s for member in members)
+    # In quarters of the slowest: a measurement's noise must not make a split uneven.
+    speeds = [round(4 * member.hello.bytes_per_s / slowest) / 4 for member in members]
+
+    def stage_s(rank: int, first: int, end: int) -> float:
+        room = members[rank].hello.memory_bytes * WEIGHTS_SHARE
+        if _held_bytes(model, first, end) > room:
+            return math.inf
+        return _read_bytes(model, first, end, _HEAD_SHARE) / speeds[rank]
+
+    best = _cheapest_cut(model.layers, len(members), stage_s, max)
+    if best is None:
+        return None
+
+    def evenness(rank: int, first: int, end: int) -> float:
+        seconds = stage_s(rank, first, end)
+        return math.inf if seconds > best[0] else seconds**2
+
+    even = _cheapest_cut(model.layers, len(members), evenness, operator.add)
+    assert even is not None, "the best cut is one of these"
+    return even[1]
+
+
+def _cheapest_cut(
+    layers: int,
+    size: int,
+    cost: Callable[[int, int, int], float],
+    join: Callable[[float, float], float],
+) -> tuple[float, list[int]] | None:
+    """Cuts layers into a run for each rank: the joined cost, and the length of each run.
+
+    `cost(rank, first, end)` is infinite for what may not be. Among equals the earlier rank gets
+    more. None when every cut has an infinite cost.
+    """
+    reached: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
+    for rank in range(size):
+        longer: dict[int, tuple[float, list[int]]] = {}
+        for first in sorted(reached, reverse=True):
+            so_far, counts = reached[first]
+            for end in range(first + 1, layers - (size - rank - 1) + 1):
+                joined = join(so_far, cost(rank, first, end))
+                if joined < longer.get(end, (math.inf, []))[0]:
+                    longer[end] = (joined, [*counts, end - first])
+        reached = longer
+    return reached.get(layers)
 
 
 def build_executor(context: RankContext) -> Executor:

@@ -6,16 +6,51 @@ sent twice: whatever fails ends the session, and a new one starts from an empty 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Generic
 
+from tandem.cluster.members import Member
 from tandem.cluster.strategies.base import (
     OtherRanks,
     RankContext,
     RankWork,
     SteppedStage,
 )
+from tandem.cluster.strategies.costs import WEIGHTS_SHARE, Held, layers_bytes, model_bytes
 from tandem.engine import Executor, LocalExecutor, StepPlan, tensor_parallel
 from tandem.engine.core.tensors import Tensor
+from tandem.errors import PeerRefused
+from tandem.protocol.cluster import ModelFacts, Part
+
+
+def divide(members: Sequence[Member]) -> list[Part]:
+    """Every rank has a slice of every layer. Raises PeerRefused when heads do not divide."""
+    model, size = members[0].hello.model, len(members)
+    if model.kv_heads % size:
+        raise PeerRefused(f"{model.kv_heads} KV heads do not divide among {size} ranks: use pp")
+    share = model_bytes(model) / size
+    for member in members:
+        if share > member.hello.memory_bytes * WEIGHTS_SHARE:
+            raise PeerRefused(
+                f"{member.hello.name} has no memory for {share / 1e9:.1f} GB of weights"
+            )
+    return [Part(member.node_id, 0, model.layers) for member in members]
+
+
+def is_whole(parts: Sequence[Part], layers: int) -> bool:
+    return all((part.first_layer, part.end_layer) == (0, layers) for part in parts)
+
+
+def token_s(members: Sequence[Member], parts: Sequence[Part], hop_s: float) -> float:
+    """The slowest rank reads its share; two sums a layer, one for the embedding, and the logits."""
+    model = members[0].hello.model
+    slowest = min(member.hello.bytes_per_s for member in members)
+    weights = layers_bytes(model) + model.embedding_bytes
+    return weights / len(parts) / slowest + (2 * model.layers + 2) * hop_s
+
+
+def held(model: ModelFacts, parts: Sequence[Part], rank: int) -> Held:  # noqa: ARG001 - all alike
+    return Held(model_bytes(model) / len(parts), model.kv_bytes_per_token / len(parts))
 
 
 def build_executor(context: RankContext) -> Executor:

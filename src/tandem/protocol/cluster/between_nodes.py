@@ -50,20 +50,24 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True)
 
 
 class ModelFacts(Message, frozen=True):
-    """What the plan depends on. `digest` is of config, tokenizer and samples of the weights."""
+    """What the plan depends on. `digest` is of config, tokenizer and samples of the weights.
+
+    `layer_bytes` are each layer's weights; `embedding_bytes` those of the embedding, and as many
+    are the head's, which are the same ones if the model is `tied`.
+    """
 
     name: str
     digest: str
-    layers: int
     kv_heads: int
-    columns: int
-    vocabulary: int
-    hidden: int
-    layer_bytes: int
+    layer_bytes: list[int]
     embedding_bytes: int
     tied: bool
     kv_bytes_per_token: int
     dtype: str
+
+    @property
+    def layers(self) -> int:
+        return len(self.layer_bytes)
 
 
 class PeerHello(Message, frozen=True):
