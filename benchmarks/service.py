@@ -20,7 +20,7 @@ import msgspec
 from openai import AsyncOpenAI
 
 from tandem.bench import BenchmarkFailed
-from tandem.up.processes import tandem_command
+from tandem.up import tandem_command
 
 _STOP_TIMEOUT_S = 60.0
 _REQUEST_TIMEOUT_S = 600.0

@@ -28,11 +28,11 @@ from tests.simulation.wire import Faults
 from tests.support.stores import MemoryStores
 
 from tandem import protocol
+from tandem.coordinator import CoordinatorConfig
 from tandem.coordinator.accounts.authentication import MachineAuthenticator
 from tandem.coordinator.accounts.limits import Limiter
 from tandem.coordinator.accounts.records import OPEN, Entry, KeyLimits, KeyRecord
 from tandem.coordinator.api.provider_socket import ProviderSocket
-from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.requests.inference_request import Generation, InferenceRequest
 from tandem.coordinator.requests.run import RequestRun

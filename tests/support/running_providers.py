@@ -18,8 +18,14 @@ from tests.support.running_up import DEADLINE_S, outside_settings
 from tests.support.stores import create_key
 
 from tandem.coordinator import load_or_create_join_token
-from tandem.up.events import ChildEvent, Listening
-from tandem.up.processes import STOP_WITH_PARENT, first_event, start_process, tandem_command
+from tandem.up import (
+    STOP_WITH_PARENT,
+    ChildEvent,
+    Listening,
+    first_event,
+    start_process,
+    tandem_command,
+)
 
 MODEL = "tandem-demo"
 

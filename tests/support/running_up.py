@@ -17,7 +17,7 @@ from typing import IO
 import httpx2
 import psutil
 
-from tandem.up.processes import tandem_command
+from tandem.up import tandem_command
 
 #: For hangs only: a busy machine may take many times as long as a calm one.
 DEADLINE_S = 240.0

@@ -31,7 +31,7 @@ from tandem.bench.scenarios import Scenario
 from tandem.bench.service import HOST, Service, running_service
 from tandem.bench.streams import Timings, complete_chat
 from tandem.errors import TandemError
-from tandem.up.local_cluster import local_rank_arguments
+from tandem.up import local_rank_arguments
 
 _REQUEST_TIMEOUT_S = 300.0
 #: From the return of one that was killed to the next kill.

@@ -15,9 +15,15 @@ import httpx2
 
 from tandem.coordinator import load_or_create_join_token, stores_in
 from tandem.errors import TandemError
-from tandem.up.events import ChildEvent, Listening
-from tandem.up.local_cluster import pair_local_nodes
-from tandem.up.processes import STOP_WITH_PARENT, first_event, start_process, tandem_command
+from tandem.up import (
+    STOP_WITH_PARENT,
+    ChildEvent,
+    Listening,
+    first_event,
+    pair_local_nodes,
+    start_process,
+    tandem_command,
+)
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 15.0

@@ -9,7 +9,7 @@ from typing import Any
 import httptools
 import msgspec
 
-from tandem.client.sse import SseDecoder
+from tandem.client import SseDecoder
 from tandem.coordinator import Trace
 from tandem.errors import ProtocolError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from tandem.client.endpoint import NotServing
+from tandem.client import NotServing
 from tandem.errors import (
     AuthenticationFailed,
     CheckpointError,

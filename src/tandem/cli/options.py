@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from tandem.provider.config import DEFAULT_MAX_SEQUENCES
+from tandem.provider import DEFAULT_MAX_SEQUENCES
 
 DEFAULT_MODEL = "tandem-demo"
 

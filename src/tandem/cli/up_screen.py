@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tandem.cli.output import note, print_json, print_plain, printable, stderr
-from tandem.runtime.paths import default_data_dir
-from tandem.up.events import UpReady
-from tandem.up.launch import UpOptions
+from tandem.runtime import default_data_dir
+from tandem.up import UpOptions, UpReady
 
 if TYPE_CHECKING:
     from rich.status import Status

@@ -1,7 +1,88 @@
 """What a program on this machine needs to use a service: where it is, its key, and its API.
 
 Commands use it, and `tandem up` leaves its session here. It knows HTTP and nothing of how a service
-is built.
+is built. `Client` and what goes with it bring an HTTP library with them when first asked for.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tandem.client.address import (
+    API_PATH,
+    cannot_listen,
+    choose_port,
+    http_url,
+    is_loopback,
+    local_host,
+    websocket_url,
+)
+from tandem.client.endpoint import Endpoint, NotServing, find_endpoint
+from tandem.client.session import (
+    UpSession,
+    exclusive,
+    read_session,
+    remove_session,
+    session_path,
+    write_session,
+)
+from tandem.client.sse import SseDecoder
+from tandem.runtime import on_demand
+
+if TYPE_CHECKING:
+    from tandem.client.api import (
+        ChatRequest,
+        Client,
+        Machine,
+        Message,
+        Model,
+        ProviderStatus,
+        ServiceStatus,
+    )
+    from tandem.client.conversation import ChatResult, receive
+
+__all__ = [
+    "API_PATH",
+    "ChatRequest",
+    "ChatResult",
+    "Client",
+    "Endpoint",
+    "Machine",
+    "Message",
+    "Model",
+    "NotServing",
+    "ProviderStatus",
+    "ServiceStatus",
+    "SseDecoder",
+    "UpSession",
+    "cannot_listen",
+    "choose_port",
+    "exclusive",
+    "find_endpoint",
+    "http_url",
+    "is_loopback",
+    "local_host",
+    "read_session",
+    "receive",
+    "remove_session",
+    "session_path",
+    "websocket_url",
+    "write_session",
+]
+
+if not TYPE_CHECKING:  # to a type checker a name that is not imported above does not exist
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "api": (
+                "ChatRequest",
+                "Client",
+                "Machine",
+                "Message",
+                "Model",
+                "ProviderStatus",
+                "ServiceStatus",
+            ),
+            "conversation": ("ChatResult", "receive"),
+        },
+    )

@@ -9,7 +9,7 @@ import socket
 from urllib.parse import urlsplit
 
 from tandem.errors import ConfigurationError
-from tandem.runtime.ports import DEFAULT_PORT
+from tandem.runtime import DEFAULT_PORT
 
 API_PATH = "/v1"
 #: Addresses to listen on that are no addresses to connect to.

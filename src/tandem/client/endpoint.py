@@ -9,7 +9,7 @@ import msgspec
 from tandem.client.address import API_PATH, api_base_url
 from tandem.client.session import read_session
 from tandem.errors import TandemError
-from tandem.runtime.paths import data_dir_or_default
+from tandem.runtime import data_dir_or_default
 
 
 class NotServing(TandemError):

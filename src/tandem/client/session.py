@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from tandem.errors import ConfigurationError
+from tandem.runtime import create_data_dir
 
 _SESSION_FILE = "session.json"
 _LOCK_FILE = "up.lock"
@@ -30,11 +31,6 @@ class UpSession(msgspec.Struct, frozen=True):
 
 def session_path(data_dir: Path) -> Path:
     return data_dir / _SESSION_FILE
-
-
-def create_data_dir(data_dir: Path) -> None:
-    """Makes the folder, closed to other users: it holds keys."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def write_session(data_dir: Path, session: UpSession) -> None:

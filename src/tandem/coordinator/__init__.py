@@ -7,10 +7,15 @@ when they are first asked for, so that a command's `--help` loads none of it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.config import (
+    DEFAULT_MAX_WAITING,
+    DEFAULT_PATIENCE_S,
+    DEFAULT_REQUEST_TIMEOUT_S,
+    CoordinatorConfig,
+)
+from tandem.runtime import on_demand
 
 if TYPE_CHECKING:
     from tandem.coordinator.accounts.join_token import load_or_create_join_token
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
     from tandem.coordinator.service import serve
 
 __all__ = [
+    "DEFAULT_MAX_WAITING",
+    "DEFAULT_PATIENCE_S",
+    "DEFAULT_REQUEST_TIMEOUT_S",
     "CoordinatorConfig",
     "CreatedKey",
     "Entry",
@@ -34,20 +42,15 @@ __all__ = [
     "stores_in",
 ]
 
-_LATER = {
-    "accounts.join_token": ("load_or_create_join_token",),
-    "accounts.ports": ("Keys",),
-    "accounts.records": ("CreatedKey", "Entry", "KeyLimits", "KeyRecord", "Total"),
-    "accounts.stores": ("stores_in",),
-    "requests.trace": ("Trace",),
-    "service": ("serve",),
-}
-
-
 if not TYPE_CHECKING:  # to a type checker a name that is not imported above does not exist
-
-    def __getattr__(name: str) -> object:
-        for module, names in _LATER.items():
-            if name in names:
-                return getattr(import_module(f"{__name__}.{module}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "accounts.join_token": ("load_or_create_join_token",),
+            "accounts.ports": ("Keys",),
+            "accounts.records": ("CreatedKey", "Entry", "KeyLimits", "KeyRecord", "Total"),
+            "accounts.stores": ("stores_in",),
+            "requests.trace": ("Trace",),
+            "service": ("serve",),
+        },
+    )

@@ -1,23 +1,19 @@
 """A provider: one machine that joins a coordinator and serves a model.
 
-`ProviderConfig` is light; `serve` brings the engine with it when it is first asked for.
+Its configuration is light; `serve` brings the engine with it when it is first asked for.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tandem.provider.config import ProviderConfig
+from tandem.provider.config import DEFAULT_DRAIN_TIMEOUT_S, DEFAULT_MAX_SEQUENCES, ProviderConfig
+from tandem.runtime import on_demand
 
 if TYPE_CHECKING:
     from tandem.provider.service import serve
 
-__all__ = ["ProviderConfig", "serve"]
+__all__ = ["DEFAULT_DRAIN_TIMEOUT_S", "DEFAULT_MAX_SEQUENCES", "ProviderConfig", "serve"]
 
-
-def __getattr__(name: str) -> object:
-    if name == "serve":
-        from tandem.provider.service import serve
-
-        return serve
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker a name that is not imported above does not exist
+    __getattr__ = on_demand(__name__, {"service": ("serve",)})

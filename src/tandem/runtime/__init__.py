@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from tandem.runtime.backoff import Backoff
 from tandem.runtime.cancellation import raise_if_cancelled
+from tandem.runtime.faces import on_demand
 from tandem.runtime.failures import first_failure
 from tandem.runtime.identifiers import new_id
 from tandem.runtime.logging import configure_logging
-from tandem.runtime.paths import default_data_dir
-from tandem.runtime.ports import free_port
+from tandem.runtime.paths import create_data_dir, data_dir_or_default, default_data_dir
+from tandem.runtime.ports import DEFAULT_PORT, free_port
 from tandem.runtime.service import Stop, run_service
 
 __all__ = [
+    "DEFAULT_PORT",
     "Backoff",
     "Stop",
     "configure_logging",
+    "create_data_dir",
+    "data_dir_or_default",
     "default_data_dir",
     "first_failure",
     "free_port",
     "new_id",
+    "on_demand",
     "raise_if_cancelled",
     "run_service",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.client.address import http_url, local_host
+from tandem.client import http_url, local_host
 from tandem.up.child import ChildSpec, rotate
 from tandem.up.local_cluster import local_rank_arguments, pair_local_nodes
 from tandem.up.processes import STOP_WITH_PARENT, tandem_command

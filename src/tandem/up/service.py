@@ -10,10 +10,17 @@ from typing import Protocol
 import httpx2
 import msgspec
 
-from tandem.client.address import API_PATH, http_url, is_loopback, local_host
-from tandem.client.endpoint import NotServing
-from tandem.client.session import UpSession, remove_session, write_session
-from tandem.runtime.backoff import Backoff
+from tandem.client import (
+    API_PATH,
+    NotServing,
+    UpSession,
+    http_url,
+    is_loopback,
+    local_host,
+    remove_session,
+    write_session,
+)
+from tandem.runtime import Backoff
 from tandem.up.events import UpReady
 from tandem.up.launch import UpOptions
 from tandem.up.supervisor import LaunchPlan, Reporter, Supervisor

@@ -16,8 +16,7 @@ from typing import Protocol
 import msgspec
 
 from tandem.errors import TandemError
-from tandem.runtime.backoff import Backoff
-from tandem.runtime.failures import first_failure
+from tandem.runtime import Backoff, first_failure
 from tandem.up.child import Child, ChildFailed, ChildSpec
 from tandem.up.events import ChildEvent, Listening, Processes, ProviderReady
 

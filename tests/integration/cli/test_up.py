@@ -12,7 +12,7 @@ import psutil
 from openai import AsyncOpenAI, OpenAI
 from tests.support.running_up import DEADLINE_S, Up, tandem
 
-from tandem.client.session import read_session, session_path
+from tandem.client import read_session, session_path
 
 
 def test_the_ready_line_says_all_that_a_script_needs(up: Up) -> None:

@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 from tests.support.running_up import DEADLINE_S, running_up, tandem
 
-from tandem.client.session import read_session
+from tandem.client import read_session
 
 
 def _all_gone(processes: list[psutil.Process]) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.running_up import DEADLINE_S, outside_settings, running_up, tandem
 
 from tandem.security import PairedNodes, load_or_create_identity
-from tandem.up.processes import tandem_command
+from tandem.up import tandem_command
 
 
 def _start(data_dir: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.running_up import DEADLINE_S, outside_settings, tandem
 
-from tandem.up.local_cluster import pair_local_nodes
+from tandem.up import pair_local_nodes
 
 
 def test_two_ranks_on_this_machine_answer_as_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.fake_service import KEY, FakeService
 
 from tandem.cli import main
-from tandem.client.session import UpSession, write_session
+from tandem.client import UpSession, write_session
 
 RunCli = Callable[..., int]
 

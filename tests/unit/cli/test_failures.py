@@ -7,9 +7,9 @@ import pytest
 
 from tandem import errors
 from tandem.cli.failures import ExitCode, describe, exit_code_for, report
-from tandem.client.endpoint import NotServing
+from tandem.client import NotServing
 from tandem.errors import TandemError
-from tandem.up.child import ChildFailed
+from tandem.up import ChildFailed
 
 
 def _all_errors(root: type[TandemError] = TandemError) -> Iterator[type[TandemError]]:

@@ -15,7 +15,7 @@ from tandem.client.address import (
     websocket_url,
 )
 from tandem.errors import ConfigurationError
-from tandem.runtime.ports import DEFAULT_PORT
+from tandem.runtime import DEFAULT_PORT
 
 
 @pytest.mark.parametrize(

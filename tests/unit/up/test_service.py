@@ -14,7 +14,7 @@ import pytest
 from tests.support import fake_service
 
 from tandem.cli.up_screen import TerminalScreen
-from tandem.client.session import read_session
+from tandem.client import read_session
 from tandem.up.child import ChildFailed, ChildSpec
 from tandem.up.launch import UpOptions
 from tandem.up.service import UpService

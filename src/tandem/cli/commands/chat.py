@@ -19,12 +19,12 @@ from tandem.cli.options import (
     Temperature,
 )
 from tandem.cli.output import note
-from tandem.client.endpoint import find_endpoint
-from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
+from tandem.client import find_endpoint
+from tandem.coordinator import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.errors import TandemError
 
 if TYPE_CHECKING:
-    from tandem.client.api import ChatRequest, Client
+    from tandem.client import ChatRequest, Client
 
 SECTION = Section.USE
 
@@ -54,7 +54,7 @@ def chat(
       tandem chat --system "You are a pirate" --temperature 0.7
       TANDEM_API_KEY=... tandem chat --base-url https://llm.example.org/v1
     """
-    from tandem.client.api import ChatRequest, Client
+    from tandem.client import ChatRequest, Client
 
     with Client(find_endpoint(base_url, api_key, data_dir), timeout_s=timeout) as client:
         settings = ChatRequest(
@@ -80,7 +80,7 @@ class Conversation:
     """The messages so far, and the loop that grows them."""
 
     def __init__(self, client: Client, settings: ChatRequest, system: str | None) -> None:
-        from tandem.client.api import Message
+        from tandem.client import Message
 
         self._client = client
         self._settings = settings
@@ -130,8 +130,7 @@ class Conversation:
 
         from tandem.cli.failures import report
         from tandem.cli.output import write_text
-        from tandem.client.api import Message
-        from tandem.client.conversation import receive
+        from tandem.client import Message, receive
 
         asked = [*self._messages, Message("user", question)]
         request = msgspec.structs.replace(self._settings, messages=asked)

@@ -14,7 +14,7 @@ from tandem.cli.failures import ExitCode
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable, stdout
 from tandem.protocol.cluster import Collectives, NodeReport
-from tandem.runtime.paths import data_dir_or_default
+from tandem.runtime import data_dir_or_default
 
 SECTION = Section.CLUSTER
 

@@ -18,16 +18,14 @@ from tandem.cli.options import (
     StopOnStdinEof,
 )
 from tandem.cli.output import note, print_json
-from tandem.client.address import cannot_listen, http_url
-from tandem.client.session import create_data_dir
-from tandem.coordinator.config import (
+from tandem.client import cannot_listen, http_url
+from tandem.coordinator import (
     DEFAULT_MAX_WAITING,
     DEFAULT_PATIENCE_S,
     DEFAULT_REQUEST_TIMEOUT_S,
 )
 from tandem.errors import ConfigurationError
-from tandem.runtime.paths import data_dir_or_default
-from tandem.runtime.ports import DEFAULT_PORT
+from tandem.runtime import DEFAULT_PORT, create_data_dir, data_dir_or_default
 
 SECTION = Section.SERVE
 
@@ -108,7 +106,7 @@ def coordinator(
 
     def on_listening(actual_port: int) -> None:
         if json:
-            from tandem.up.events import Listening
+            from tandem.up import Listening
 
             print_json(Listening(actual_port))
         else:

@@ -11,10 +11,10 @@ from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable
-from tandem.client.endpoint import find_endpoint
+from tandem.client import find_endpoint
 
 if TYPE_CHECKING:
-    from tandem.client.api import Client, Machine
+    from tandem.client import Client, Machine
 
 SECTION = Section.MANAGE
 
@@ -45,7 +45,7 @@ def drain(
       tandem drain gpu-box --wait 0
       tandem drain gpu-box --undo
     """
-    from tandem.client.api import Client
+    from tandem.client import Client
 
     with Client(find_endpoint(base_url, api_key, data_dir), timeout_s=timeout) as client:
         machine = client.resume(provider) if undo else _drain(client, provider, wait)

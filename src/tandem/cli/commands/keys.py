@@ -13,10 +13,9 @@ import typer
 from tandem.cli.discovery import Section
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, stdout
-from tandem.client.session import create_data_dir
 from tandem.errors import ConfigurationError
 from tandem.protocol import Trust
-from tandem.runtime.paths import data_dir_or_default
+from tandem.runtime import create_data_dir, data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.coordinator import KeyLimits, Keys

@@ -13,10 +13,9 @@ from tandem.cli.cluster_options import parse_address
 from tandem.cli.discovery import Section
 from tandem.cli.options import ApiKey, BaseUrl, DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable
-from tandem.client.endpoint import Endpoint, find_endpoint
-from tandem.client.session import create_data_dir
+from tandem.client import Endpoint, find_endpoint
 from tandem.errors import ConfigurationError, ProtocolError
-from tandem.runtime.paths import data_dir_or_default
+from tandem.runtime import create_data_dir, data_dir_or_default
 
 _COORDINATOR_TIMEOUT_S = 10.0
 
@@ -88,7 +87,7 @@ def pair(
 def _pair_account(
     wanted: str | None, endpoint: Endpoint, data_dir: Path | None, *, as_json: bool
 ) -> None:
-    from tandem.client.api import Client
+    from tandem.client import Client
     from tandem.security import PairedNode, PairedNodes, node_id_of, pem_of
 
     folder, identity = _own_identity(data_dir)

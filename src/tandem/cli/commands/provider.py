@@ -15,12 +15,11 @@ from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import DataDir, Level, LogLevel, ModelOptions, StopOnStdinEof
 from tandem.cli.output import note, print_json
-from tandem.client.address import websocket_url
-from tandem.client.session import create_data_dir
+from tandem.client import websocket_url
 from tandem.errors import ConfigurationError
 from tandem.protocol import ModelInfo
-from tandem.provider.config import DEFAULT_DRAIN_TIMEOUT_S, ProviderConfig
-from tandem.runtime.paths import data_dir_or_default
+from tandem.provider import DEFAULT_DRAIN_TIMEOUT_S, ProviderConfig
+from tandem.runtime import create_data_dir, data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.security import DeviceKey
@@ -91,7 +90,7 @@ def provider(
 
     def on_ready(models: list[ModelInfo]) -> None:
         if json:
-            from tandem.up.events import ProviderReady
+            from tandem.up import ProviderReady
 
             print_json(ProviderReady(models))
         else:

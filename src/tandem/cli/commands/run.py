@@ -22,8 +22,8 @@ from tandem.cli.options import (
     Temperature,
 )
 from tandem.cli.output import note, print_json
-from tandem.client.endpoint import find_endpoint
-from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
+from tandem.client import find_endpoint
+from tandem.coordinator import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.errors import ConfigurationError
 
 SECTION = Section.USE
@@ -52,8 +52,7 @@ def run(
       tandem run --json "Hello" | jq -r .text
     """
     from tandem.cli.output import write_text
-    from tandem.client.api import ChatRequest, Client, Message
-    from tandem.client.conversation import receive
+    from tandem.client import ChatRequest, Client, Message, receive
 
     question = sys.stdin.read() if prompt == "-" else prompt
     if not question.strip():

@@ -20,8 +20,8 @@ from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import DEFAULT_MODEL, DataDir, Json, ModelOption
 from tandem.cli.output import note, print_json, print_plain, printable
-from tandem.runtime.paths import data_dir_or_default
-from tandem.up.local_cluster import other_rank_here
+from tandem.runtime import data_dir_or_default
+from tandem.up import other_rank_here
 
 if TYPE_CHECKING:
     from tandem.cluster import ClusterConfig

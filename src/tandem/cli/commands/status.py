@@ -10,10 +10,10 @@ from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, printable, stdout
-from tandem.client.endpoint import find_endpoint
+from tandem.client import find_endpoint
 
 if TYPE_CHECKING:
-    from tandem.client.api import ProviderStatus, ServiceStatus
+    from tandem.client import ProviderStatus, ServiceStatus
 
 SECTION = Section.USE
 
@@ -35,7 +35,7 @@ def status(
       tandem status --json | jq .ready
       tandem status --base-url http://192.168.1.10:8000 || echo "not serving"
     """
-    from tandem.client.api import Client
+    from tandem.client import Client
 
     endpoint = find_endpoint(base_url, api_key, data_dir)
     with Client(endpoint, timeout_s=timeout) as client:

@@ -22,15 +22,14 @@ from tandem.cli.failures import ExitCode
 from tandem.cli.option_groups import arguments_of
 from tandem.cli.options import DEFAULT_MODEL, DataDir, Host, ModelOptions, RequestTimeout
 from tandem.cli.output import note
-from tandem.client.session import exclusive
-from tandem.coordinator.config import DEFAULT_REQUEST_TIMEOUT_S
+from tandem.client import exclusive
+from tandem.coordinator import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.protocol.cluster import Parallelism
-from tandem.runtime.paths import data_dir_or_default
-from tandem.runtime.ports import DEFAULT_PORT
+from tandem.runtime import DEFAULT_PORT, data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.coordinator import Keys
-    from tandem.up.launch import UpOptions
+    from tandem.up import UpOptions
 
 SECTION = Section.SERVE
 
@@ -89,7 +88,7 @@ def up(
 
 def up_options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOptions:
     """What was typed, as `tandem.up` takes it."""
-    from tandem.up.launch import UpOptions, threads_per_provider
+    from tandem.up import UpOptions, threads_per_provider
 
     ranks = 1 if run.parallelism is Parallelism.SINGLE else run.ranks
     threads = model.threads or threads_per_provider(run.providers * ranks)
@@ -109,10 +108,9 @@ def up_options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOpti
 
 def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
     from tandem.cli.up_screen import TerminalScreen
-    from tandem.client.address import choose_port
+    from tandem.client import choose_port
     from tandem.coordinator import load_or_create_join_token
-    from tandem.up.launch import launch_plan, pair_nodes, prepare_logs
-    from tandem.up.service import UpService
+    from tandem.up import UpService, launch_plan, pair_nodes, prepare_logs
 
     port = choose_port(options.host, options.port)
     if port == 0 and options.port is None:

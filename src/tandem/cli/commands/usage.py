@@ -13,9 +13,8 @@ from tandem.cli.commands.keys import open_keys
 from tandem.cli.discovery import Section
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, printable, stdout
-from tandem.client.session import create_data_dir
 from tandem.errors import ConfigurationError
-from tandem.runtime.paths import data_dir_or_default
+from tandem.runtime import create_data_dir, data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.coordinator import Entry, Total

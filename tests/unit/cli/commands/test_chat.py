@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 from tests.support.fake_service import FakeService
 
-from tandem.up.processes import tandem_command
+from tandem.up import tandem_command
 
 _DEADLINE_S = 240.0
 #: Makes the terminal the process's own, so that ^C arrives as a signal; a background job that runs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tandem.cli.commands.up import RunOptions, up_options
 from tandem.cli.options import ModelOptions
 from tandem.protocol.cluster import Parallelism
-from tandem.up import launch
 
 
 def test_providers_are_told_what_was_said_of_the_model() -> None:
@@ -28,9 +29,9 @@ def test_providers_are_told_what_was_said_of_the_model() -> None:
 def test_the_cores_are_shared_out_unless_threads_are_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(launch, "threads_per_provider", lambda providers: 100 + providers)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(12)), raising=False)
     run = RunOptions(providers=2, ranks=3)
-    assert "--threads=106" in up_options(ModelOptions(), run, verbose=False).provider_arguments
+    assert "--threads=2" in up_options(ModelOptions(), run, verbose=False).provider_arguments
 
 
 def test_a_single_parallelism_has_one_rank() -> None:

@@ -12,8 +12,8 @@ from tandem.cli.cluster_options import ClusterListen, PeerAddresses, Rank, Ranks
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, print_table
-from tandem.runtime.paths import data_dir_or_default
-from tandem.up.local_cluster import other_rank_here
+from tandem.runtime import data_dir_or_default
+from tandem.up import other_rank_here
 
 if TYPE_CHECKING:
     from tandem.bench import ClusterReport
