@@ -1,8 +1,7 @@
-"""Who gets a link, and what an attacker on the wire can do to one: nothing but break it."""
+"""Who gets a data connection, and what an attacker on the wire can do to one: only break it."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import threading
 import time
@@ -14,28 +13,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from tests.support.links import (
-    SESSION,
-    TIMEOUT_S,
-    Tap,
-    all_paired,
-    channels,
-    identities,
-    paired,
-)
+from tests.support.links import SESSION, TIMEOUT_S, Tap, all_paired, identities, paired
 
-from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link import (
-    Channel,
-    ControlLink,
-    DataListener,
-    LinkCredentials,
-    TlsChannel,
-    dial_control,
-    dial_data,
-)
-from tandem.link.control import serve_control
-from tandem.protocol.cluster import CLUSTER_VERSION, DataHello, Ping, PlanHeader, TensorHeader
+from tandem.errors import LinkLost, PeerRefused, TandemError
+from tandem.link import Channel, DataListener, LinkCredentials, dial_data
+from tandem.protocol.cluster import DataHello, PlanHeader
 from tandem.security import Identity, NodeId, issue_certificate
 
 
@@ -203,114 +185,3 @@ def test_a_frame_cut_short_breaks_the_link(tmp_path: Path) -> None:
     admitted, error = _attempt(zero, one, through=cut)
     assert admitted is None
     assert isinstance(error, LinkLost)
-
-
-@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 9_000_001])
-def test_both_sides_can_send_at_once(tmp_path: Path, size: int) -> None:
-    with channels(tmp_path) as (zero, one):
-        received: list[bytes] = []
-
-        def other_side() -> None:
-            received.append(bytes(one.swap(_header(1, size), memoryview(b"1" * size))[1]))
-
-        thread = threading.Thread(target=other_side)
-        thread.start()
-        header, payload = zero.swap(_header(0, size), memoryview(b"0" * size))
-        thread.join(TIMEOUT_S)
-    assert header == _header(1, size)
-    assert payload == b"1" * size
-    assert received == [b"0" * size]
-
-
-def _header(number: int, size: int) -> TensorHeader:
-    return TensorHeader(0, number, "uint8", [size])
-
-
-def test_a_silent_peer_is_an_error_at_the_deadline(tmp_path: Path) -> None:
-    with channels(tmp_path, timeout_s=1.0) as (zero, _), pytest.raises(LinkLost, match="silent"):
-        zero.receive()
-
-
-def test_aborting_wakes_whoever_waits(tmp_path: Path) -> None:
-    with channels(tmp_path) as (zero, _):
-        waiting, errors = threading.Event(), list[TandemError]()
-
-        def wait() -> None:
-            waiting.set()
-            try:
-                zero.receive(patient=True)
-            except LinkLost as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        waiting.wait(TIMEOUT_S)
-        zero.abort()
-        thread.join(TIMEOUT_S)
-        assert len(errors) == 1
-
-
-def test_a_frame_that_is_no_message_is_a_protocol_error(tmp_path: Path) -> None:
-    with channels(tmp_path) as (zero, one):
-        assert isinstance(one, TlsChannel)
-        one._connection.sendall(b"\x00\x00\x00\x02\x00\x00\x00\x00\xc1\xc1")
-        with pytest.raises(ProtocolError):
-            zero.receive()
-
-
-def _control(server: LinkCredentials, client: LinkCredentials) -> tuple[list[object], object]:
-    """What the server's side received, and what dialling gave."""
-    received: list[object] = []
-
-    async def scenario() -> object:
-        done = asyncio.Event()
-
-        async def on_link(link: ControlLink) -> None:
-            received.append(await link.receive(TIMEOUT_S))
-            link.close()
-            done.set()
-
-        listener = await serve_control(server, "127.0.0.1", 0, on_link)
-        port = listener.sockets[0].getsockname()[1]
-        try:
-            link = await dial_control(client, "127.0.0.1", port)
-            await link.send(Ping())
-            async with asyncio.timeout(TIMEOUT_S):
-                await done.wait()
-            link.close()
-        except TandemError as error:
-            return error
-        finally:
-            listener.close()
-        return link.peer
-
-    return received, asyncio.run(scenario())
-
-
-def test_a_control_link_carries_messages(tmp_path: Path) -> None:
-    zero, one = all_paired(tmp_path, 2)
-    received, peer = _control(zero, one)
-    assert received == [Ping()]
-    assert peer == zero.identity.node_id
-
-
-def test_without_a_common_version_both_versions_are_named(tmp_path: Path) -> None:
-    zero, one = identities(tmp_path, 2)
-    old = LinkCredentials(zero, [paired(one)], alpn=["tandem/1"])
-    new = LinkCredentials(one, [paired(zero)], alpn=["tandem/2", "tandem/3"])
-    received, error = _control(old, new)
-    assert received == []
-    assert isinstance(error, PeerRefused)
-    assert "tandem/1" in error.message
-    assert "tandem/2, tandem/3" in error.message
-
-
-def test_a_node_of_the_version_before_is_refused_and_both_are_named(tmp_path: Path) -> None:
-    zero, one = identities(tmp_path, 2)
-    own = f"tandem/{CLUSTER_VERSION}"
-    before = f"tandem/{CLUSTER_VERSION - 1}"
-    old = LinkCredentials(zero, [paired(one)], alpn=[before])
-    received, error = _control(old, LinkCredentials(one, [paired(zero)]))
-    assert received == []
-    assert isinstance(error, PeerRefused)
-    assert f"this side speaks {own}, the peer {before}" in error.message
