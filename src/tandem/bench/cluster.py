@@ -19,7 +19,7 @@ import msgspec
 
 from tandem.bench.sealing import seal_s
 from tandem.bench.stopwatch import StepsTaken, Stopwatch
-from tandem.cluster import ClusterConfig, measure_node
+from tandem.cluster import ClusterConfig, NodeFacts, measure_node
 from tandem.cluster.one_session import Asker, alone, clustered
 from tandem.engine import ModelSetup
 from tandem.protocol.cluster import Parallelism
@@ -93,30 +93,18 @@ async def measure_cluster(
 ) -> ClusterReport | None:
     """The report on rank 0; None on the others. Raises LinkLost when there is no session."""
     facts = await asyncio.to_thread(measure_node, setup, name)
-    taken: dict[str, list[dict[str, _Taken]]] = {}
-    judge = True
+    found = []
     for number in range(rounds):
-        work = partial(_measure, salt=number)
-        for variant, parallelism in VARIANTS.items():
+
+        def say(variant: str, number: int = number) -> None:
             on_progress(f"round {number + 1} of {rounds}: {variant}")
-            phase = msgspec.structs.replace(config, parallelism=parallelism)
-            watch = Stopwatch()
-            timed = partial(_measure, salt=number, watch=watch)
-            found, _ = await clustered(phase, setup, facts, timed, watch)
-            judge = found is not None
-            if found is not None:
-                taken.setdefault(variant, []).append(found)
-        on_progress(f"round {number + 1} of {rounds}: {CEILING}")
-        found = await asyncio.to_thread(alone, setup, work)
-        taken.setdefault(CEILING, []).append({name: one.twice for name, one in found.items()})
-        if judge:
-            on_progress(f"round {number + 1} of {rounds}: {ALONE}")
-            taken.setdefault(ALONE, []).append(await asyncio.to_thread(alone, setup, work))
-    if not judge:
+
+        found.append(await _round(config, setup, facts, number, say))
+    own = [variants for variants in found if variants is not None]
+    if not own:
         return None
-    return ClusterReport(
-        name, rounds, [_figure(variant, taken[variant]) for variant in (ALONE, *VARIANTS, CEILING)]
-    )
+    names = (ALONE, *VARIANTS, CEILING)
+    return ClusterReport(name, rounds, [_figure(v, [one[v] for one in own]) for v in names])
 
 
 class _Taken(msgspec.Struct, frozen=True):
@@ -132,7 +120,38 @@ class _Taken(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, tokens=2 * self.tokens)
 
 
-def _measure(asker: Asker, salt: int, watch: Stopwatch | None = None) -> dict[str, _Taken]:
+#: By workload.
+_Measured = dict[str, _Taken]
+
+
+async def _round(
+    config: ClusterConfig,
+    setup: ModelSetup,
+    facts: NodeFacts,
+    salt: int,
+    say: Callable[[str], None],
+) -> dict[str, _Measured] | None:
+    """All variants once; None above rank 0, which takes part in all but the last."""
+    measured: dict[str, _Measured] = {}
+    for variant, parallelism in VARIANTS.items():
+        say(variant)
+        session = msgspec.structs.replace(config, parallelism=parallelism)
+        watch = Stopwatch()
+        work = partial(_measure, salt=salt, watch=watch)
+        found, _ = await clustered(session, setup, facts, work, watch)
+        if found is not None:
+            measured[variant] = found
+    say(CEILING)
+    both = await asyncio.to_thread(alone, setup, partial(_measure, salt=salt))
+    if not measured:
+        return None
+    measured[CEILING] = {workload: taken.twice for workload, taken in both.items()}
+    say(ALONE)
+    measured[ALONE] = await asyncio.to_thread(alone, setup, partial(_measure, salt=salt))
+    return measured
+
+
+def _measure(asker: Asker, salt: int, watch: Stopwatch | None = None) -> _Measured:
     asker.ask([[5, 6, 7]], 4)  # the first steps pay for warming up
     taken = {}
     for workload in WORKLOADS:
@@ -147,7 +166,7 @@ def _measure(asker: Asker, salt: int, watch: Stopwatch | None = None) -> dict[st
     return taken
 
 
-def _figure(variant: str, rounds: list[dict[str, _Taken]]) -> Figure:
+def _figure(variant: str, rounds: list[_Measured]) -> Figure:
     """Medians over the rounds."""
     speeds, steps = {}, {}
     for workload in rounds[0]:

@@ -11,7 +11,8 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import psutil
 
 from tandem.bench.scenario_runner import create_models, providers_running, words
 from tandem.bench.scenarios import Scenario
-from tandem.bench.service import HOST, running_service
+from tandem.bench.service import HOST, Service, running_service
 from tandem.bench.streams import Consumer
 from tandem.errors import ProtocolError, TandemError
 
@@ -78,53 +79,59 @@ class _Sample(msgspec.Struct, frozen=True):
 
 async def run_soak(seconds: float, on_progress: Callable[[float], None]) -> SoakReport:
     """`on_progress` is told how many seconds have passed. Raises BenchmarkFailed."""
+    async with _serving() as (service, keys, model):
+        consumers = _Consumers(service.port, keys, model, time.monotonic() + seconds)
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(_SCENARIO.concurrency):
+                tasks.create_task(consumers.consume(number))
+            samples = await _watch(service.processes, seconds, on_progress)
+    return SoakReport(seconds, consumers.requests, consumers.failures, _growth(samples))
+
+
+@asynccontextmanager
+async def _serving() -> AsyncIterator[tuple[Service, list[str], str]]:
+    """A service that is ready, its consumers' keys, and its model's name."""
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
         models = create_models(Path(folder) / "models")
         async with running_service(Path(folder)) as service:
             keys = service.create_keys(_SCENARIO.users)
             async with providers_running(service, _SCENARIO, models):
                 await service.until_routable(1, keys[0])
-                load = _Load(service.port, keys, models.first.name, time.monotonic() + seconds)
-                async with asyncio.TaskGroup() as tasks:
-                    for number in range(_SCENARIO.concurrency):
-                        tasks.create_task(load.consume(number))
-                    samples = await _watch(service.processes, seconds, on_progress)
-    return SoakReport(seconds, load.requests, load.failures, _growth(samples))
+                yield service, keys, models.first.name
 
 
-class _Load:
+class _Consumers:
+    """They never pause until the time is over, and count what failed that should not have."""
+
     def __init__(self, port: int, keys: list[str], model: str, until: float) -> None:
         self.requests = 0
         self.failures: list[str] = []
         self._port, self._keys, self._model, self._until = port, keys, model, until
 
     async def consume(self, number: int) -> None:
+        """One of them, with its requests one after the other."""
         key = self._keys[number % len(self._keys)]
         while time.monotonic() < self._until:
             self.requests += 1
-            kind = self.requests % _KINDS
             consumer = Consumer(HOST, self._port, key, trace=False)
             try:
-                await self._ask(consumer, kind, self.requests)
+                await self._ask(consumer, self.requests)
             except (TandemError, OSError) as error:
                 self.failures.append(str(error))
             finally:
                 consumer.close()
 
-    async def _ask(self, consumer: Consumer, kind: int, number: int) -> None:
+    async def _ask(self, consumer: Consumer, number: int) -> None:
+        kind = number % _KINDS
         request = self._request(kind, number)
         if kind == _LEAVES:
-            try:
+            with suppress(TimeoutError):  # as intended
                 async with asyncio.timeout(_STAYS_S):
                     await consumer.ask(request)
-            except TimeoutError:
-                return  # as intended
         elif kind == _WRONG:
-            try:
+            with suppress(ProtocolError):  # as intended
                 await consumer.ask(request | {"max_tokens": -1})
-            except ProtocolError:
-                return  # as intended
-            self.failures.append("a wrong request was answered")
+                self.failures.append("a wrong request was answered")
         else:
             await consumer.ask(request, stream=kind % 2 == 0)
 

@@ -53,15 +53,11 @@ def print_plain(text: str) -> None:
 
 
 def print_table(titles: list[str], rows: list[list[str]]) -> None:
-    """The first column to the left, figures to the right."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for number, title in enumerate(titles):
-        table.add_column(title, justify="right" if number else "left", no_wrap=not number)
-    for row in rows:
-        table.add_row(*row)
-    stdout().print(table)
+    """The first column to the left, figures to the right; none is cut, however narrow it is."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for first, *others in (titles, *rows):
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print_plain("  ".join([first.ljust(widths[0]), *cells]).rstrip())
 
 
 def printable(text: str) -> str:
