@@ -1,0 +1,38 @@
+"""What has come of a request: what is left of it, and what it is billed."""
+
+from __future__ import annotations
+
+from tandem.coordinator.requests.produced import Produced
+from tandem.protocol import Delta, FinishReason, Usage
+
+
+def delta(index: int, *tokens: int, finish: FinishReason | None = None) -> Delta:
+    return Delta(index, "", list(tokens), finish=finish)
+
+
+def test_before_the_first_token_there_is_nothing_to_go_on_with() -> None:
+    produced = Produced(2)
+    assert produced.so_far() == []
+    assert produced.usage() == Usage(0, 0, 0)
+    assert not produced.complete
+
+
+def test_a_choice_that_has_finished_is_not_asked_for_again() -> None:
+    produced = Produced(2)
+    produced.add([delta(0, 1, 2), delta(1, 3, finish=FinishReason.STOP)], prompt_tokens=7)
+    assert produced.so_far() == [[1, 2], None]
+    produced.add([delta(0, finish=FinishReason.LENGTH)], prompt_tokens=0)
+    assert produced.complete
+    assert produced.tokens == 3
+
+
+def test_the_bill_counts_every_token_once_and_the_last_providers_cache() -> None:
+    produced = Produced(1)
+    produced.add([delta(0, 1, 2)], prompt_tokens=7)
+    assert produced.usage() == Usage(7, 2, 0)
+    # It found the prompt and what another had produced in its cache.
+    assert produced.usage(Usage(7, 1, 9)) == Usage(7, 2, 7)
+
+
+def test_of_no_choices_nobody_can_tell_that_they_are_complete() -> None:
+    assert not Produced(0).complete
