@@ -23,6 +23,9 @@ PROVIDER = {
     "device": "cuda:0 NVIDIA H100",
     "running": 2,
     "waiting": 1,
+    "free_blocks": 60,
+    "total_blocks": 64,
+    "plaintext_collectives": False,
     "in_flight": 3,
     "cluster_role": None,
 }

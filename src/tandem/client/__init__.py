@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from tandem.client.api import (
         ChatRequest,
         Client,
-        Machine,
         Message,
-        Model,
-        ProviderStatus,
+        ModelList,
         ServiceStatus,
     )
     from tandem.client.conversation import ChatResult, receive
@@ -47,11 +45,9 @@ __all__ = [
     "ChatResult",
     "Client",
     "Endpoint",
-    "Machine",
     "Message",
-    "Model",
+    "ModelList",
     "NotServing",
-    "ProviderStatus",
     "ServiceStatus",
     "SseDecoder",
     "UpSession",
@@ -77,10 +73,8 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
             "api": (
                 "ChatRequest",
                 "Client",
-                "Machine",
                 "Message",
-                "Model",
-                "ProviderStatus",
+                "ModelList",
                 "ServiceStatus",
             ),
             "conversation": ("ChatResult", "receive"),

@@ -20,6 +20,14 @@ from tandem.client.address import is_loopback
 from tandem.client.endpoint import Endpoint, NotServing
 from tandem.client.sse import SseDecoder
 from tandem.errors import ConfigurationError, ProtocolError, TandemError, error_from_code
+from tandem.protocol import (
+    ClusterPeer,
+    ClusterPeers,
+    Machine,
+    Machines,
+    ProviderStatus,
+    ProviderStatuses,
+)
 
 _CONNECT_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 30.0
@@ -94,53 +102,8 @@ class Model(msgspec.Struct, frozen=True):
     id: str
 
 
-class _ModelList(msgspec.Struct, frozen=True):
+class ModelList(msgspec.Struct, frozen=True):
     data: list[Model]
-
-
-class ProviderStatus(msgspec.Struct, frozen=True):
-    """A provider as the coordinator sees it: what it serves, and how busy it is."""
-
-    id: str
-    name: str
-    ready: bool
-    draining: bool
-    models: list[str]
-    running: int
-    waiting: int
-    in_flight: int
-    cluster_role: int | None = None
-    device: str = ""
-
-
-class Machine(msgspec.Struct, frozen=True):
-    """A provider of the key's account."""
-
-    id: str
-    name: str
-    draining: bool
-    in_flight: int
-
-
-class _Machines(msgspec.Struct, frozen=True):
-    data: list[Machine]
-
-
-class ClusterPeer(msgspec.Struct, frozen=True):
-    """A machine of the account to pair with; `certificate` is DER, in base64 on the wire."""
-
-    node_id: str
-    name: str
-    certificate: bytes
-    link_addresses: list[str]
-
-
-class _Peers(msgspec.Struct, frozen=True):
-    data: list[ClusterPeer]
-
-
-class _Providers(msgspec.Struct, frozen=True):
-    providers: list[ProviderStatus]
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):
@@ -192,22 +155,22 @@ class Client:
         return status == httpx2.codes.OK
 
     def models(self) -> list[Model]:
-        return self._get("/models", _ModelList).data
+        return self._get("/models", ModelList).data
 
     def status(self) -> ServiceStatus:
         return ServiceStatus(
             base_url=self._endpoint.base_url,
             ready=self.is_ready(),
             models=self.models(),
-            providers=self._get("/status", _Providers).providers,
+            providers=self._get("/status", ProviderStatuses).providers,
         )
 
     def machines(self) -> list[Machine]:
-        return self._get("/providers", _Machines).data
+        return self._get("/providers", Machines).data
 
     def cluster_peers(self) -> list[ClusterPeer]:
         """The account's machines that are in no cluster yet."""
-        return self._get("/cluster/peers", _Peers).data
+        return self._get("/cluster/peers", ClusterPeers).data
 
     def drain(self, provider: str) -> Machine:
         return self._ask("POST", f"/providers/{quote(provider, safe='')}/drain", Machine)

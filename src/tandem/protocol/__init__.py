@@ -1,4 +1,7 @@
-"""Messages between coordinator and provider, as msgspec structs. No I/O.
+"""What crosses between processes, as msgspec structs. No I/O.
+
+`provider` has the messages between coordinator and provider, `cluster` those between the machines
+of a cluster, and `machines` the bodies by which the API tells of machines.
 
 The numbered sequence on the WebSocket `/v1/providers/connect` (one MessagePack message a frame):
 
@@ -41,6 +44,14 @@ from tandem.protocol.common import (
     TokenPrompt,
     TopLogprob,
     Usage,
+)
+from tandem.protocol.machines import (
+    ClusterPeer,
+    ClusterPeers,
+    Machine,
+    Machines,
+    ProviderStatus,
+    ProviderStatuses,
 )
 from tandem.protocol.provider.codec import (
     MAX_MESSAGE_BYTES,
@@ -98,6 +109,8 @@ __all__ = [
     "ChatMessage",
     "ChatPrompt",
     "Chunk",
+    "ClusterPeer",
+    "ClusterPeers",
     "Delta",
     "Draining",
     "Embed",
@@ -111,12 +124,16 @@ __all__ = [
     "Hardware",
     "Heartbeat",
     "Hello",
+    "Machine",
+    "Machines",
     "ModelInfo",
     "ModelName",
     "NextKey",
     "Prompt",
     "Proof",
     "ProviderId",
+    "ProviderStatus",
+    "ProviderStatuses",
     "ReceiveWindow",
     "Refused",
     "Registration",

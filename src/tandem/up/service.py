@@ -12,6 +12,7 @@ import msgspec
 
 from tandem.client import (
     API_PATH,
+    ModelList,
     NotServing,
     UpSession,
     http_url,
@@ -82,14 +83,6 @@ class UpService:
         self._screen.ready(UpReady(base_url, self._api_key, models, self._supervisor.processes))
 
 
-class _Model(msgspec.Struct, frozen=True):
-    id: str
-
-
-class _ModelList(msgspec.Struct, frozen=True):
-    data: list[_Model]
-
-
 async def _served_models(root_url: str, api_key: str) -> list[str]:
     """The models that a client with this key can use, once the coordinator says it is ready.
 
@@ -107,7 +100,7 @@ async def _served_models(root_url: str, api_key: str) -> list[str]:
             while (await http.get("/readyz")).status_code != httpx2.codes.OK:  # noqa: ASYNC110
                 await asyncio.sleep(backoff.next_delay_s())
             response = (await http.get(f"{API_PATH}/models")).raise_for_status()
-            served = msgspec.json.decode(response.content, type=_ModelList)
+            served = msgspec.json.decode(response.content, type=ModelList)
         except (httpx2.HTTPError, msgspec.MsgspecError) as error:
             raise NotServing(f"the coordinator at {root_url} does not answer: {error}") from error
     return [model.id for model in served.data]

@@ -14,7 +14,8 @@ from tandem.cli.output import note, print_json, print_plain, printable
 from tandem.client import find_endpoint
 
 if TYPE_CHECKING:
-    from tandem.client import Client, Machine
+    from tandem.client import Client
+    from tandem.protocol import Machine
 
 SECTION = Section.MANAGE
 

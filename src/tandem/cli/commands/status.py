@@ -13,7 +13,8 @@ from tandem.cli.output import note, print_json, print_plain, printable, stdout
 from tandem.client import find_endpoint
 
 if TYPE_CHECKING:
-    from tandem.client import ProviderStatus, ServiceStatus
+    from tandem.client import ServiceStatus
+    from tandem.protocol import ProviderStatus
 
 SECTION = Section.USE
 

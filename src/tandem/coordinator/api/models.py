@@ -18,7 +18,7 @@ from tandem.coordinator.routing.choice import Capacity
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping, TandemError
-from tandem.protocol import ModelName
+from tandem.protocol import ModelName, ProviderStatus, ProviderStatuses
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -69,28 +69,6 @@ class CapacityList(msgspec.Struct, frozen=True):
     object: str = "list"
 
 
-class ProviderStatus(msgspec.Struct, frozen=True):
-    """Sequences and KV blocks are the last heartbeat's; `in_flight` is the coordinator's count."""
-
-    id: str
-    name: str
-    ready: bool
-    draining: bool
-    models: list[str]
-    device: str
-    running: int
-    waiting: int
-    free_blocks: int
-    total_blocks: int
-    in_flight: int
-    cluster_role: int | None
-    plaintext_collectives: bool
-
-
-class Status(msgspec.Struct, frozen=True):
-    providers: list[ProviderStatus]
-
-
 class Health(msgspec.Struct, frozen=True):
     status: str
 
@@ -132,7 +110,9 @@ class Inventory:
 
     async def status(self, request: Request) -> Response:
         await self._authenticate(request)
-        return json_response(Status([_provider(provider) for provider in self._registry.providers]))
+        return json_response(
+            ProviderStatuses([_provider(provider) for provider in self._registry.providers])
+        )
 
     async def metrics(self, request: Request) -> Response:
         """In Prometheus's text format. Needs a key: it tells who serves what, and how much."""

@@ -14,47 +14,7 @@ from tandem.coordinator.api.http import json_response
 from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import InvalidRequest, NotFound
-from tandem.protocol import Hardware, Trust
-
-
-class ProviderBody(msgspec.Struct, frozen=True):
-    """One machine of the account. `in_flight` is the coordinator's count; the rest it has said."""
-
-    id: str
-    name: str
-    software: str
-    node_id: str | None
-    trust: Trust
-    models: list[str]
-    device: str
-    hardware: Hardware
-    ready: bool
-    draining: bool
-    set_aside: bool
-    in_flight: int
-    running: int
-    waiting: int
-    cluster_role: int | None
-    cluster_members: list[str]
-
-
-class Providers(msgspec.Struct, frozen=True):
-    data: list[ProviderBody]
-    object: str = "list"
-
-
-class PeerBody(msgspec.Struct, frozen=True):
-    """A machine to pair with. `certificate` is its node's (DER, base64)."""
-
-    node_id: str
-    name: str
-    certificate: str
-    link_addresses: list[str]
-
-
-class Peers(msgspec.Struct, frozen=True):
-    data: list[PeerBody]
-    object: str = "list"
+from tandem.protocol import ClusterPeer, ClusterPeers, Machine, Machines, Trust
 
 
 class AttestationBody(msgspec.Struct, frozen=True):
@@ -87,12 +47,12 @@ class ProviderRoutes:
 
     async def providers(self, request: Request) -> Response:
         account = await self._account(request)
-        return json_response(Providers([_body(p) for p in self._of(account)]))
+        return json_response(Machines([_machine(p) for p in self._of(account)]))
 
     async def peers(self, request: Request) -> Response:
         """The account's machines that are in no cluster yet."""
         account = await self._account(request)
-        return json_response(Peers([_peer(p) for p in self._registry.unclustered(account)]))
+        return json_response(ClusterPeers([_peer(p) for p in self._registry.unclustered(account)]))
 
     async def attestation(self, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
         """Needs no key: whoever sends prompts here may check who reads them."""
@@ -110,7 +70,7 @@ class ProviderRoutes:
         provider = self._find(account, request.path_params["provider"])
         change = self._registry.hold if drained else self._registry.lift
         change(provider, Hold.DRAINED)
-        return json_response(_body(provider))
+        return json_response(_machine(provider))
 
     def _find(self, account: str, which: str) -> Provider:
         """By id, or by a name that only one has."""
@@ -130,9 +90,9 @@ class ProviderRoutes:
         return DEFAULT_ACCOUNT if key is None else key.account
 
 
-def _body(provider: Provider) -> ProviderBody:
+def _machine(provider: Provider) -> Machine:
     beat = provider.heartbeat
-    return ProviderBody(
+    return Machine(
         id=provider.id,
         name=provider.name,
         software=provider.registration.software,
@@ -152,11 +112,12 @@ def _body(provider: Provider) -> ProviderBody:
     )
 
 
-def _peer(provider: Provider) -> PeerBody:
+def _peer(provider: Provider) -> ClusterPeer:
     assert provider.node_id is not None, "a peer has shown its certificate"
-    certificate = b64encode(provider.registration.certificate).decode()
-    addresses = provider.registration.link_addresses
-    return PeerBody(provider.node_id, provider.name, certificate, addresses)
+    registered = provider.registration
+    return ClusterPeer(
+        provider.node_id, provider.name, registered.certificate, registered.link_addresses
+    )
 
 
 def _attestation(provider: Provider) -> AttestationBody:
