@@ -55,10 +55,8 @@ def _absence(provider: Provider, now: float) -> Reason | None:
         return Reason.MALFORMED_ROLE
     if provider.role.rank:
         return Reason.NOT_RANK_ZERO
-    if provider.is_draining:
-        return Reason.DRAINING
     if provider.holds:
-        return Reason.NOT_READY
+        return Reason.DRAINING if provider.is_draining else Reason.NOT_READY
     if now - provider.last_heard > provider.stale_after_s:
         return Reason.STALE
     return None
