@@ -26,7 +26,7 @@ from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
-from tandem.runtime import Stop
+from tandem.runtime import Stop, drain
 from tandem.security import ChainVerifier, load_roots
 
 log = structlog.get_logger(__name__)
@@ -109,16 +109,8 @@ async def _serve(
         if on_listening is not None:
             on_listening(port)
         await stop.wait()
-        await _drain(dispatcher, config.drain_timeout_s)
+        await drain(dispatcher.drain(), config.drain_timeout_s)
         server.should_exit = True
-
-
-async def _drain(dispatcher: Dispatcher, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await dispatcher.drain()
-    except TimeoutError:
-        log.warning("drain_timed_out", timeout_s=timeout_s)
 
 
 class _Server(uvicorn.Server):

@@ -26,7 +26,7 @@ from tandem.provider.config import ProviderConfig
 from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner
 from tandem.provider.serving import Serving
-from tandem.runtime import Stop
+from tandem.runtime import Stop, drain
 from tandem.security import Prover, load_node_key
 
 log = structlog.get_logger(__name__)
@@ -92,7 +92,8 @@ class _Provider:
                 others = [tasks.create_task(work) for work in self._work()]
                 await stop.wait()
                 ready.cancel()
-                await self._drain()
+                self._connection.drain()
+                await drain(self._runner.wait_idle(), self._config.drain_timeout_s)
                 for task in others:
                     task.cancel()
                 connected.cancel()
@@ -131,14 +132,6 @@ class _Provider:
         await self._connection.wait_joined()
         if on_ready is not None:
             on_ready([self._info])
-
-    async def _drain(self) -> None:
-        self._connection.drain()
-        try:
-            async with asyncio.timeout(self._config.drain_timeout_s):
-                await self._runner.wait_idle()
-        except TimeoutError:
-            log.warning("drain_timed_out", timeout_s=self._config.drain_timeout_s)
 
     def _heartbeat(self) -> protocol.Heartbeat:
         load = self._serving.load

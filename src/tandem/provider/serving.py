@@ -13,6 +13,7 @@ import structlog
 
 from tandem import engine
 from tandem.provider.runner import RequestRunner
+from tandem.runtime import drain
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +63,7 @@ class Serving:
         async with self._changing:
             self._runner.detach()
             self._changed()
-            try:
-                async with asyncio.timeout(self._drain_timeout_s):
-                    await self._runner.wait_idle()
-            except TimeoutError:
-                log.warning("drain_timed_out", timeout_s=self._drain_timeout_s)
+            await drain(self._runner.wait_idle(), self._drain_timeout_s)
             await self._close()
 
     async def activate(self, executor: engine.Executor | None, blocks: int) -> None:

@@ -10,7 +10,7 @@ from tandem.runtime.identifiers import new_id
 from tandem.runtime.logging import configure_logging
 from tandem.runtime.paths import create_data_dir, data_dir_or_default, default_data_dir
 from tandem.runtime.ports import DEFAULT_PORT, free_port
-from tandem.runtime.service import Stop, run_service
+from tandem.runtime.service import Stop, drain, run_service
 
 __all__ = [
     "DEFAULT_PORT",
@@ -20,6 +20,7 @@ __all__ = [
     "create_data_dir",
     "data_dir_or_default",
     "default_data_dir",
+    "drain",
     "first_failure",
     "free_port",
     "new_id",

@@ -3,6 +3,10 @@
 The first SIGINT or SIGTERM sets `Stop`; the service then drains by its own deadline and returns.
 A second signal ends the process at once. A child of `tandem up` also stops when its standard
 input closes, so that no orphan outlives a parent that was killed.
+
+What a service does once `Stop` is set stands in one function of its own, in `coordinator.service`
+and in `provider.service`. `tandem up` runs no service, and a second signal must end its children
+first: its signals are in `up.service`, the order in which it stops them in `up.supervisor`.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 import structlog
 import uvloop
@@ -55,6 +59,15 @@ def run_service(
 
     freeze_modules()
     uvloop.run(supervised())
+
+
+async def drain(idle: Coroutine[None, None, None], timeout_s: float) -> None:
+    """Waits until what runs has ended, or for as long as it may; what is left is the caller's."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await idle
+    except TimeoutError:
+        log.warning("drain_timed_out", timeout_s=timeout_s)
 
 
 class _Signals:

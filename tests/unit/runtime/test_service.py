@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from tandem.runtime import drain
 
 _SERVICE = """
 import asyncio
@@ -75,3 +78,16 @@ def test_the_end_of_standard_input_stops_it() -> None:
     with _start() as process:
         process.communicate(timeout=240)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("ends", "timeout_s"), [(True, 60.0), (False, 0.0)])
+def test_what_runs_is_waited_for_only_so_long(ends: bool, timeout_s: float) -> None:
+    ended = []
+
+    async def idle() -> None:
+        if not ends:
+            await asyncio.Event().wait()
+        ended.append(True)
+
+    asyncio.run(drain(idle(), timeout_s))
+    assert ended == ([True] if ends else [])
