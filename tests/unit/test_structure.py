@@ -8,7 +8,7 @@ from pathlib import Path
 from tandem.errors import CheckpointError, ConfigurationError, PeerRefused, TandemError
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "src" / "tandem").rglob("*.py"))
+SOURCES = sorted([*(ROOT / "src" / "tandem").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 MAX_FILE_LINES = 400
 MAX_P90_FUNCTION_LINES = 30
 

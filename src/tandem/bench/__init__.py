@@ -6,8 +6,9 @@ PyTorch along, and who measures a coordinator must not have that in his process.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tandem.runtime import on_demand
 
 if TYPE_CHECKING:
     from tandem.bench.cluster import ClusterReport, measure_cluster
@@ -93,26 +94,37 @@ __all__ = [
     "verdict",
 ]
 
-_MODULES = {
-    "cluster": ("ClusterReport", "measure_cluster"),
-    "contenders": ("CONTEXT", "MAX_BATCH", "Contender", "Generator", "Job", "Times", "Wanted"),
-    "engine": (
-        *("BF16", "INT8", "OWN", "EngineFigure", "EngineReport", "Ratios", "Shapes", "Streams"),
-        *("Work", "measure_engines", "own_ratios", "ratio"),
-    ),
-    "latency": ("Stats",),
-    "link": ("Latency", "measure_link"),
-    "scenario_report": ("ScenarioReport", "as_markdown", "as_page", "make_report", "verdict"),
-    "scenario_runner": ("Outcome", "create_models", "run_scenario"),
-    "scenarios": ("SCENARIOS", "Scenario"),
-    "service": ("HOST", "BenchmarkFailed"),
-    "soak": ("SoakReport", "run_soak"),
-    "streams": ("Consumer", "Timings", "complete_chat"),
-}
-
-
-def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker a name that is not imported above does not exist
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "cluster": ("ClusterReport", "measure_cluster"),
+            "contenders": (
+                "CONTEXT",
+                "MAX_BATCH",
+                "Contender",
+                "Generator",
+                "Job",
+                "Times",
+                "Wanted",
+            ),
+            "engine": (
+                *("BF16", "INT8", "OWN", "EngineFigure", "EngineReport", "Ratios", "Shapes"),
+                *("Streams", "Work", "measure_engines", "own_ratios", "ratio"),
+            ),
+            "latency": ("Stats",),
+            "link": ("Latency", "measure_link"),
+            "scenario_report": (
+                "ScenarioReport",
+                "as_markdown",
+                "as_page",
+                "make_report",
+                "verdict",
+            ),
+            "scenario_runner": ("Outcome", "create_models", "run_scenario"),
+            "scenarios": ("SCENARIOS", "Scenario"),
+            "service": ("HOST", "BenchmarkFailed"),
+            "soak": ("SoakReport", "run_soak"),
+            "streams": ("Consumer", "Timings", "complete_chat"),
+        },
+    )

@@ -36,6 +36,8 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Generator(Protocol):
+    """What takes part in shapes has."""
+
     def generate(self, prompts: list[list[int]], tokens: int) -> Times:
         """`tokens` greedy tokens for each prompt, all at once."""
         ...
@@ -49,6 +51,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Server(Protocol):
+    """What takes part in streams has."""
+
     def serve(self, wanted: list[Wanted]) -> float:
         """Seconds until all have all their tokens, `MAX_BATCH` at a time."""
         ...
@@ -63,11 +67,14 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Contender(msgspec.Struct, frozen=True):
-    """`package` is what must be installed, `kind` how its weights are stored."""
+    """An engine that takes part when it is installed, and how it is loaded."""
 
     name: str
+    #: How its weights are stored, or what else tells two of one name apart.
     kind: str
+    #: Its import name.
     package: str
+    #: Called in the contender's own process.
     make: Callable[[Job], Generator | Server]
 
     @property
