@@ -1,0 +1,123 @@
+"""What the known families state: their tensors, how ranks share them, and their configs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.engine import families
+from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.layout import specs_of
+from tandem.engine.checkpoint.sharding import Span, tensor_parallel
+from tandem.engine.families import FAMILIES, Size
+from tandem.engine.families.llama import LlamaConfig
+from tandem.errors import CheckpointError
+
+SIZE = Size(2, 48, 80, 8, 4, 16, 389, 256)
+
+
+def written(directory: Path, architecture: str, **changes: Any) -> Path:  # noqa: ANN401 - any JSON
+    """A folder with the `config.json` of a small model."""
+    fields = {
+        "architectures": [architecture],
+        "vocab_size": SIZE.vocabulary,
+        "hidden_size": SIZE.hidden,
+        "intermediate_size": SIZE.intermediate,
+        "num_hidden_layers": SIZE.layers,
+        "num_attention_heads": SIZE.heads,
+        "num_key_value_heads": SIZE.kv_heads,
+        "head_dim": SIZE.head_dim,
+        "max_position_embeddings": SIZE.context,
+        **FAMILIES[architecture].example_config(SIZE),
+    }
+    (directory / "config.json").write_text(json.dumps(fields | changes))
+    return directory
+
+
+def read(directory: Path, architecture: str, **changes: Any) -> LlamaConfig:  # noqa: ANN401
+    config = families.read_config(written(directory, architecture, **changes))
+    assert isinstance(config, LlamaConfig)
+    return config
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_ranks_share_every_tensor_without_gap_or_overlap(
+    tmp_path: Path, architecture: str, size: int
+) -> None:
+    config: ModelConfig = read(tmp_path, architecture)
+    parts: defaultdict[str, list[tuple[Span | None, Span | None]]] = defaultdict(list)
+    for rank in range(size):
+        shard = tensor_parallel(config, rank, size)
+        for spec in specs_of(families.family_of(config).tensors(config)):
+            parts[spec.name].append(shard.part(spec))
+    for name, shape in families.tensor_shapes(config).items():
+        for axis, extent in enumerate(shape[:2]):
+            spans = [part[axis] for part in parts[name]]
+            if spans[0] is None:
+                assert set(spans) == {None}
+                continue
+            bounds = [(span.start, span.stop) for span in spans if span is not None]
+            starts, stops = zip(*bounds, strict=True)
+            assert (starts, stops[-1]) == ((0, *stops[:-1]), extent), name
+
+
+def test_switches_are_the_families_or_the_configs(tmp_path: Path) -> None:
+    stated = {"attention_bias": True, "mlp_bias": True}
+    llama = read(tmp_path, "LlamaForCausalLM", **stated)
+    assert (llama.qkv_bias, llama.output_bias, llama.mlp_bias) == (True, True, True)
+    qwen = read(tmp_path, "Qwen2ForCausalLM", attention_bias=False, mlp_bias=True)
+    assert (qwen.qkv_bias, qwen.output_bias, qwen.mlp_bias) == (True, False, False)
+    assert read(tmp_path, "Qwen3ForCausalLM").qk_norm
+    assert not read(tmp_path, "MistralForCausalLM", **stated).qkv_bias
+
+
+def test_windows_are_stated_in_several_ways(tmp_path: Path) -> None:
+    assert read(tmp_path, "MistralForCausalLM", sliding_window=7).sliding_windows == (7, 7)
+    assert read(tmp_path, "MistralForCausalLM", sliding_window=None).sliding_windows == (None,) * 2
+    qwen = {"sliding_window": 9, "use_sliding_window": True, "max_window_layers": 1}
+    assert read(tmp_path, "Qwen2ForCausalLM", **qwen).sliding_windows == (None, 9)
+    unused = qwen | {"use_sliding_window": False}
+    assert read(tmp_path, "Qwen2ForCausalLM", **unused).sliding_windows == (None, None)
+    kinds = {"layer_types": ["sliding_attention", "full_attention"]}
+    assert read(tmp_path, "Qwen2ForCausalLM", **qwen, **kinds).sliding_windows == (9, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"torch_dtype": "float8"}, "dtype 'float8'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
+        ({"num_hidden_layers": 0}, "num_layers is 0"),
+        ({"num_key_value_heads": 3}, "8 attention heads do not divide among 3"),
+        ({"head_dim": 15}, "head_dim is 15"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+    ],
+)
+def test_what_layers_cannot_compute_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json") as caught:
+        read(tmp_path, "LlamaForCausalLM", **changes)
+    assert words in caught.value.message
+
+
+@settings(deadline=None)
+@given(ids=st.none() | st.integers(0, 9) | st.lists(st.integers(0, 9)), more=st.integers(0, 9))
+def test_both_files_name_the_tokens_that_end_a_text(
+    tmp_path_factory: pytest.TempPathFactory, ids: int | list[int] | None, more: int
+) -> None:
+    directory = tmp_path_factory.mktemp("config")
+    config = read(directory, "LlamaForCausalLM", eos_token_id=ids)
+    stated = frozenset(ids if isinstance(ids, list) else () if ids is None else (ids,))
+    assert config.eos_token_ids == stated
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": more}))
+    assert families.read_config(directory).eos_token_ids == stated | {more}
