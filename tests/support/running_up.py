@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,8 @@ class Up:
         line = self._out.get(timeout=DEADLINE_S)
         assert line is not None, "".join(self.stderr_lines)
         self.ready = json.loads(line)
+        #: Those of now, in the order in which they were started first.
+        self.provider_pids: list[int] = self.ready["processes"]["providers"]
 
     @property
     def base_url(self) -> str:
@@ -73,10 +76,6 @@ class Up:
         return int(self.ready["processes"]["coordinator"])
 
     @property
-    def provider_pids(self) -> list[int]:
-        return [int(pid) for pid in self.ready["processes"]["providers"]]
-
-    @property
     def children(self) -> list[psutil.Process]:
         return [psutil.Process(pid) for pid in (self.coordinator_pid, *self.provider_pids)]
 
@@ -85,6 +84,12 @@ class Up:
         while text not in (line := self._err.get(timeout=DEADLINE_S) or ""):
             assert self.process.poll() is None, "".join(self.stderr_lines)
         return line
+
+    def until_provider_is_back(self, number: int) -> None:
+        """Waits until the provider of this number, which has ended, was started again."""
+        told = re.search(r"serves again \(pid (\d+)\)", self.until_stderr("serves again"))
+        assert told is not None
+        self.provider_pids[number] = int(told.group(1))
 
     def stop(self, signum: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(signum)

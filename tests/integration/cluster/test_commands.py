@@ -101,28 +101,3 @@ def test_status_shows_ranks_processes_links_and_why(tmp_path: Path) -> None:
     gone = tandem("cluster", "status", data_dir=tmp_path)
     assert gone.returncode == 3
     assert "up --ranks 2" in gone.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        (["--ranks=2"], "--peer"),
-        (["--ranks=2", "--peer=nowhere"], "--peer"),
-        (["--peer=127.0.0.1:1"], "--ranks"),
-        (["--ranks=2", "--peer=127.0.0.1:1", "--split=1,2,3"], "--split"),
-        (["--ranks=2", "--peer=127.0.0.1:1"], "tandem pair"),
-        (
-            ["--ranks=2", "--peer=127.0.0.1:1", "--collectives=gloo"],
-            "--allow-plaintext-collectives",
-        ),
-    ],
-)
-def test_options_that_make_no_cluster_say_what_is_missing(
-    tmp_path: Path, options: list[str], word: str
-) -> None:
-    done = tandem(
-        "provider", "--coordinator=127.0.0.1:9", "--join-token=t", *options, data_dir=tmp_path
-    )
-    assert done.returncode == 2
-    assert word in done.stderr
-    assert "Traceback" not in done.stderr

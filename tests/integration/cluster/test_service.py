@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import psutil
@@ -31,10 +30,9 @@ def _ask(up: Up, question: str) -> str:
     return answer.choices[0].message.content or ""
 
 
-def _status(up: Up, rank: int) -> dict[str, object]:
-    path = up.data_dir / "nodes" / f"provider-1-rank-{rank}" / "cluster-status.json"
-    found: dict[str, object] = json.loads(path.read_text())
-    return found
+def _strategy(up: Up) -> str:
+    path = up.data_dir / "nodes" / "provider-1-rank-0" / "cluster-status.json"
+    return str(json.loads(path.read_text())["cluster"]["strategy"])
 
 
 def _until_clustered(up: Up) -> None:
@@ -52,9 +50,12 @@ def _until_clustered(up: Up) -> None:
 def clustered(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Up]:
+    """One cluster of each kind for all tests, which leave it whole."""
     directory = tmp_path_factory.mktemp("cluster")
     with running_up(directory, "--ranks=2", f"--parallelism={request.param}") as up:
         yield up
+        assert request.param in {"auto", _strategy(up)}
+        assert up.stop() == 0
 
 
 def test_it_answers_as_one_machine_would(clustered: Up) -> None:
@@ -70,24 +71,25 @@ def test_only_rank_0_is_routable_and_one_provider_is_counted(clustered: Up) -> N
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stalled"])
-@pytest.mark.parametrize("parallelism", ["tp", "pp"])
+@pytest.mark.parametrize("clustered", ["tp", "pp"], indirect=True)
 def test_a_lost_rank_costs_no_request_and_the_cluster_comes_back(
-    tmp_path: Path, parallelism: str, how: signal.Signals
+    clustered: Up, how: signal.Signals
 ) -> None:
     """The requests wait for the new session, and go on in it from the tokens that were sent."""
-    with running_up(tmp_path, "--ranks=2", f"--parallelism={parallelism}") as up:
-        rank_1 = psutil.Process(up.provider_pids[1])
+    rank_1 = psutil.Process(clustered.provider_pids[1])
 
-        def disturb() -> None:
-            os.kill(rank_1.pid, how)
-            if how is signal.SIGSTOP:
-                threading.Thread(target=_resume_when_missed, args=(up, rank_1)).start()
+    def disturb() -> None:
+        os.kill(rank_1.pid, how)
+        if how is signal.SIGSTOP:
+            threading.Thread(target=_resume_when_missed, args=(clustered, rank_1)).start()
 
-        undisturbed = stream_texts(up, temperature=0)
-        assert stream_texts(up, disturb, temperature=0) == undisturbed
-        _until_clustered(up)
-        assert _status(up, 0)["cluster"]["strategy"] == parallelism  # type: ignore[index]
-        assert up.stop() == 0
+    strategy = _strategy(clustered)
+    undisturbed = stream_texts(clustered, temperature=0)
+    assert stream_texts(clustered, disturb, temperature=0) == undisturbed
+    if how is signal.SIGKILL:
+        clustered.until_provider_is_back(1)
+    _until_clustered(clustered)
+    assert _strategy(clustered) == strategy
 
 
 def _resume_when_missed(up: Up, rank_1: psutil.Process) -> None:
@@ -101,10 +103,9 @@ def _resume_when_missed(up: Up, rank_1: psutil.Process) -> None:
     rank_1.resume()
 
 
-def test_rank_0_can_be_lost_too(tmp_path: Path) -> None:
-    with running_up(tmp_path, "--ranks=2", "--parallelism=tp") as up:
-        os.kill(up.provider_pids[0], signal.SIGKILL)
-        up.until_stderr("serves again")
-        _until_clustered(up)
-        assert _ask(up, "What is 3 + 4?") == QUESTIONS["What is 3 + 4?"]
-        assert up.stop() == 0
+@pytest.mark.parametrize("clustered", ["tp"], indirect=True)
+def test_rank_0_can_be_lost_too(clustered: Up) -> None:
+    os.kill(clustered.provider_pids[0], signal.SIGKILL)
+    clustered.until_provider_is_back(0)
+    _until_clustered(clustered)
+    assert _ask(clustered, "What is 3 + 4?") == QUESTIONS["What is 3 + 4?"]

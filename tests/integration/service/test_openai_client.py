@@ -17,10 +17,13 @@ ANSWER = "3 + 4 = 7."
 
 @pytest.fixture(
     scope="module",
-    params=["--providers=1", "--ranks=2", "--providers=3"],
+    params=["", "--ranks=2", "--providers=3"],
     ids=["one provider", "two ranks", "three providers"],
 )
 def up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    if not request.param:
+        yield request.getfixturevalue("shared_up")
+        return
     with running_up(tmp_path_factory.mktemp("up"), request.param) as service:
         yield service
 

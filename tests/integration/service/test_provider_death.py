@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.support.running_up import running_up, stream_texts
+from tests.support.running_up import Up, running_up, stream_texts
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with running_up(tmp_path_factory.mktemp("up")) as service:
+        yield service
 
 
 @pytest.mark.parametrize(
@@ -17,9 +23,9 @@ from tests.support.running_up import running_up, stream_texts
     ids=["greedy", "sampled"],
 )
 def test_a_stream_goes_on_when_its_only_provider_is_killed_and_comes_back(
-    tmp_path: Path, more: dict[str, Any]
+    up: Up, more: dict[str, Any]
 ) -> None:
-    with running_up(tmp_path) as up:
-        undisturbed = stream_texts(up, **more)
-        killed = stream_texts(up, lambda: os.kill(up.provider_pids[0], signal.SIGKILL), **more)
-        assert killed == undisturbed
+    undisturbed = stream_texts(up, **more)
+    killed = stream_texts(up, lambda: os.kill(up.provider_pids[0], signal.SIGKILL), **more)
+    assert killed == undisturbed
+    up.until_provider_is_back(0)
