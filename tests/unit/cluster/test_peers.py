@@ -1,0 +1,185 @@
+"""Control connections: one a pair, kept while there is a sign of life, named to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.support.links import TIMEOUT_S, all_paired
+from tests.support.members import hello
+
+from tandem.cluster import peers as module
+from tandem.cluster.peers import Address, Peers
+from tandem.errors import LinkLost, PeerRefused
+from tandem.link import ControlLink, LinkCredentials, dial_control
+from tandem.protocol.cluster import Known, PeerHello, Ping
+
+
+def _hello(name: str, **changes: Any) -> PeerHello:  # noqa: ANN401 - any field
+    return hello(name=name, incarnation=name, **changes)
+
+
+@asynccontextmanager
+async def _running(
+    credentials: LinkCredentials, said: PeerHello, dial: list[Address] | None = None
+) -> AsyncIterator[tuple[Peers, Address]]:
+    """A node's connections, and where it listens."""
+    peers: Peers
+
+    def own() -> PeerHello:
+        return msgspec.structs.replace(said, control_port=peers.control_port)
+
+    peers = Peers(credentials, own, ("127.0.0.1", 0), dial or [])
+    listening = asyncio.Event()
+    running = asyncio.ensure_future(peers.run(listening))
+    try:
+        await listening.wait()
+        assert peers.control_port is not None
+        yield peers, ("127.0.0.1", peers.control_port)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def _greeted(credentials: LinkCredentials, address: Address) -> ControlLink:
+    """A node of which nothing runs but its hello."""
+    link = await dial_control(credentials, *address)
+    await link.send(_hello("by hand"))
+    assert isinstance(await link.receive(TIMEOUT_S), PeerHello)
+    return link
+
+
+async def _until_closed(link: ControlLink) -> None:
+    while True:
+        await link.receive(TIMEOUT_S)
+
+
+def test_three_nodes_find_each_other_by_what_one_of_them_knows(tmp_path: Path) -> None:
+    zero, one, two = all_paired(tmp_path, 3)
+
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(zero, _hello("zero")) as (first, address),
+            _running(one, _hello("one"), [address]) as (second, _),
+            _running(two, _hello("two"), [address]) as (third, _),
+        ):
+            for peers in (first, second, third):
+                found = await peers.complete(2)
+                names = {peer.hello.name for peer in found.values()}
+                assert len(names) == 2
+
+    asyncio.run(scenario())
+
+
+def test_more_nodes_than_ranks_are_refused_by_name(tmp_path: Path) -> None:
+    zero, one, two = all_paired(tmp_path, 3)
+
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(zero, _hello("zero")) as (first, address),
+            _running(one, _hello("one"), [address]),
+            _running(two, _hello("two"), [address]),
+        ):
+            await first.complete(2)
+            with pytest.raises(PeerRefused, match="more nodes than --ranks 2: node-"):
+                await first.complete(1)
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_only_pings_is_alive_and_one_that_is_silent_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENCE_S", 0.2)
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(zero, _hello("zero")) as (peers, address),
+        ):
+            coming = asyncio.ensure_future(peers.complete(1))
+            link = await _greeted(one, address)
+            connected = await coming
+            await link.send(Ping())
+            lost = await peers.first_lost(connected)
+            assert lost in connected.values()
+            assert not peers.connected
+            assert "silent" in " ".join(peers.refusals.values())
+
+    asyncio.run(scenario())
+
+
+def test_a_node_says_whom_it_knows_and_pings(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> list[object]:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(zero, _hello("zero")) as (_, address),
+        ):
+            link = await _greeted(one, address)
+            return [await link.receive(TIMEOUT_S), await link.receive(TIMEOUT_S)]
+
+    heard = asyncio.run(scenario())
+    assert Known([]) in heard
+    assert Ping() in heard
+
+
+def test_a_second_hello_ends_the_connection(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> str:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(zero, _hello("zero")) as (peers, address),
+        ):
+            coming = asyncio.ensure_future(peers.complete(1))
+            link = await _greeted(one, address)
+            connected = await coming
+            await link.send(_hello("again"))
+            await peers.first_lost(connected)
+            return " ".join(peers.refusals.values())
+
+    assert "said hello twice" in asyncio.run(scenario())
+
+
+def test_nodes_that_do_not_fit_know_why_on_both_sides(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> list[str]:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(zero, _hello("zero")) as (first, address),
+            _running(one, _hello("one", ranks=3), [address]) as (second, _),
+        ):
+            while not (first.refusals and second.refusals):  # noqa: ASYNC110 - a few turns
+                await asyncio.sleep(0)
+            assert not first.connected
+            assert not second.connected
+            return [" ".join(peers.refusals.values()) for peers in (first, second)]
+
+    for reason in asyncio.run(scenario()):
+        assert "--ranks" in reason
+
+
+def test_a_node_that_stops_leaves_nobody_connected(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            async with _running(zero, _hello("zero")) as (peers, address):
+                link = await _greeted(one, address)
+                await peers.complete(1)
+            assert not peers.connected
+            with pytest.raises(LinkLost):
+                await _until_closed(link)
+
+    asyncio.run(scenario())
