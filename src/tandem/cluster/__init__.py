@@ -7,7 +7,6 @@ from tandem.cluster.facts import (
     NodeFacts,
     available_memory_bytes,
     measure_node,
-    whole_model_bytes,
 )
 from tandem.cluster.node import ClusterNode
 from tandem.cluster.state import State
@@ -20,5 +19,4 @@ __all__ = [
     "State",
     "available_memory_bytes",
     "measure_node",
-    "whole_model_bytes",
 ]

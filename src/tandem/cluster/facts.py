@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import (
     ITEM_BYTES,
     ModelSetup,
@@ -59,12 +58,6 @@ def model_digest(directory: Path) -> str:
                 file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
                 digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-def whole_model_bytes(setup: ModelSetup) -> int:
-    """The weights of all layers, as one machine would hold them."""
-    facts = model_facts(setup, "")
-    return model_bytes(facts)
 
 
 def available_memory_bytes(setup: ModelSetup) -> int:

@@ -25,6 +25,7 @@ from tandem.cluster.peers import Peer, Peers
 from tandem.cluster.report import report_ranks
 from tandem.cluster.session import Session, open_channels, rendezvous_of
 from tandem.cluster.state import Event, State, decide
+from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import ModelSetup
 from tandem.errors import LinkLost, TandemError
 from tandem.link import Channel, DataListener, LinkCredentials
@@ -87,6 +88,11 @@ class ClusterNode:
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def model_bytes(self) -> int:
+        """All weights, as one machine would hold them."""
+        return model_bytes(self._facts.model)
 
     @property
     def control_port(self) -> int | None:

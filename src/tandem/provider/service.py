@@ -19,7 +19,6 @@ from tandem.cluster import (
     State,
     available_memory_bytes,
     measure_node,
-    whole_model_bytes,
 )
 from tandem.protocol.cluster import Collectives, NodeReport, Parallelism
 from tandem.provider.config import ProviderConfig
@@ -118,10 +117,10 @@ class _Provider:
                 node.changed.clear()
             except TimeoutError:
                 if node.state is State.PAIRING and not self._serving.ready:
-                    await self._try_alone()
+                    await self._try_alone(node)
 
-    async def _try_alone(self) -> None:
-        need = whole_model_bytes(self._setup)
+    async def _try_alone(self, node: ClusterNode) -> None:
+        need = node.model_bytes
         if need > available_memory_bytes(self._setup):
             log.warning("too_big_to_serve_alone", model_bytes=need)
             return

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tandem.cluster.facts import model_digest, model_facts, whole_model_bytes
+from tandem.cluster.facts import model_digest, model_facts
+from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import EngineOptions, ModelSetup, prepare
 from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 
@@ -25,7 +26,7 @@ def test_the_weights_add_up_to_the_files(tmp_path: Path) -> None:
     stored = sum(path.stat().st_size for path in (tmp_path / "m").glob("*.safetensors"))
     assert len(facts.layer_bytes) == facts.layers == setup.config.num_layers
     # The file also has a header and the last norm.
-    assert whole_model_bytes(setup) == pytest.approx(stored, rel=0.05)
+    assert model_bytes(facts) == pytest.approx(stored, rel=0.05)
     assert facts.kv_heads == setup.config.num_kv_heads
     assert facts.dtype == "float32/whole"
 
