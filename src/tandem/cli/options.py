@@ -18,6 +18,9 @@ DEFAULT_MODEL = "tandem-demo"
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
 
 
+# As the engine has them, which is too heavy to import for a `--help`.
+
+
 class Dtype(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"

@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from tandem.cli.discovery import Section
@@ -23,6 +24,7 @@ from tandem.coordinator import (
     DEFAULT_MAX_WAITING,
     DEFAULT_PATIENCE_S,
     DEFAULT_REQUEST_TIMEOUT_S,
+    CoordinatorConfig,
 )
 from tandem.errors import ConfigurationError
 from tandem.runtime import DEFAULT_PORT, create_data_dir, data_dir_or_default
@@ -31,41 +33,45 @@ SECTION = Section.SERVE
 
 _LISTEN_PROBLEMS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
 
-JoinToken = Annotated[
-    str | None,
-    typer.Option(
-        envvar="TANDEM_JOIN_TOKEN",
-        help="The secret that providers join with; better in the variable.",
-        show_default="the one in the data folder",
-    ),
-]
 
+class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it listens, whom it lets in, and how long requests may take."""
 
-def coordinator(
-    host: Host = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
-    ] = DEFAULT_PORT,
-    data_dir: DataDir = None,
-    join_token: JoinToken = None,
+    host: Host = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = (
+        DEFAULT_PORT
+    )
+    data_dir: DataDir = None
+    join_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TANDEM_JOIN_TOKEN",
+            help="The secret that providers join with; better in the variable.",
+            show_default="the one in the data folder",
+        ),
+    ] = None
     require_keys: Annotated[
         bool, typer.Option("--require-keys/--no-keys", help="Whether requests need an API key.")
-    ] = True,
-    request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S,
+    ] = True
+    request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Requests that may wait for a place, for each model.")
-    ] = DEFAULT_MAX_WAITING,
+    ] = DEFAULT_MAX_WAITING
     patience: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait for a lost provider to come back.")
-    ] = DEFAULT_PATIENCE_S,
+    ] = DEFAULT_PATIENCE_S
     tls_cert: Annotated[
         Path | None, typer.Option(help="Serve HTTPS and WSS with this certificate (PEM).")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
+    ] = None
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None
     attestation_roots: Annotated[
         Path | None,
         typer.Option(help="Makers' root certificates (PEM), for machines of trust `hardware`."),
-    ] = None,
+    ] = None
+
+
+def coordinator(
+    options: CoordinatorOptions,
     log_level: Level = LogLevel.INFO,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line on stdout when listening.")
@@ -81,28 +87,11 @@ def coordinator(
       tandem coordinator --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
       TANDEM_JOIN_TOKEN=... tandem coordinator --data-dir /var/lib/tandem
     """
-    from tandem.coordinator import CoordinatorConfig, load_or_create_join_token, serve
+    from tandem.coordinator import serve
     from tandem.runtime import Stop, configure_logging, run_service
 
     configure_logging(log_level.value)
-    if (tls_cert is None) != (tls_key is None):
-        raise ConfigurationError("--tls-cert and --tls-key belong together")
-    _check_files(tls_cert, tls_key, attestation_roots)
-    folder = data_dir_or_default(data_dir)
-    create_data_dir(folder)
-    config = CoordinatorConfig(
-        host=host,
-        port=port,
-        data_dir=folder,
-        join_token=join_token or load_or_create_join_token(folder),
-        require_keys=require_keys,
-        request_timeout_s=request_timeout,
-        max_waiting=max_waiting,
-        patience_s=patience,
-        tls_certificate=tls_cert,
-        tls_key=tls_key,
-        attestation_roots=attestation_roots,
-    )
+    config = coordinator_config(options)
 
     def on_listening(actual_port: int) -> None:
         if json:
@@ -110,8 +99,8 @@ def coordinator(
 
             print_json(Listening(actual_port))
         else:
-            url = http_url(host, actual_port)
-            if tls_cert is not None:
+            url = http_url(config.host, actual_port)
+            if config.tls_certificate is not None:
                 url = url.replace("http://", "https://")
             note(f"Listening on {url}. Ctrl-C stops it.")
             note("Clients need a key (`tandem keys create NAME`), providers the join token.")
@@ -124,7 +113,31 @@ def coordinator(
     except OSError as error:
         if error.errno not in _LISTEN_PROBLEMS:
             raise
-        raise cannot_listen(host, port, error.errno) from error
+        raise cannot_listen(config.host, config.port, error.errno) from error
+
+
+def coordinator_config(options: CoordinatorOptions) -> CoordinatorConfig:
+    """What was typed, as a coordinator takes it. Raises ConfigurationError for what is wrong."""
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise ConfigurationError("--tls-cert and --tls-key belong together")
+    _check_files(options.tls_cert, options.tls_key, options.attestation_roots)
+    from tandem.coordinator import load_or_create_join_token
+
+    folder = data_dir_or_default(options.data_dir)
+    create_data_dir(folder)
+    return CoordinatorConfig(
+        host=options.host,
+        port=options.port,
+        data_dir=folder,
+        join_token=options.join_token or load_or_create_join_token(folder),
+        require_keys=options.require_keys,
+        request_timeout_s=options.request_timeout,
+        max_waiting=options.max_waiting,
+        patience_s=options.patience,
+        tls_certificate=options.tls_cert,
+        tls_key=options.tls_key,
+        attestation_roots=options.attestation_roots,
+    )
 
 
 def _check_files(*paths: Path | None) -> None:
