@@ -103,7 +103,7 @@ def _generate(
         for event in batch:
             events.put(event)
 
-    options = EngineOptions(directory=directory, dtype=dtype, kv_tokens=16_384)
+    options = EngineOptions(directory=directory, dtype=dtype, device="cpu", kv_tokens=16_384)
     engine = load_engine(options, deliver).engine
     outputs: Outputs = {}
     try:

@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.processes import child, coordinator, cpu_s, raise_file_limit
 from benchmarks.relay.throughput import Traffic, ask_all, join_providers
-from tandem.bench import BenchmarkFailed, Timings
+from tandem.bench import BenchmarkFailed, TimedAnswer
 from tandem.coordinator import stores_in
 
 #: (providers, streams at a time)
@@ -80,7 +80,7 @@ async def _used_s(
     began, cpu = time.perf_counter(), cpu_s(process)
     answers = await ask_all(traffic, port, key)
     used_s = cpu_s(process) - cpu - idle * (time.perf_counter() - began)
-    good = [a for a in answers if isinstance(a, Timings) and a.text == traffic.answer]
+    good = [a for a in answers if isinstance(a, TimedAnswer) and a.text == traffic.answer]
     if len(good) < traffic.requests:
         raise BenchmarkFailed(f"{traffic.requests - len(good)} answers were wrong or missing")
     return used_s

@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.processes import JOIN_TOKEN, child, coordinator, raise_file_limit
 from benchmarks.relay.simulated_providers import MODEL, Pace, SimulatedProvider
-from tandem.bench import HOST, Timings, complete_chat
+from tandem.bench import HOST, TimedAnswer, complete_chat
 from tandem.coordinator import stores_in
 from tandem.errors import TandemError
 
@@ -82,7 +82,7 @@ async def measure_throughput(
             peak = process.memory_info().rss
             for provider in providers:
                 provider.cancel()
-    good = [answer for answer in answers if isinstance(answer, Timings)]
+    good = [answer for answer in answers if isinstance(answer, TimedAnswer)]
     with closing(stores_in(data_dir).usage()) as usage:
         entries = usage.entries(limit=traffic.requests)
     reserved = [entry.queue_s for entry in entries if entry.queue_s]
@@ -124,11 +124,11 @@ async def join_providers(
     return running
 
 
-async def ask_all(traffic: Traffic, port: int, key: str) -> list[Timings | TandemError]:
+async def ask_all(traffic: Traffic, port: int, key: str) -> list[TimedAnswer | TandemError]:
     """The answers to all requests, or their errors."""
     places = asyncio.Semaphore(traffic.streams)
 
-    async def one(number: int) -> Timings | TandemError:
+    async def one(number: int) -> TimedAnswer | TandemError:
         request: dict[str, Any] = {
             "model": MODEL,
             "messages": [{"role": "user", "content": f"request {number}"}],

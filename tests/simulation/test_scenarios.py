@@ -17,7 +17,7 @@ from tests.simulation.world import World, key
 
 from tandem.bench.latency import checks, decompose
 from tandem.bench.scenarios import SCENARIOS, Scenario
-from tandem.bench.streams import Timings
+from tandem.bench.streams import TimedAnswer
 from tandem.protocol import ModelName
 
 _EPOCH_S = 1_000_000.0
@@ -28,12 +28,12 @@ _FIRST, _SECOND = ModelName("first"), ModelName("second")
 def test_every_request_succeeds_and_every_check_passes(
     monkeypatch: pytest.MonkeyPatch, scenario: Scenario
 ) -> None:
-    async def main() -> tuple[World, list[Timings]]:
+    async def main() -> tuple[World, list[TimedAnswer]]:
         clock = asyncio.get_running_loop().time
         monkeypatch.setattr(time, "time", lambda: _EPOCH_S + clock())
         faults = Faults(delay_s=0.002, crash_every_s=6.0 if scenario.kills else 0.0, until_s=1e6)
         world = World(5, faults, _machines(scenario))
-        answers: list[Timings] = []
+        answers: list[TimedAnswer] = []
         await world.run(lambda _: _consumers(world, scenario, answers))
         return world, answers
 
@@ -61,7 +61,7 @@ def _machines(scenario: Scenario) -> list[Machine]:
 
 
 def _consumers(
-    world: World, scenario: Scenario, answers: list[Timings]
+    world: World, scenario: Scenario, answers: list[TimedAnswer]
 ) -> list[asyncio.Task[None]]:
     places = asyncio.Semaphore(scenario.concurrency)
     keys = [key(number, f"user {number}") for number in range(scenario.users)]
@@ -82,6 +82,6 @@ def _consumers(
             total_s = time.time() - started
             assert answer.progress.first_at is not None
             first_s = answer.progress.first_at - started + _EPOCH_S
-            answers.append(Timings("", started, first_s, total_s, answer.trace(started)))
+            answers.append(TimedAnswer("", started, first_s, total_s, answer.trace(started)))
 
     return [asyncio.create_task(one(number)) for number in range(scenario.requests)]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from tandem.bench.scenarios import SCENARIOS, Scenario
     from tandem.bench.service import HOST, BenchmarkFailed
     from tandem.bench.soak import SoakReport, run_soak
-    from tandem.bench.streams import Consumer, Timings, complete_chat
+    from tandem.bench.streams import Consumer, TimedAnswer, complete_chat
 
 __all__ = [
     "BF16",
@@ -75,8 +75,8 @@ __all__ = [
     "SoakReport",
     "Stats",
     "Streams",
+    "TimedAnswer",
     "Times",
-    "Timings",
     "Wanted",
     "Work",
     "as_markdown",
@@ -125,6 +125,6 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
             "scenarios": ("SCENARIOS", "Scenario"),
             "service": ("HOST", "BenchmarkFailed"),
             "soak": ("SoakReport", "run_soak"),
-            "streams": ("Consumer", "Timings", "complete_chat"),
+            "streams": ("Consumer", "TimedAnswer", "complete_chat"),
         },
     )

@@ -165,6 +165,7 @@ class _Tandem:
             directory=job.model,
             dtype="bfloat16",
             quantization=quantization,
+            device="cpu",  # whatever there is: cores are compared
             threads=job.threads,
             kv_tokens=MAX_BATCH * CONTEXT,
             scheduling=SchedulerLimits(max_sequences=MAX_BATCH),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from tandem.bench.streams import Timings
+from tandem.bench.streams import TimedAnswer
 
 TOTAL, DECODE_TPS = "total_e2e", "decode_tps"
 #: The parts of `total_e2e`, in the order in which they pass.
@@ -68,7 +68,7 @@ BOUNDS = (
 )
 
 
-def decompose(answer: Timings, tokens: int) -> dict[str, float]:
+def decompose(answer: TimedAnswer, tokens: int) -> dict[str, float]:
     """Milliseconds of each segment of an answer of `tokens` tokens; only `total_e2e` untraced.
 
     Every time was read from a clock where the thing happened; nothing is inferred.

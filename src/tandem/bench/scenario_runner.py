@@ -29,7 +29,7 @@ from tandem.bench.latency import (
 )
 from tandem.bench.scenarios import Scenario
 from tandem.bench.service import HOST, Service, running_service
-from tandem.bench.streams import Timings, complete_chat
+from tandem.bench.streams import TimedAnswer, complete_chat
 from tandem.errors import TandemError
 from tandem.up import local_rank_arguments
 
@@ -100,12 +100,12 @@ async def run_scenario(
                 answers = await _ask_all(scenario, models, service.port, keys, on_answer)
                 taken_s = time.perf_counter() - began
                 killed = len(kills)
-    samples = [decompose(a, scenario.tokens) for a in answers if isinstance(a, Timings)]
+    samples = [decompose(a, scenario.tokens) for a in answers if isinstance(a, TimedAnswer)]
     return Outcome(
         scenario,
         taken_s,
         killed,
-        [str(answer) for answer in answers if not isinstance(answer, Timings)],
+        [str(answer) for answer in answers if not isinstance(answer, TimedAnswer)],
         summarise(samples),
         checks(samples, scenario.requests),
         samples,
@@ -166,11 +166,11 @@ async def _ask_all(
     port: int,
     keys: list[str],
     on_answer: Callable[[], None],
-) -> list[Timings | Exception]:
+) -> list[TimedAnswer | Exception]:
     places = asyncio.Semaphore(scenario.concurrency)
     names = [models.first.name] * scenario.providers + [models.second.name] * scenario.second
 
-    async def one(number: int) -> Timings | Exception:
+    async def one(number: int) -> TimedAnswer | Exception:
         request = _request(scenario, number, names[number % len(names)])
         async with places:
             try:

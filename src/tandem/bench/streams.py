@@ -17,7 +17,7 @@ _DONE = b"[DONE]"
 _TRACE = b" tandem-trace "
 
 
-class Timings(msgspec.Struct, frozen=True):
+class TimedAnswer(msgspec.Struct, frozen=True):
     """Seconds from connecting; `started` in Unix time; `text` is the whole answer.
 
     `first_s` is the first token's of a stream, and the answer's otherwise.
@@ -106,7 +106,7 @@ class Consumer:
             self._head += "X-Tandem-Trace: 1\r\n"
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, request: dict[str, Any], *, stream: bool = True) -> Timings:
+    async def ask(self, request: dict[str, Any], *, stream: bool = True) -> TimedAnswer:
         """One chat completion. Raises ProtocolError unless it ends well, and OSError."""
         body = msgspec.json.encode(request | {"stream": stream})
         started, clock = time.time(), time.perf_counter()
@@ -118,7 +118,7 @@ class Consumer:
         await _read(reader, received)
         total_s = time.perf_counter() - clock
         text = "".join(received.texts)
-        return Timings(text, started, received.first_s or total_s, total_s, received.trace)
+        return TimedAnswer(text, started, received.first_s or total_s, total_s, received.trace)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -127,7 +127,7 @@ class Consumer:
 
 async def complete_chat(
     host: str, port: int, api_key: str, request: dict[str, Any], *, stream: bool = True
-) -> Timings:
+) -> TimedAnswer:
     """One chat completion on a connection of its own, traced. Raises what `Consumer.ask` does."""
     consumer = Consumer(host, port, api_key, trace=True)
     try:

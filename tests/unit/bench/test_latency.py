@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 
 from tandem import protocol
 from tandem.bench.latency import SEGMENTS, TOTAL, Check, checks, decompose, summarise
-from tandem.bench.streams import Timings
+from tandem.bench.streams import TimedAnswer
 from tandem.coordinator import Trace
 
 #: Seconds that each segment takes, in order.
 TAKEN = [0.001, 0.002, 0.0, 0.0005, 0.001, 0.003, 0.1, 0.4, 0.002, 0.001]
 
 
-def answer(taken: list[float]) -> Timings:
+def answer(taken: list[float]) -> TimedAnswer:
     times = [1_000_000.0]
     for seconds in taken:
         times.append(times[-1] + seconds)
     timings = protocol.Timings(*times[5:9])
     received, placed, placed_last, sealed = times[1:5]
     trace = Trace(received, placed, placed_last, sealed, timings, times[9])
-    return Timings("text", times[0], 0.2, times[-1] - times[0], trace)
+    return TimedAnswer("text", times[0], 0.2, times[-1] - times[0], trace)
 
 
 def failed(found: list[Check]) -> set[str]:
