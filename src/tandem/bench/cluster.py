@@ -19,8 +19,7 @@ import msgspec
 
 from tandem.bench.sealing import seal_s
 from tandem.bench.stopwatch import StepsTaken, Stopwatch
-from tandem.cluster import ClusterConfig, NodeFacts, measure_node
-from tandem.cluster.one_session import Asker, alone, clustered
+from tandem.cluster import Asker, ClusterConfig, NodeFacts, measure_node, run_alone, run_clustered
 from tandem.engine import ModelSetup
 from tandem.protocol.cluster import Parallelism
 
@@ -138,16 +137,16 @@ async def _round(
         session = msgspec.structs.replace(config, parallelism=parallelism)
         watch = Stopwatch()
         work = partial(_measure, salt=salt, watch=watch)
-        found, _ = await clustered(session, setup, facts, work, watch)
+        found, _ = await run_clustered(session, setup, facts, work, watch)
         if found is not None:
             measured[variant] = found
     say(CEILING)
-    both = await asyncio.to_thread(alone, setup, partial(_measure, salt=salt))
+    both = await asyncio.to_thread(run_alone, setup, partial(_measure, salt=salt))
     if not measured:
         return None
     measured[CEILING] = {workload: taken.twice for workload, taken in both.items()}
     say(ALONE)
-    measured[ALONE] = await asyncio.to_thread(alone, setup, partial(_measure, salt=salt))
+    measured[ALONE] = await asyncio.to_thread(run_alone, setup, partial(_measure, salt=salt))
     return measured
 
 

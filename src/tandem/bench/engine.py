@@ -27,7 +27,7 @@ from tandem.bench.contenders import (
     Wanted,
     take_turns,
 )
-from tandem.cluster.one_session import Asker
+from tandem.cluster import Asker
 from tandem.engine import EngineOptions, Quantization, SchedulerLimits, load_engine
 
 PREFILL, MIXED = "prefill", f"{MAX_BATCH} mixed"

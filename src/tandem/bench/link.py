@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from tandem.bench.sealing import credentials, identity
-from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
+from tandem.cluster import COLLECTIVES, Rendezvous, SealedCommunicator
 from tandem.engine import Communicator
 from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.link import Channel, DataListener, dial_data

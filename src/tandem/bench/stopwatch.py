@@ -1,7 +1,7 @@
 """How long the steps of a session take, and how much of that its links: put around rank 0's parts.
 
 Nothing in `link` or `cluster` counts. Whoever measures passes a `Stopwatch` to
-`tandem.cluster.one_session.clustered`, which lets it wrap the channels and the executor.
+`tandem.cluster.run_clustered`, which lets it wrap the channels and the executor.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StepsTaken(msgspec.Struct, frozen=True):
 
 
 class Stopwatch:
-    """Implements `tandem.cluster.one_session.Instruments`."""
+    """Implements `tandem.cluster.Instruments`."""
 
     def __init__(self) -> None:
         self._steps = self._frames = self._bytes = 0

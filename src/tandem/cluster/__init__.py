@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tandem.cluster.check import Check, check_cluster
+from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
 from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.facts import (
     NodeFacts,
@@ -9,14 +11,24 @@ from tandem.cluster.facts import (
     measure_node,
 )
 from tandem.cluster.node import ClusterNode
+from tandem.cluster.one_session import Asker, Instruments, run_alone, run_clustered
 from tandem.cluster.state import State
 
 __all__ = [
+    "COLLECTIVES",
+    "Asker",
+    "Check",
     "ClusterConfig",
     "ClusterNode",
     "Host",
+    "Instruments",
     "NodeFacts",
+    "Rendezvous",
+    "SealedCommunicator",
     "State",
     "available_memory_bytes",
+    "check_cluster",
     "measure_node",
+    "run_alone",
+    "run_clustered",
 ]

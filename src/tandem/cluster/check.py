@@ -13,7 +13,7 @@ import msgspec
 
 from tandem.cluster.config import ClusterConfig
 from tandem.cluster.facts import NodeFacts, measure_node
-from tandem.cluster.one_session import Asker, Tokens, alone, clustered
+from tandem.cluster.one_session import Asker, Tokens, run_alone, run_clustered
 from tandem.engine import Message, ModelSetup
 from tandem.errors import TandemError
 from tandem.protocol.cluster import ClusterReport, Parallelism
@@ -40,7 +40,7 @@ async def check_cluster(
     def work(asker: Asker) -> Tokens:
         return asker.ask(prompts, _TOKENS)
 
-    expected = await asyncio.to_thread(alone, setup, work)
+    expected = await asyncio.to_thread(run_alone, setup, work)
     on_check(Check("one process", True, f"{sum(map(len, expected))} tokens"))
     facts = await asyncio.to_thread(measure_node, setup, name)
     passed = True
@@ -61,7 +61,7 @@ async def _check_strategy(
 ) -> list[Check]:
     name = _STRATEGIES[config.parallelism]
     try:
-        answers, report = await clustered(config, setup, facts, work)
+        answers, report = await run_clustered(config, setup, facts, work)
     except TandemError as error:
         return [Check(name, False, error.message)]
     if answers is None:  # rank 0 judges

@@ -95,7 +95,7 @@ class Instruments(Protocol):
     def executor(self, executor: Executor) -> Executor: ...
 
 
-def alone(setup: ModelSetup, work: Callable[[Asker], T]) -> T:
+def run_alone(setup: ModelSetup, work: Callable[[Asker], T]) -> T:
     """Does the work on the whole model in this process. Blocks."""
     asker = Asker()
     asker.engine = load_engine(setup.options, asker.deliver).engine
@@ -105,7 +105,7 @@ def alone(setup: ModelSetup, work: Callable[[Asker], T]) -> T:
         asker.engine.close()
 
 
-async def clustered(
+async def run_clustered(
     config: ClusterConfig,
     setup: ModelSetup,
     facts: NodeFacts,

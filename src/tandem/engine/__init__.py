@@ -10,8 +10,8 @@ from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
-from tandem.engine.core.communicator import Communicator, Solo
-from tandem.engine.core.executor import Executor, LocalExecutor, Stage
+from tandem.engine.core.communicator import Communicator, Neighbours, RankGroup, Solo
+from tandem.engine.core.executor import Executor, LocalExecutor, Stage, StageRun
 from tandem.engine.core.scheduler import SchedulerLimits
 from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult
@@ -63,8 +63,10 @@ __all__ = [
     "Message",
     "ModelConfig",
     "ModelSetup",
+    "Neighbours",
     "Progress",
     "Quantization",
+    "RankGroup",
     "RawTensor",
     "SamplingParams",
     "SchedulerLimits",
@@ -72,6 +74,7 @@ __all__ = [
     "Solo",
     "Span",
     "Stage",
+    "StageRun",
     "StepPlan",
     "StepResult",
     "Tensor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tandem.link.channel import Buffer, Channel, TlsChannel
 from tandem.link.control import ControlLink, dial_control, serve_control
 from tandem.link.data import DataListener, dial_data
+from tandem.link.pairing import pair_by_dialling, pair_by_listening
 from tandem.link.tls import ALPN_PROTOCOLS, LinkCredentials
 
 __all__ = [
@@ -17,5 +18,7 @@ __all__ = [
     "TlsChannel",
     "dial_control",
     "dial_data",
+    "pair_by_dialling",
+    "pair_by_listening",
     "serve_control",
 ]

@@ -125,7 +125,7 @@ def _own_identity(data_dir: Path | None) -> tuple[Path, Identity]:
 async def _pair(
     identity: Identity, name: str, address: str | None, listen: str | None
 ) -> PairedNode:
-    from tandem.link.pairing import pair_by_dialling, pair_by_listening
+    from tandem.link import pair_by_dialling, pair_by_listening
 
     if address is not None:
         return await pair_by_dialling(identity, name, parse_address(address, "ADDRESS"), _confirm)

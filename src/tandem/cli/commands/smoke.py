@@ -24,8 +24,7 @@ from tandem.runtime import data_dir_or_default
 from tandem.up import other_rank_here
 
 if TYPE_CHECKING:
-    from tandem.cluster import ClusterConfig
-    from tandem.cluster.check import Check
+    from tandem.cluster import Check, ClusterConfig
 
 SECTION = Section.CLUSTER
 
@@ -63,7 +62,7 @@ def smoke(
 
 def _run(config: ClusterConfig, model: str, *, json: bool) -> bool:
     from tandem import engine
-    from tandem.cluster.check import check_cluster
+    from tandem.cluster import check_cluster
     from tandem.runtime import configure_logging
 
     configure_logging("error")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Generic
 
-from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
+from tandem.engine import RawTensor, Tensor, TensorOps
 from tandem.errors import LinkLost, ProtocolError
 from tandem.link import Channel
 from tandem.protocol.cluster import FailureHeader, TensorHeader, ToRank

@@ -13,10 +13,17 @@ import msgspec
 from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
 from tandem.cluster.members import Member
 from tandem.cluster.strategies.costs import Held
-from tandem.engine import Communicator, Executor, ModelSetup, Shard, Stage, StepPlan
-from tandem.engine.core.communicator import RankGroup
-from tandem.engine.core.executor import StageRun
-from tandem.engine.core.tensors import Tensor
+from tandem.engine import (
+    Communicator,
+    Executor,
+    ModelSetup,
+    RankGroup,
+    Shard,
+    Stage,
+    StageRun,
+    StepPlan,
+    Tensor,
+)
 from tandem.link import Channel
 from tandem.protocol.cluster import Collectives, ModelFacts, Part, PlanHeader, Proposal
 

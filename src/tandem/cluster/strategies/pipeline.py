@@ -24,9 +24,16 @@ from tandem.cluster.strategies.base import (
     SteppedStage,
 )
 from tandem.cluster.strategies.costs import WEIGHTS_SHARE, Held, layers_bytes, model_bytes
-from tandem.engine import Executor, Solo, Span, StepPlan, StepResult, pipeline_stage
-from tandem.engine.core.communicator import Neighbours
-from tandem.engine.core.tensors import Tensor
+from tandem.engine import (
+    Executor,
+    Neighbours,
+    Solo,
+    Span,
+    StepPlan,
+    StepResult,
+    Tensor,
+    pipeline_stage,
+)
 from tandem.errors import LinkLost, PeerRefused, ProtocolError
 from tandem.link import Channel
 from tandem.protocol.cluster import FailureHeader, ModelFacts, Part, ResultHeader

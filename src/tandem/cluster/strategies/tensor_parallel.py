@@ -17,8 +17,7 @@ from tandem.cluster.strategies.base import (
     SteppedStage,
 )
 from tandem.cluster.strategies.costs import WEIGHTS_SHARE, Held, layers_bytes, model_bytes
-from tandem.engine import Executor, LocalExecutor, StepPlan, tensor_parallel
-from tandem.engine.core.tensors import Tensor
+from tandem.engine import Executor, LocalExecutor, StepPlan, Tensor, tensor_parallel
 from tandem.errors import PeerRefused
 from tandem.protocol.cluster import ModelFacts, Part
 
