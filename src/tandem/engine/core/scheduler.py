@@ -19,6 +19,7 @@ from enum import Enum
 import msgspec
 
 from tandem.engine.core.block_manager import BlockManager
+from tandem.engine.core.sampling import SamplingOptions
 from tandem.engine.core.sequence import Sequence, SequenceState
 from tandem.engine.core.step import SampledToken, SampleSpec, SequenceStep, StepPlan, StepResult
 from tandem.errors import Overloaded
@@ -218,21 +219,14 @@ class BatchScheduler:
 
 
 def _sample_spec(sequence: Sequence) -> SampleSpec:
-    params = sequence.params
-    penalised = params.has_penalties
+    """The request's options, and what is this token's own."""
+    tokens, split = sequence.tokens, sequence.prompt_length
+    options = {name: getattr(sequence.params, name) for name in SamplingOptions.__struct_fields__}
+    penalised = sequence.params.has_penalties
     return SampleSpec(
-        position=len(sequence.tokens),
-        seed=params.seed,
+        position=len(tokens),
         choice=sequence.choice,
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=params.top_k,
-        min_p=params.min_p,
-        repetition_penalty=params.repetition_penalty,
-        presence_penalty=params.presence_penalty,
-        frequency_penalty=params.frequency_penalty,
-        logit_bias=params.logit_bias,
-        logprobs=params.logprobs,
-        prompt=sequence.tokens[: sequence.prompt_length] if penalised else [],
-        output=sequence.tokens[sequence.prompt_length :] if penalised else [],
+        prompt=tokens[:split] if penalised else [],
+        output=tokens[split:] if penalised else [],
+        **options,
     )

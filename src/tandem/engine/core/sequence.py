@@ -5,30 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-import msgspec
+from tandem.engine.core.sampling import SamplingOptions
 
 
-class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
-    """A request's sampling, checked and complete; see `SampleSpec` for the meaning."""
+class SamplingParams(SamplingOptions, frozen=True, kw_only=True):
+    """A request's. Tokens of `stop_token_ids` end the text and are no part of it."""
 
     max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
-    seed: int = 0
     stop_token_ids: frozenset[int] = frozenset()
-    logprobs: int | None = None
-
-    @property
-    def has_penalties(self) -> bool:
-        return bool(
-            self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty
-        )
 
 
 class SequenceState(Enum):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from tandem.engine.core.sampling import SamplingOptions
 
-class SampleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+
+class SampleSpec(SamplingOptions, frozen=True, omit_defaults=True):
     """How to choose the next token of a sequence.
 
     The random number is keyed by (`seed`, `choice`, `position`) and nothing else, so a token does
@@ -18,19 +20,9 @@ class SampleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     position: int
-    seed: int = 0
     choice: int = 0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
-    logprobs: int | None = None
-    prompt: list[int] = []
-    output: list[int] = []
+    prompt: list[int] = msgspec.field(default_factory=list)
+    output: list[int] = msgspec.field(default_factory=list)
 
 
 class SequenceStep(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ def sample(
         if not finite[row]:
             sampled.append(SampledToken(sequence_id, None))
             continue
-        plain = not _adjusts(spec) and spec.temperature == 0.0
+        plain = not spec.adjusts_logits and spec.temperature == 0.0
         token = greedy[row] if plain else _choose(logits[row], spec)
         sampled.append(_with_logprobs(sequence_id, token, logits[row], spec.logprobs))
     return sampled
@@ -44,17 +44,8 @@ def uniform(seed: int, choice: int, position: int) -> float:
     return (bits >> (64 - _MANTISSA_BITS)) / float(1 << _MANTISSA_BITS)
 
 
-def _adjusts(spec: SampleSpec) -> bool:
-    return bool(
-        spec.logit_bias
-        or spec.repetition_penalty != 1.0
-        or spec.presence_penalty
-        or spec.frequency_penalty
-    )
-
-
 def _choose(logits: torch.Tensor, spec: SampleSpec) -> int:
-    adjusted = _adjust(logits, spec) if _adjusts(spec) else logits
+    adjusted = _adjust(logits, spec) if spec.adjusts_logits else logits
     if spec.temperature == 0.0:
         return int(adjusted.argmax())
     probabilities = torch.softmax(adjusted / spec.temperature, dim=-1)
