@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tandem import protocol
 from tandem.errors import ProtocolError
-from tandem.security import ReplyChannel, SealingKey, request_context
+from tandem.security import ProviderKeys, SealingKey
 
 MODEL = protocol.ModelName("simulated")
 PROMPT_TOKENS = 7
@@ -65,12 +65,12 @@ class SimulatedProvider:
         self._url = url
         self._join_token = join_token
         self._name = name
-        self._sealing = SealingKey()
+        self._keys = ProviderKeys(SealingKey())
+        self._outgoing: list[protocol.ToCoordinator] = []
         self._pace = pace
         self._model = protocol.ModelInfo(protocol.ModelName(model), "llama", 1, 8192, "float32")
         self._answering: dict[protocol.RequestId, _Answering] = {}
         self._steps = 0
-        self._nonce = b""
         self.joined = asyncio.Event()
 
     async def run(self) -> None:
@@ -81,62 +81,52 @@ class SimulatedProvider:
             ping_interval=None,
             open_timeout=_TIMEOUT_S,
         ) as socket:
-            welcome = await self._greet(socket)
+            side = protocol.ProviderSide(self._keys, self._registration(), self._outgoing.append)
+            side.greet(self._join_token)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._beat(socket, welcome.heartbeat_interval_s))
-                    await self._read(socket, tasks)
+                    await self._read(socket, side, tasks)
             except* ConnectionClosed as group:
                 raise ProtocolError(f"{self._name} was cut off: {group.exceptions[0]}") from group
 
-    async def _greet(self, socket: ClientConnection) -> protocol.Welcome:
-        registration = protocol.Registration(
-            self._name, "simulated", _HARDWARE, [self._model], self._sealing.public
+    def _registration(self) -> bytes:
+        return protocol.encode(
+            protocol.Registration(
+                self._name, "simulated", _HARDWARE, [self._model], self._keys.public
+            )
         )
-        versions = list(protocol.SUPPORTED_VERSIONS)
-        hello = protocol.Hello(versions, self._join_token, protocol.encode(registration))
-        await socket.send(protocol.encode(hello))
-        challenge = await _receive(socket)
-        if not isinstance(challenge, protocol.Challenge):
-            raise ProtocolError(f"{self._name} was refused: {challenge}")
-        self._nonce = challenge.nonce
-        await socket.send(protocol.encode(protocol.Proof(protocol.Evidence())))
-        welcome = await _receive(socket)
-        if not isinstance(welcome, protocol.Welcome):
-            raise ProtocolError(f"{self._name} was refused: {welcome}")
-        await socket.send(protocol.encode(self._heartbeat()))
-        self.joined.set()
-        return welcome
 
-    async def _read(self, socket: ClientConnection, tasks: asyncio.TaskGroup) -> None:
-        number = 0
+    async def _read(
+        self, socket: ClientConnection, side: protocol.ProviderSide, tasks: asyncio.TaskGroup
+    ) -> None:
         while True:
-            message = await _receive(socket)
-            if isinstance(message, protocol.Request):
-                context = request_context(self._nonce, number, message.request_id)
-                number += 1
-                asked = protocol.decode_work(self._sealing.open(message.sealed, context))
-                assert isinstance(asked, protocol.Generate), "nobody asks for anything else"
-                tasks.create_task(self._answer(socket, message, asked))
-            elif isinstance(message, protocol.NextKey):
-                self._sealing.open_ahead(message.sealed_key)
-            elif isinstance(message, protocol.Grant):
-                answering = self._answering.get(message.request_id)
+            await self._flush(socket)
+            frame = await socket.recv(decode=False)
+            event = side.receive(protocol.decode_to_provider(bytes(frame)))
+            if isinstance(event, protocol.Asked):
+                tasks.create_task(self._answer(socket, side, event))
+            elif isinstance(event, protocol.Grant):
+                answering = self._answering.get(event.request_id)
                 if answering is not None:
-                    answering.credit += message.chunks
+                    answering.credit += event.chunks
                     answering.granted.set()
-            elif isinstance(message, protocol.Challenge):
-                await socket.send(protocol.encode(protocol.Proof(protocol.Evidence())))
+            elif isinstance(event, protocol.Welcome):
+                side.beat(self._heartbeat())
+                tasks.create_task(self._beat(socket, side, event.heartbeat_interval_s))
+                await self._flush(socket)
+                self.joined.set()
+            elif isinstance(event, protocol.Refused | protocol.Unopened):
+                raise ProtocolError(f"{self._name} was refused: {event}")
 
     async def _answer(
-        self, socket: ClientConnection, request: protocol.Request, asked: protocol.Generate
+        self, socket: ClientConnection, side: protocol.ProviderSide, asked: protocol.Asked
     ) -> None:
         """The numbers from 0 on, one a token, `max_tokens` of them."""
+        request, work = asked.request, asked.work
+        assert isinstance(work, protocol.Generate), "nobody asks for anything else"
         answering = self._answering[request.request_id] = _Answering(request.window)
-        replies = ReplyChannel(asked.reply_key, request.request_id)
-        send = _sender(socket, request.request_id, replies)
-        count = asked.sampling.max_tokens or 16
-        first = len((asked.produced or [[]])[0] or [])
+        count = work.sampling.max_tokens or 16
+        first = len((work.produced or [[]])[0] or [])
         async for number in numbers(first, count, self._pace):
             while answering.credit == 0:
                 answering.granted.clear()
@@ -145,30 +135,26 @@ class SimulatedProvider:
             self._steps += 1
             finish = protocol.FinishReason.LENGTH if number == count - 1 else None
             delta = protocol.Delta(0, f"{number} ", [number], None, finish)
-            await send(protocol.Chunk([delta], PROMPT_TOKENS if number == first else 0))
-        await send(protocol.Finished(protocol.Usage(PROMPT_TOKENS, count, 0)))
+            side.answer(asked, protocol.Chunk([delta], PROMPT_TOKENS if number == first else 0))
+            await self._flush(socket)
+        side.answer(asked, protocol.Finished(protocol.Usage(PROMPT_TOKENS, count, 0)))
+        await self._flush(socket)
         del self._answering[request.request_id]
 
-    async def _beat(self, socket: ClientConnection, interval_s: float) -> None:
+    async def _beat(
+        self, socket: ClientConnection, side: protocol.ProviderSide, interval_s: float
+    ) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            await socket.send(protocol.encode(self._heartbeat()))
+            side.beat(self._heartbeat())
+            await self._flush(socket)
+
+    async def _flush(self, socket: ClientConnection) -> None:
+        """Sends what waits, in order: a frame is in its place before the first pause."""
+        while self._outgoing:
+            await socket.send(protocol.encode(self._outgoing.pop(0)))
 
     def _heartbeat(self) -> protocol.Heartbeat:
         return protocol.Heartbeat(
             True, len(self._answering), 0, 4096, 4096, max_sequences=256, steps=self._steps
         )
-
-
-def _sender(
-    socket: ClientConnection, request_id: protocol.RequestId, replies: ReplyChannel
-) -> Callable[[protocol.AnswerPart], Awaitable[None]]:
-    async def send(answer: protocol.AnswerPart) -> None:
-        sealed = replies.seal(protocol.encode(answer))
-        await socket.send(protocol.encode(protocol.Reply(request_id, sealed)))
-
-    return send
-
-
-async def _receive(socket: ClientConnection) -> protocol.ToProvider:
-    return protocol.decode_to_provider(bytes(await socket.recv(decode=False)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +20,7 @@ from tandem import protocol
 from tandem.errors import TandemError
 from tandem.protocol import ModelName
 from tandem.runtime import raise_if_cancelled
-from tandem.security import ReplyChannel, SealingKey, request_context
+from tandem.security import ProviderKeys, SealingKey
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -51,6 +52,13 @@ def prompt_tokens(text: str) -> int:
     return 1 + len(text) // 4
 
 
+def _registration(machine: Machine) -> bytes:
+    info = protocol.ModelInfo(machine.model, "llama", 1, machine.tokens, "float32")
+    return protocol.encode(
+        protocol.Registration(machine.name, "sim", _HARDWARE, [info], SEALING.public)
+    )
+
+
 class ProviderPlayed:
     def __init__(self, world: World, machine: Machine) -> None:
         self.world = world
@@ -59,14 +67,14 @@ class ProviderPlayed:
         #: Chunks that each request may still send.
         self.credits: dict[str, asyncio.Semaphore] = {}
         self.awake = asyncio.Event()
-        self.draining = False
         self.steps = 0
         self.wire: Wire | None = None
+        self.side: protocol.ProviderSide | None = None
 
     async def live(self) -> None:
         while True:
             self.wire = Wire(self.world.draw, self.world.faults, self.world.faulty)
-            self.running, self.credits, self.draining = {}, {}, False
+            self.running, self.credits = {}, {}
             self.awake.set()
             scope = {"type": "websocket", "headers": [], "path": "/"}
             self.wire.to_coordinator.put_nowait({"type": "websocket.connect"})
@@ -89,100 +97,97 @@ class ProviderPlayed:
         if self.wire is not None:
             self.wire.cut()
 
+    def drain(self) -> None:
+        """Takes nothing new in this life."""
+        if self.side is not None:
+            self.side.drain()
+
     async def _speak(self, wire: Wire, tasks: asyncio.TaskGroup) -> None:
-        machine = self.machine
-        info = protocol.ModelInfo(machine.model, "llama", 1, machine.tokens, "float32")
-        registration = protocol.encode(
-            protocol.Registration(machine.name, "sim", _HARDWARE, [info], SEALING.public)
+        side = self.side = protocol.ProviderSide(
+            ProviderKeys(SEALING),
+            _registration(self.machine),
+            lambda message: wire.up(protocol.encode(message)),
         )
-        wire.up(protocol.encode(protocol.Hello([2], TOKEN, registration)))
-        challenge = await self._next(wire)
-        if not isinstance(challenge, protocol.Challenge):
-            raise _Ended
-        wire.up(protocol.encode(protocol.Proof(protocol.Evidence())))
-        welcome = await self._next(wire)
-        if not isinstance(welcome, protocol.Welcome):
-            raise _Ended
-        beating = tasks.create_task(self._beat(wire, welcome.heartbeat_interval_s))
-        number = 0
+        side.greet(TOKEN)
+        beating: list[asyncio.Task[None]] = []
         try:
             while True:
-                message = await self._next(wire)
-                if isinstance(message, protocol.Request):
-                    assert machine.rank in {None, 0}, "a request was sent to a rank above 0"
-                    self.world.outcomes["misrouted"] += message.model != machine.model
-                    tasks.create_task(self._generate(wire, message, challenge.nonce, number))
-                    number += 1
-                elif isinstance(message, protocol.Cancel):
-                    task = self.running.pop(message.request_id, None)
-                    if task is not None:
-                        task.cancel()
-                elif isinstance(message, protocol.Grant):
-                    for _ in range(message.chunks if message.request_id in self.credits else 0):
-                        self.credits[message.request_id].release()
-                elif isinstance(message, protocol.Challenge):
-                    wire.up(protocol.encode(protocol.Proof(protocol.Evidence())))
+                event = side.receive(await self._next(wire))
+                if isinstance(event, protocol.Welcome):
+                    beating.append(tasks.create_task(self._beat(side, event.heartbeat_interval_s)))
+                elif isinstance(event, protocol.Refused):
+                    raise _Ended
+                else:
+                    self._act(side, event, tasks)
         finally:
-            beating.cancel()
+            for task in beating:
+                task.cancel()
+
+    def _act(
+        self, side: protocol.ProviderSide, event: protocol.Event | None, tasks: asyncio.TaskGroup
+    ) -> None:
+        if isinstance(event, protocol.Asked):
+            assert self.machine.rank in {None, 0}, "a request was sent to a rank above 0"
+            self.world.outcomes["misrouted"] += event.request.model != self.machine.model
+            tasks.create_task(self._generate(side, event))
+        elif isinstance(event, protocol.Cancel):
+            task = self.running.pop(event.request_id, None)
+            if task is not None:
+                task.cancel()
+        elif isinstance(event, protocol.Grant):
+            for _ in range(event.chunks if event.request_id in self.credits else 0):
+                self.credits[event.request_id].release()
 
     async def _next(self, wire: Wire) -> protocol.ToProvider:
-        try:
-            async with asyncio.timeout(_SILENCE_S):
-                frame = await wire.to_provider.get()
-        except TimeoutError:
-            raise _Ended from None
-        if frame is None:
-            raise _Ended
-        return protocol.decode_to_provider(frame)
+        """The next message that is no mere hint: all machines share one key here."""
+        while True:
+            try:
+                async with asyncio.timeout(_SILENCE_S):
+                    frame = await wire.to_provider.get()
+            except TimeoutError:
+                raise _Ended from None
+            if frame is None:
+                raise _Ended
+            message = protocol.decode_to_provider(frame)
+            if not isinstance(message, protocol.NextKey):
+                return message
 
-    async def _beat(self, wire: Wire, interval_s: float) -> None:
+    async def _beat(self, side: protocol.ProviderSide, interval_s: float) -> None:
         blocks = self.machine.tokens // _BLOCK_TOKENS
         while True:
             self.steps += self.awake.is_set()
-            beat = protocol.Heartbeat(
-                not self.draining,
-                len(self.running),
-                0,
-                blocks,
-                blocks,
-                max_sequences=self.machine.sequences,
-                steps=self.steps,
-                cluster_role=self.machine.rank,
+            side.beat(
+                protocol.Heartbeat(
+                    True,
+                    len(self.running),
+                    0,
+                    blocks,
+                    blocks,
+                    max_sequences=self.machine.sequences,
+                    steps=self.steps,
+                    cluster_role=self.machine.rank,
+                )
             )
-            wire.up(protocol.encode(beat))
             self.world.served.set()
             await asyncio.sleep(interval_s)
 
-    async def _generate(
-        self, wire: Wire, request: protocol.Request, nonce: bytes, number: int
-    ) -> None:
+    async def _generate(self, side: protocol.ProviderSide, asked: protocol.Asked) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self.running[request.request_id] = task
-        credit = self.credits[request.request_id] = asyncio.Semaphore(request.window)
-        received, draw = time.time(), self.world.draw
+        request_id, draw = asked.request.request_id, self.world.draw
+        self.running[request_id] = task
+        credit = self.credits[request_id] = asyncio.Semaphore(asked.request.window)
+        received = time.time()
+        assert isinstance(asked.work, protocol.Generate)
         try:
-            try:
-                context = request_context(nonce, number, request.request_id)
-                asked = protocol.decode_work(SEALING.open(request.sealed, context))
-            except TandemError:
-                wire.up(protocol.encode(protocol.Unreadable(request.request_id)))
-                return
-            assert isinstance(asked, protocol.Generate)
-            replies = ReplyChannel(asked.reply_key, request.request_id)
-
-            def reply(answer: protocol.AnswerPart) -> None:
-                sealed = replies.seal(protocol.encode(answer))
-                wire.up(protocol.encode(protocol.Reply(request.request_id, sealed)))
-
             if self.world.faulty() and draw.random() < self.world.faults.refuse:
                 code = draw.choice(["overloaded", "link_lost", "executor_failed"])
-                reply(protocol.Failed(protocol.ErrorInfo(code, "played")))
+                side.answer(asked, protocol.Failed(protocol.ErrorInfo(code, "played")))
                 return
-            await self._produce(asked, received, credit, reply)
+            await self._produce(asked.work, received, credit, partial(side.answer, asked))
         finally:
-            self.running.pop(request.request_id, None)
-            self.credits.pop(request.request_id, None)
+            self.running.pop(request_id, None)
+            self.credits.pop(request_id, None)
 
     async def _produce(
         self,

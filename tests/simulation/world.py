@@ -155,8 +155,7 @@ class World:
             elif kind == "hang":
                 provider.awake.clear()
             else:
-                provider.draining = True
-                provider.wire.up(protocol.encode(protocol.Draining()))
+                provider.drain()
                 await asyncio.sleep(1.0)
                 provider.kill()
 

@@ -21,7 +21,8 @@ The numbered sequence on the WebSocket `/v1/providers/connect` (one MessagePack 
     7. coordinator → Challenge    again from time to time; the provider answers with a Proof
     8. provider    → Draining     no new requests; those under way are finished
 
-Struct unions are by receiver, so that a message going the wrong way does not decode.
+Struct unions are by receiver, so that a message going the wrong way does not decode. The provider's
+end of the sequence is `ProviderSide`, a state machine without I/O.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ from tandem.protocol.provider.codec import (
     encode,
 )
 from tandem.protocol.provider.flow import ReceiveWindow, SendWindow
+from tandem.protocol.provider.provider_side import Asked, Event, ProviderSide, Unopened
 from tandem.protocol.provider.sealed import (
     AnswerPart,
     Chunk,
@@ -103,6 +105,7 @@ __all__ = [
     "NONCE_BYTES",
     "SUPPORTED_VERSIONS",
     "AnswerPart",
+    "Asked",
     "Cancel",
     "ChainEvidence",
     "Challenge",
@@ -115,6 +118,7 @@ __all__ = [
     "Draining",
     "Embed",
     "ErrorInfo",
+    "Event",
     "Evidence",
     "Failed",
     "FinishReason",
@@ -132,6 +136,7 @@ __all__ = [
     "Prompt",
     "Proof",
     "ProviderId",
+    "ProviderSide",
     "ProviderStatus",
     "ProviderStatuses",
     "ReceiveWindow",
@@ -150,6 +155,7 @@ __all__ = [
     "TokenPrompt",
     "TopLogprob",
     "Trust",
+    "Unopened",
     "Unreadable",
     "Usage",
     "Welcome",

@@ -1,7 +1,8 @@
-"""The provider's WebSocket to its coordinator: hello, proofs, heartbeats, requests, reconnects.
+"""The provider's WebSocket to its coordinator: heartbeats, requests, reconnects.
 
-One task each for reading, writing and heartbeats lives inside one task group a connection, so
-nothing outlives it. What a lost connection had under way is cancelled on the engine.
+What is said on it, `protocol.ProviderSide` knows; here are the socket, the tasks and the times. One
+task each for reading, writing and heartbeats lives inside one task group a connection, so nothing
+outlives it. What a lost connection had under way is cancelled on the engine.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-import msgspec
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -22,7 +23,7 @@ from tandem.errors import AuthenticationFailed, ProtocolError, ServiceStopping
 from tandem.provider.config import ProviderConfig
 from tandem.provider.runner import RequestRunner
 from tandem.runtime import Backoff, raise_if_cancelled
-from tandem.security import Prover, ReplyChannel, SealingKey, request_context
+from tandem.security import Prover, ProviderKeys, SealingKey
 
 log = structlog.get_logger(__name__)
 
@@ -33,14 +34,11 @@ class _Lost(Exception):
 
 @dataclass(eq=False)
 class _Session:
-    """One connection after its welcome. `nonce` is the challenge's: requests are bound to it."""
+    """One connection: its socket, its end of the conversation, and what waits to be sent."""
 
     socket: ClientConnection
-    welcome: protocol.Welcome
-    registration: bytes
-    nonce: bytes
+    side: protocol.ProviderSide
     outgoing: asyncio.Queue[protocol.ToCoordinator]
-    requests: int = 0
 
 
 class CoordinatorConnection:
@@ -55,17 +53,20 @@ class CoordinatorConnection:
         """`registration` gets the public key that requests are to be sealed to."""
         self._config = config
         self._registration = registration
-        self._prover = prover
-        self._sealing_key = SealingKey()
+        self._keys = ProviderKeys(SealingKey(), prover)
         self._runner = runner
         self._heartbeat = heartbeat
-        self._draining = asyncio.Event()
+        self._draining = False
+        self._side: protocol.ProviderSide | None = None
         self._news = asyncio.Event()
         self._joined = asyncio.Event()
 
     def drain(self) -> None:
         """Tells the coordinator, now or when it is back, that nothing new is taken."""
-        self._draining.set()
+        self._draining = True
+        if self._side is not None:
+            with suppress(asyncio.QueueFull):  # it reads nothing: that ends the connection
+                self._side.drain()
 
     def notify(self) -> None:
         """Sends a heartbeat now: readiness or role has changed."""
@@ -84,10 +85,11 @@ class CoordinatorConnection:
         while True:
             try:
                 async with self._connect() as socket:
-                    session = await self._greet(socket)
+                    session = self._session(socket)
+                    interval_s = await self._greet(session)
                     backoff.reset()
                     try:
-                        await self._serve(session)
+                        await self._serve(session, interval_s)
                     except asyncio.CancelledError:
                         await socket.close()  # in order: nothing went wrong
                         raise
@@ -109,118 +111,68 @@ class CoordinatorConnection:
             ping_timeout=self._config.answer_timeout_s,
         )
 
-    async def _greet(self, socket: ClientConnection) -> _Session:
-        """Hello, challenge, proof, welcome."""
-        registration = protocol.encode(self._registration(self._sealing_key.public))
-        versions = list(protocol.SUPPORTED_VERSIONS)
-        hello = protocol.Hello(versions, self._config.join_token, registration)
-        await socket.send(protocol.encode(hello))
-        challenge = await self._answer(socket)
-        if not isinstance(challenge, protocol.Challenge):
-            raise ProtocolError(f"the coordinator answered hello with {type(challenge).__name__}")
-        await socket.send(protocol.encode(self._proof(challenge, registration)))
-        welcome = await self._answer(socket)
-        if not isinstance(welcome, protocol.Welcome):
-            raise ProtocolError(f"the coordinator answered a proof with {type(welcome).__name__}")
-        log.info("joined", provider_id=welcome.provider_id, protocol=welcome.version)
+    def _session(self, socket: ClientConnection) -> _Session:
         outgoing: asyncio.Queue[protocol.ToCoordinator] = asyncio.Queue(self._config.max_outgoing)
-        return _Session(socket, welcome, registration, challenge.nonce, outgoing)
+        registration = protocol.encode(self._registration(self._keys.public))
+        self._side = protocol.ProviderSide(
+            self._keys, registration, outgoing.put_nowait, draining=self._draining
+        )
+        return _Session(socket, self._side, outgoing)
 
-    async def _answer(self, socket: ClientConnection) -> protocol.ToProvider:
-        async with asyncio.timeout(self._config.answer_timeout_s):
-            answer = await _receive(socket)
-        if isinstance(answer, protocol.Refused):
-            error = answer.error.to_error()
-            if isinstance(error, AuthenticationFailed | ProtocolError):
-                raise error
-            raise _Lost(error.message)
-        return answer
+    async def _greet(self, session: _Session) -> float:
+        """Up to the welcome: how often to send heartbeats, in seconds."""
+        session.side.greet(self._config.join_token)
+        while True:
+            while not session.outgoing.empty():
+                await session.socket.send(protocol.encode(session.outgoing.get_nowait()))
+            async with asyncio.timeout(self._config.answer_timeout_s):
+                event = session.side.receive(await _receive(session.socket))
+            if isinstance(event, protocol.Welcome):
+                log.info("joined", provider_id=event.provider_id, protocol=event.version)
+                return event.heartbeat_interval_s
+            if isinstance(event, protocol.Refused):
+                error = event.error.to_error()
+                if isinstance(error, AuthenticationFailed | ProtocolError):
+                    raise error
+                raise _Lost(error.message)
 
-    def _proof(self, challenge: protocol.Challenge, registration: bytes) -> protocol.Proof:
-        if len(challenge.nonce) != protocol.NONCE_BYTES:
-            raise ProtocolError(f"a challenge has {protocol.NONCE_BYTES} bytes")
-        return protocol.Proof(self._prover.prove(protocol.statement(challenge.nonce, registration)))
-
-    async def _serve(self, session: _Session) -> None:
-        session.outgoing.put_nowait(self._beat_now())
+    async def _serve(self, session: _Session, interval_s: float) -> None:
+        session.side.beat(self._heartbeat())
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_write(session))
-                tasks.create_task(self._beat(session))
-                tasks.create_task(self._announce_drain(session))
+                tasks.create_task(self._beat(session, interval_s))
                 self._joined.set()
                 await self._read(session, tasks)
         except* (ConnectionClosed, ProtocolError, _Lost, asyncio.QueueFull) as group:
             raise _Lost(str(group.exceptions[0]) or "the outgoing queue is full") from group
         finally:
+            self._side = None
             self._runner.cancel_all()
 
     async def _read(self, session: _Session, tasks: asyncio.TaskGroup) -> None:
+        side, runner = session.side, self._runner
         while True:
             message = await _receive(session.socket)
-            if isinstance(message, protocol.Request):
-                self._begin(message, session, tasks, time.time())
-            elif isinstance(message, protocol.NextKey):
-                self._sealing_key.open_ahead(message.sealed_key)
-            elif isinstance(message, protocol.Grant):
-                self._runner.grant(message)
-            elif isinstance(message, protocol.Cancel):
-                self._runner.cancel(message.request_id)
-            elif isinstance(message, protocol.Challenge):
-                session.outgoing.put_nowait(self._proof(message, session.registration))
-            else:
-                raise ProtocolError(f"unexpected {type(message).__name__} after the welcome")
+            received = time.time()
+            event = side.receive(message)
+            if isinstance(event, protocol.Asked):
+                send = partial(side.answer, event)
+                tasks.create_task(runner.start(event.request, event.work, send, received))
+            elif isinstance(event, protocol.Grant):
+                runner.grant(event)
+            elif isinstance(event, protocol.Cancel):
+                runner.cancel(event.request_id)
+            elif isinstance(event, protocol.Unopened):
+                log.warning("unreadable_request", request_id=event.request_id, reason=event.reason)
 
-    def _begin(
-        self,
-        request: protocol.Request,
-        session: _Session,
-        tasks: asyncio.TaskGroup,
-        received: float,
-    ) -> None:
-        """Opens a request and runs it; each is taken once, in its place on this connection."""
-        request_id = request.request_id
-        try:
-            asked = protocol.decode_work(self._open(request, session))
-            replies = ReplyChannel(asked.reply_key, request_id)
-        except ProtocolError as error:
-            log.warning("unreadable_request", request_id=request_id, reason=error.message)
-            session.outgoing.put_nowait(protocol.Unreadable(request_id))
-            return
-
-        def send(answer: protocol.AnswerPart) -> None:
-            sealed = replies.seal(protocol.encode(answer))
-            session.outgoing.put_nowait(protocol.Reply(request_id, sealed))
-
-        if self._draining.is_set():
-            refusal = ServiceStopping("this provider is draining")
-            send(protocol.Failed(protocol.ErrorInfo.of(refusal)))
-            return
-        tasks.create_task(self._runner.start(request, asked, send, received))
-
-    def _open(self, request: protocol.Request, session: _Session) -> bytes:
-        """Raises ProtocolError for a request that is repeated, out of turn or altered."""
-        if request.number != session.requests:
-            raise ProtocolError(f"request {request.number} came, {session.requests} was due")
-        session.requests += 1
-        context = request_context(session.nonce, request.number, request.request_id)
-        return self._sealing_key.open(request.sealed, context)
-
-    async def _beat(self, session: _Session) -> None:
+    async def _beat(self, session: _Session, interval_s: float) -> None:
         while True:
             with suppress(TimeoutError):  # nothing has changed: the next is the regular one
-                async with asyncio.timeout(session.welcome.heartbeat_interval_s):
+                async with asyncio.timeout(interval_s):
                     await self._news.wait()
             self._news.clear()
-            session.outgoing.put_nowait(self._beat_now())
-
-    def _beat_now(self) -> protocol.Heartbeat:
-        beat = self._heartbeat()
-        return msgspec.structs.replace(beat, ready=beat.ready and not self._draining.is_set())
-
-    async def _announce_drain(self, session: _Session) -> None:
-        await self._draining.wait()
-        session.outgoing.put_nowait(protocol.Draining())
+            session.side.beat(self._heartbeat())
 
 
 async def _write(session: _Session) -> None:

@@ -26,6 +26,7 @@ from tandem.security.pairing import (
     commitment,
     pairing_code,
 )
+from tandem.security.provider_keys import ProviderKeys
 from tandem.security.sealing import (
     RecipientKey,
     ReplyChannel,
@@ -45,6 +46,7 @@ __all__ = [
     "PairedNode",
     "PairedNodes",
     "Prover",
+    "ProviderKeys",
     "RecipientKey",
     "ReplyChannel",
     "SealingKey",

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tandem import protocol
 from tandem.coordinator import CoordinatorConfig, serve
 from tandem.runtime import Stop
-from tandem.security import Prover, ReplyChannel, SealingKey, issue_certificate, request_context
+from tandem.security import Prover, ProviderKeys, SealingKey, issue_certificate
 
 #: For hangs only.
 TIMEOUT_S = 120.0
@@ -94,17 +94,27 @@ def http(coordinator: Running) -> Iterator[httpx2.Client]:
         yield client
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """A request that was opened."""
+class Opened(msgspec.Struct, frozen=True):
+    """A request that was opened, and how it is answered."""
 
-    request_id: protocol.RequestId
-    window: int
-    deadline_s: float
+    asked: protocol.Asked
     content: protocol.Generate
+
+    @property
+    def request_id(self) -> protocol.RequestId:
+        return self.asked.request.request_id
+
+    @property
+    def window(self) -> int:
+        return self.asked.request.window
+
+    @property
+    def deadline_s(self) -> float:
+        return self.asked.request.deadline_s
 
 
 class PlayedProvider:
-    """The provider's end of a connection: it proves who it is, and opens what is sealed to it."""
+    """The provider's end of a connection, one step at a time, as the test has it."""
 
     def __init__(
         self, socket: ClientConnection, name: str = "played", prover: Prover | None = None
@@ -114,10 +124,10 @@ class PlayedProvider:
         self.key = Ed25519PrivateKey.generate()
         self.prover = prover or Prover(self.key)
         self.sealing = SealingKey()
-        self.nonce = b""
         self.sent: list[bytes] = []
         self.hints: list[bytes] = []
-        self.replies: dict[protocol.RequestId, ReplyChannel] = {}
+        self.opened: dict[protocol.RequestId, Opened] = {}
+        self._outgoing: list[protocol.ToCoordinator] = []
 
     async def send(self, message: protocol.ToCoordinator) -> None:
         frame = protocol.encode(message)
@@ -125,8 +135,8 @@ class PlayedProvider:
         await self.socket.send(frame)
 
     async def reply(self, request_id: protocol.RequestId, answer: protocol.AnswerPart) -> None:
-        sealed = self.replies[request_id].seal(protocol.encode(answer))
-        await self.send(protocol.Reply(request_id, sealed))
+        self.side.answer(self.opened[request_id].asked, answer)
+        await self._flush()
 
     async def receive(self) -> protocol.ToProvider:
         """The next message that is no mere hint."""
@@ -144,21 +154,25 @@ class PlayedProvider:
         der = load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
         return protocol.Registration(self.name, "test", hardware, [model], self.sealing.public, der)
 
-    async def hello(self, token: str = JOIN_TOKEN, versions: list[int] | None = None) -> bytes:
-        """The encoded registration that was sent."""
+    async def hello(self, token: str = JOIN_TOKEN, versions: list[int] | None = None) -> None:
+        """A hello of the test's own making."""
         registration = protocol.encode(self.registration())
         await self.send(protocol.Hello(versions or [2], token, registration))
-        return registration
 
     async def join(self, token: str = JOIN_TOKEN) -> protocol.ToProvider:
         """Hello and proof; what the coordinator says to them."""
-        registration = await self.hello(token)
+        keys = ProviderKeys(self.sealing, self.prover)
+        registration = protocol.encode(self.registration())
+        self.side = protocol.ProviderSide(keys, registration, self._outgoing.append)
+        self.side.greet(token)
+        await self._flush()
         challenge = await self.receive()
         assert isinstance(challenge, protocol.Challenge)
-        self.nonce = challenge.nonce
-        statement = protocol.statement(challenge.nonce, registration)
-        await self.send(protocol.Proof(self.prover.prove(statement)))
-        return await self.receive()
+        self.side.receive(challenge)
+        await self._flush()
+        answer = await self.receive()
+        self.side.receive(answer)
+        return answer
 
     async def welcome(self) -> None:
         assert isinstance(await self.join(), protocol.Welcome)
@@ -168,18 +182,22 @@ class PlayedProvider:
         beat = protocol.Heartbeat(ready, 0, 0, 64, 64)
         await self.send(msgspec.structs.replace(beat, **more))
 
-    async def generate(self) -> Asked:
+    async def generate(self) -> Opened:
         """The next request, opened."""
         message = await self.receive()
         assert isinstance(message, protocol.Request)
         return self.open(message)
 
-    def open(self, message: protocol.Request) -> Asked:
-        context = request_context(self.nonce, message.number, message.request_id)
-        content = protocol.decode_work(self.sealing.open(message.sealed, context))
-        assert isinstance(content, protocol.Generate)
-        self.replies[message.request_id] = ReplyChannel(content.reply_key, message.request_id)
-        return Asked(message.request_id, message.window, message.deadline_s, content)
+    def open(self, message: protocol.Request) -> Opened:
+        asked = self.side.receive(message)
+        assert isinstance(asked, protocol.Asked)
+        assert isinstance(asked.work, protocol.Generate)
+        opened = self.opened[message.request_id] = Opened(asked, asked.work)
+        return opened
+
+    async def _flush(self) -> None:
+        while self._outgoing:
+            await self.send(self._outgoing.pop(0))
 
 
 def provider_socket(coordinator: Running) -> connect:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.coordinator.conftest import (
     MODEL,
     TIMEOUT_S,
-    Asked,
+    Opened,
     PlayedProvider,
     Running,
     provider_socket,
@@ -71,7 +71,7 @@ def ask(
     return asyncio.create_task(post)
 
 
-async def answer(provider: PlayedProvider, request: Asked) -> None:
+async def answer(provider: PlayedProvider, request: Opened) -> None:
     done = Delta(0, "a", [1], finish=FinishReason.STOP)
     await provider.reply(request.request_id, Chunk([done], 3))
     await provider.reply(request.request_id, Finished(Usage(3, 1, 0)))

@@ -190,15 +190,14 @@ def test_an_answer_that_is_out_of_place_ends_the_connection(coordinator: Running
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         asked = [asyncio.ensure_future(ask(http)) for _ in range(2)]
         request, other = [await provider.generate() for _ in range(2)]
-        channel = provider.replies[request.request_id]
         first, second, third = (
-            channel.seal(protocol.encode(Chunk([text(0, letter)]))) for letter in "abc"
+            request.asked.seal(protocol.encode(Chunk([text(0, letter)]))) for letter in "abc"
         )
         bad = {
             "altered": second[:-1] + bytes([second[-1] ^ 1]),
             "repeated": first,
             "left out": third,
-            "of another request": provider.replies[other.request_id].seal(b""),
+            "of another request": other.asked.seal(b""),
         }[how]
         await provider.send(protocol.Reply(request.request_id, first))
         await provider.send(protocol.Reply(request.request_id, bad))
