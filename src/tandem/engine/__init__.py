@@ -17,7 +17,7 @@ from tandem.engine.core.scheduler import SchedulerLimits
 from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult
 from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
-from tandem.engine.engine import Engine, EngineLimits, EngineLoad
+from tandem.engine.engine import Engine, EngineLimits, EngineStats
 from tandem.engine.families import kv_bytes_per_token, layer_bytes, read_config, tensor_shapes
 from tandem.engine.generation import (
     Aborted,
@@ -53,8 +53,8 @@ __all__ = [
     "Engine",
     "EngineEvent",
     "EngineLimits",
-    "EngineLoad",
     "EngineOptions",
+    "EngineStats",
     "Executor",
     "Finish",
     "GenerationRequest",

@@ -28,7 +28,6 @@ from tandem.engine.generation import (
     EngineEvent,
     Generation,
     GenerationRequest,
-    Progress,
 )
 from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
 from tandem.engine.text.tokenizer import Tokenizer
@@ -45,22 +44,24 @@ from tandem.errors import (
 log = structlog.get_logger(__name__)
 
 
-#: A request of the engine's own, before those of consumers.
-_WARM_UP, _WARM_UP_TOKENS, _WARM_UP_TIMEOUT_S = "warm-up", 32, 60.0
+_WARM_UP_TOKENS, _WARM_UP_TIMEOUT_S = 32, 60.0
 
 
 class Clock(Protocol):
     def __call__(self) -> float: ...
 
 
-class EngineLoad(msgspec.Struct, frozen=True):
-    """`steps` counts those that have ended: it stands still while work waits on a hung one."""
+class EngineStats(msgspec.Struct, frozen=True):
+    """Sequences that run and wait, blocks of the KV cache, steps that have ended.
 
-    running: int
-    waiting: int
-    free_blocks: int
-    total_blocks: int
-    steps: int
+    `steps` stands still while work waits on a hung one.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    free_blocks: int = 0
+    total_blocks: int = 0
+    steps: int = 0
 
 
 class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +103,6 @@ class Engine:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._closing = False
-        self._warm = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine")
         self._thread.start()
 
@@ -118,25 +118,18 @@ class Engine:
             self._wake.notify()
 
     def warm_up(self) -> None:
-        """Runs a short request to its end: what a first time costs, no consumer's request pays.
+        """Computes a short prompt of no request: what a first time costs, no consumer's pays.
 
-        A failure is logged, as that of any step, and shows again with the first request.
+        Blocks, a minute at most. A failure is logged, as that of any step, and shows again with
+        the first request.
         """
-        room = self._room([]) - 1
-        if room < 1:
-            return
-        self.submit(
-            GenerationRequest(
-                request_id=_WARM_UP,
-                prompts=[[0] * min(_WARM_UP_TOKENS, room)],
-                samples=1,
-                params=SamplingParams(max_tokens=1),
-                stop=[],
-                ignore_eos=True,
-                deadline=self._clock() + _WARM_UP_TIMEOUT_S,
-            )
-        )
-        self._warm.wait(_WARM_UP_TIMEOUT_S)
+        warm = threading.Event()
+        with self._wake:
+            if self._closing:
+                return
+            self._inbox.append(lambda: self._warm_up(warm))
+            self._wake.notify()
+        warm.wait(_WARM_UP_TIMEOUT_S)
 
     def cancel(self, request_id: str) -> None:
         """Drops a request before the next step; no further event of it is delivered after that."""
@@ -144,10 +137,10 @@ class Engine:
             self._inbox.append(lambda: self._drop(request_id))
             self._wake.notify()
 
-    def load(self) -> EngineLoad:
+    def stats(self) -> EngineStats:
         """A snapshot for heartbeats; it may be a step old."""
         scheduler = self._scheduler
-        return EngineLoad(
+        return EngineStats(
             scheduler.running,
             scheduler.waiting,
             scheduler.free_blocks,
@@ -203,6 +196,29 @@ class Engine:
             command()
         return not self._closing
 
+    def _warm_up(self, warm: threading.Event) -> None:
+        """Does nothing while requests run: the engine is warm then."""
+        tokens = min(_WARM_UP_TOKENS, self._room([]) - 1)
+        try:
+            if tokens > 0 and not self._generations and not self._under_way:
+                self._run_alone(
+                    Sequence(0, 0, 0, [0] * tokens, SamplingParams(max_tokens=1), tokens)
+                )
+        finally:
+            warm.set()
+
+    def _run_alone(self, sequence: Sequence) -> None:
+        self._scheduler.add([sequence])
+        try:
+            while (plan := self._scheduler.schedule()) is not None:
+                self._executor.submit(plan)
+                self._scheduler.commit(plan, self._executor.collect())
+                self._steps += 1
+        # As in `_run`: the boundary to arbitrary model code.
+        except Exception as error:  # noqa: BLE001
+            self._scheduler.finish(sequence)
+            self._fail_all(error)
+
     def _start(self, request: GenerationRequest) -> None:
         generation = Generation(
             request.request_id, request.deadline, sum(map(len, request.prompts))
@@ -215,7 +231,7 @@ class Engine:
         try:
             self._scheduler.add(generation.sequences())
         except Overloaded as error:
-            self._emit([Aborted(request.request_id, error)])
+            self._on_events([Aborted(request.request_id, error)])
             return
         self._generations[request.request_id] = generation
         self._by_sequence |= dict.fromkeys(generation.choices, generation)
@@ -256,14 +272,6 @@ class Engine:
             if not isinstance(produced[-1], Aborted) and not generation.done:
                 continue
             self._drop(request_id)
-        self._emit(events)
-
-    def _emit(self, events: list[EngineEvent]) -> None:
-        if not self._warm.is_set():
-            mine = [event for event in events if event.request_id == _WARM_UP]
-            events = [event for event in events if event.request_id != _WARM_UP]
-            if any(not isinstance(event, Progress) for event in mine):
-                self._warm.set()
         if events:
             self._on_events(events)
 
@@ -286,7 +294,7 @@ class Engine:
 
     def _abort(self, request_id: str, error: TandemError) -> None:
         self._drop(request_id)
-        self._emit([Aborted(request_id, error)])
+        self._on_events([Aborted(request_id, error)])
 
     def _drop(self, request_id: str) -> None:
         generation = self._generations.pop(request_id, None)

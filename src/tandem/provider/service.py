@@ -133,16 +133,16 @@ class _Provider:
             on_ready([self._info])
 
     def _heartbeat(self) -> protocol.Heartbeat:
-        load = self._serving.load
+        stats = self._serving.stats
         return protocol.Heartbeat(
             ready=self._serving.ready,
-            running=load.running,
-            waiting=load.waiting,
-            free_blocks=load.free_blocks,
-            total_blocks=load.total_blocks,
+            running=stats.running,
+            waiting=stats.waiting,
+            free_blocks=stats.free_blocks,
+            total_blocks=stats.total_blocks,
             block_tokens=self._setup.options.block_size,
             max_sequences=self._config.max_sequences,
-            steps=load.steps,
+            steps=stats.steps,
             cluster_role=None if self._node is None else self._node.role,
             counters=self._counters(),
             members=[] if self._node is None else list[str](self._node.members),

@@ -17,7 +17,7 @@ from tandem.runtime import drain
 
 log = structlog.get_logger(__name__)
 
-_NO_LOAD = engine.EngineLoad(0, 0, 0, 0, 0)
+_NOTHING = engine.EngineStats()
 
 
 class Serving:
@@ -47,8 +47,8 @@ class Serving:
         return self._loaded is not None
 
     @property
-    def load(self) -> engine.EngineLoad:
-        return _NO_LOAD if self._loaded is None else self._loaded.engine.load()
+    def stats(self) -> engine.EngineStats:
+        return _NOTHING if self._loaded is None else self._loaded.engine.stats()
 
     async def serve_alone(self) -> None:
         """Loads the whole model, unless something is served already. Raises CheckpointError."""

@@ -169,6 +169,6 @@ def test_cancelled_requests_give_their_blocks_back(loaded: Loaded) -> None:
         event = loaded[1].get(timeout=60.0)
         if isinstance(event, Completed) and event.request_id == "last":
             break
-    load = engine.load()
-    assert (load.running, load.waiting) == (0, 0)
-    assert load.free_blocks == load.total_blocks
+    stats = engine.stats()
+    assert (stats.running, stats.waiting) == (0, 0)
+    assert stats.free_blocks == stats.total_blocks
