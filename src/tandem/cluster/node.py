@@ -238,10 +238,8 @@ class ClusterNode:
     def _agreed(self, rank: int, proposal: Proposal) -> None:
         self._move(Event.AGREED)
         self._proposal = proposal
-        if (self._config.parallelism, proposal.strategy) == (
-            Parallelism.AUTO,
-            Parallelism.PIPELINE,
-        ):
+        chosen = self._config.parallelism is Parallelism.AUTO
+        if chosen and proposal.strategy is Parallelism.PIPELINE:
             self.counters["pipeline_fallbacks"] += 1
         log.info("plan_agreed", rank=rank, strategy=proposal.strategy, why=proposal.why)
 
@@ -253,9 +251,8 @@ class ClusterNode:
             await self._host.activate(session.executor, session.blocks)
             while True:
                 await asyncio.Event().wait()  # `_watch` ends it
-        ended = session.serve()
+        self._server_ended = asyncio.wrap_future(session.serve())
         await self._host.activate(None, session.blocks)
-        self._server_ended = asyncio.wrap_future(ended)
         raise await asyncio.shield(self._server_ended)
 
     async def _clear(self, reason: str) -> None:

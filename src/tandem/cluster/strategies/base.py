@@ -1,4 +1,4 @@
-"""What every strategy is made of: what a rank is built from, and the two ends to build."""
+"""What a strategy is, and what both its ends are made of."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RankContext:
         return COLLECTIVES[self.collectives](self.links, self.rendezvous)
 
     def load(self, shard: Shard, sums: Communicator[Any]) -> Stage[Any]:
-        """Reads the shard's weights."""
+        """Reads the shard's weights. Blocks; raises CheckpointError."""
         return self.setup.backend.load_stage(self.setup, shard, sums, self.blocks)
 
 
@@ -115,7 +115,9 @@ class Strategy(Protocol):
         """Seconds that one token takes; `hop_s` is what a message to another rank takes."""
         ...
 
-    def held(self, model: ModelFacts, parts: Sequence[Part], rank: int) -> Held: ...
+    def held(self, model: ModelFacts, parts: Sequence[Part], rank: int) -> Held:
+        """What one rank has in memory."""
+        ...
 
     def build_executor(self, context: RankContext) -> Executor:
         """Rank 0's end. Reads its weights: blocks; raises CheckpointError or LinkLost."""
