@@ -47,7 +47,7 @@ def build_app(
         Route("/v1/models", inventory.models),
         Route("/v1/models/capacity", inventory.capacity),
         Route("/v1/models/{model:path}", inventory.model),
-        Route("/v1/status", inventory.status),
+        Route("/v1/status", providers.status),
         Route("/v1/providers", providers.providers),
         Route("/v1/providers/attestation", providers.attestation),
         Route("/v1/providers/{provider}/drain", providers.drain, methods=["POST"]),

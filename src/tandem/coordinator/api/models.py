@@ -1,8 +1,9 @@
-"""`/v1/models`, their capacity, `/v1/status` and the health routes: what the service can do."""
+"""`/v1/models`, their capacity, the metrics and the health routes: what the service can do."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,20 +12,33 @@ from starlette.responses import Response
 
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.api.http import json_response
-from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.choice import Capacity
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import ModelNotFound, NoProviderAvailable, ServiceStopping, TandemError
-from tandem.protocol import ModelName, ProviderStatus, ProviderStatuses
+from tandem.protocol import ModelName
 
 
-class Model(msgspec.Struct, frozen=True):
-    """OpenAI's model object; what follows `owned_by` is ours."""
+class _Availability(msgspec.Struct, frozen=True, kw_only=True):
+    """What a small request for a model would find now.
+
+    `routable_providers` could serve it if they had room; with `can_accept` false a request waits
+    behind `queued` others. `expected_first_token_s` is null when nobody has room.
+    """
 
     id: str
+    routable_providers: int
+    warm_providers: int
+    can_accept: bool
+    queued: int
+    expected_first_token_s: float | None
+
+
+class Model(_Availability, frozen=True, kw_only=True):
+    """OpenAI's model object: `id`, `created`, `object` and `owned_by`; the rest is ours."""
+
     created: int
     architecture: str
     parameters: int
@@ -32,11 +46,6 @@ class Model(msgspec.Struct, frozen=True):
     dtype: str
     quantization: str | None
     provider_count: int
-    routable_providers: int
-    warm_providers: int
-    can_accept: bool
-    queued: int
-    expected_first_token_s: float | None
     object: str = "model"
     owned_by: str = "tandem"
 
@@ -46,21 +55,10 @@ class ModelList(msgspec.Struct, frozen=True):
     object: str = "list"
 
 
-class ModelCapacity(msgspec.Struct, frozen=True):
-    """What a small request for the model would find now.
+class ModelCapacity(_Availability, frozen=True, kw_only=True):
+    """`free_providers` have room; `refusal` is the error's code for a request that cannot wait."""
 
-    `routable_providers` could serve it if they had room, `free_providers` have room; with
-    `can_accept` false a request waits behind `queued` others. `expected_first_token_s` is null when
-    nobody has room, and `refusal` the error's code that a request which cannot wait would get.
-    """
-
-    id: str
-    routable_providers: int
-    warm_providers: int
     free_providers: int
-    can_accept: bool
-    queued: int
-    expected_first_token_s: float | None
     refusal: str | None
 
 
@@ -108,12 +106,6 @@ class Inventory:
             f"the model `{wanted}` does not exist, or nobody serves it now", param="model"
         )
 
-    async def status(self, request: Request) -> Response:
-        await self._authenticate(request)
-        return json_response(
-            ProviderStatuses([_provider(provider) for provider in self._registry.providers])
-        )
-
     async def metrics(self, request: Request) -> Response:
         """In Prometheus's text format. Needs a key: it tells who serves what, and how much."""
         await self._authenticate(request)
@@ -138,16 +130,22 @@ class Inventory:
         snapshot = sorted(self._registry.capacities().items())
         return [(name, capacity) for name, capacity in snapshot if capacity.routable]
 
-    def _capacity(self, name: ModelName, capacity: Capacity) -> ModelCapacity:
+    def _availability(self, name: ModelName, capacity: Capacity) -> dict[str, Any]:
+        """The fields of `_Availability`."""
         queued = self._dispatcher.waiting(name)
+        return {
+            "id": name,
+            "routable_providers": capacity.routable,
+            "warm_providers": capacity.warm,
+            "can_accept": capacity.free > 0 and not queued,
+            "queued": queued,
+            "expected_first_token_s": capacity.first_s,
+        }
+
+    def _capacity(self, name: ModelName, capacity: Capacity) -> ModelCapacity:
         return ModelCapacity(
-            id=name,
-            routable_providers=capacity.routable,
-            warm_providers=capacity.warm,
+            **self._availability(name, capacity),
             free_providers=capacity.free,
-            can_accept=capacity.free > 0 and not queued,
-            queued=queued,
-            expected_first_token_s=capacity.first_s,
             refusal=self._refusal(name),
         )
 
@@ -159,9 +157,9 @@ class Inventory:
         return None
 
     def _model(self, name: ModelName, capacity: Capacity) -> Model:
-        info, queued = capacity.info, self._dispatcher.waiting(name)
+        info = capacity.info
         return Model(
-            id=name,
+            **self._availability(name, capacity),
             created=self._started_at,
             architecture=info.architecture,
             parameters=info.parameters,
@@ -169,28 +167,4 @@ class Inventory:
             dtype=info.dtype,
             quantization=info.quantization,
             provider_count=capacity.routable,
-            routable_providers=capacity.routable,
-            warm_providers=capacity.warm,
-            can_accept=capacity.free > 0 and not queued,
-            queued=queued,
-            expected_first_token_s=capacity.first_s,
         )
-
-
-def _provider(provider: Provider) -> ProviderStatus:
-    beat = provider.heartbeat
-    return ProviderStatus(
-        id=provider.id,
-        name=provider.name,
-        ready=provider.is_ready,
-        draining=provider.is_draining,
-        models=sorted(provider.models),
-        device=provider.device,
-        running=beat.running if beat else 0,
-        waiting=beat.waiting if beat else 0,
-        free_blocks=beat.free_blocks if beat else 0,
-        total_blocks=beat.total_blocks if beat else 0,
-        in_flight=provider.in_flight,
-        cluster_role=provider.role.rank,
-        plaintext_collectives=beat.plaintext_collectives if beat else False,
-    )

@@ -1,8 +1,9 @@
-"""`/v1/providers`, `/v1/cluster/peers` and the attestation: the machines behind the service."""
+"""`/v1/providers`, `/v1/status`, `/v1/cluster/peers`, the attestation: the machines behind it."""
 
 from __future__ import annotations
 
 from base64 import b64encode
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +15,15 @@ from tandem.coordinator.api.http import json_response
 from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import InvalidRequest, NotFound
-from tandem.protocol import ClusterPeer, ClusterPeers, Machine, Machines, Trust
+from tandem.protocol import (
+    ClusterPeer,
+    ClusterPeers,
+    Machine,
+    Machines,
+    ProviderStatus,
+    ProviderStatuses,
+    Trust,
+)
 
 
 class AttestationBody(msgspec.Struct, frozen=True):
@@ -48,6 +57,11 @@ class ProviderRoutes:
     async def providers(self, request: Request) -> Response:
         account = await self._account(request)
         return json_response(Machines([_machine(p) for p in self._of(account)]))
+
+    async def status(self, request: Request) -> Response:
+        """Every account's: any key may see who serves."""
+        await self._account(request)
+        return json_response(ProviderStatuses([_status(p) for p in self._registry.providers]))
 
     async def peers(self, request: Request) -> Response:
         """The account's machines that are in no cluster yet."""
@@ -90,24 +104,42 @@ class ProviderRoutes:
         return DEFAULT_ACCOUNT if key is None else key.account
 
 
+def _common(provider: Provider) -> dict[str, Any]:
+    """What every list tells of a provider."""
+    beat = provider.heartbeat
+    return {
+        "id": provider.id,
+        "name": provider.name,
+        "models": sorted(provider.models),
+        "ready": provider.is_ready,
+        "draining": provider.is_draining,
+        "in_flight": provider.in_flight,
+        "running": beat.running if beat else 0,
+        "waiting": beat.waiting if beat else 0,
+        "cluster_role": provider.role.rank,
+        "device": provider.device,
+    }
+
+
+def _status(provider: Provider) -> ProviderStatus:
+    beat = provider.heartbeat
+    return ProviderStatus(
+        **_common(provider),
+        free_blocks=beat.free_blocks if beat else 0,
+        total_blocks=beat.total_blocks if beat else 0,
+        plaintext_collectives=beat.plaintext_collectives if beat else False,
+    )
+
+
 def _machine(provider: Provider) -> Machine:
     beat = provider.heartbeat
     return Machine(
-        id=provider.id,
-        name=provider.name,
+        **_common(provider),
         software=provider.registration.software,
         node_id=provider.node_id,
         trust=provider.trust,
-        models=sorted(provider.models),
-        device=provider.device,
         hardware=provider.registration.hardware,
-        ready=provider.is_ready,
-        draining=provider.is_draining,
         set_aside=provider.breaker.is_open,
-        in_flight=provider.in_flight,
-        running=beat.running if beat else 0,
-        waiting=beat.waiting if beat else 0,
-        cluster_role=provider.role.rank,
         cluster_members=beat.members if beat else [],
     )
 
