@@ -12,59 +12,66 @@ from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import products
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
-from tandem.engine.backends.pytorch.kernels.fastest import (
-    PROBE_SHAPE,
-    PROBES,
-    RowRaces,
-    Way,
-    probe_weight,
+from tandem.engine.backends.pytorch.kernels.autotune import (
+    SAMPLE_SHAPE,
+    SAMPLES,
+    Autotuner,
+    Call,
+    sample_weight,
 )
-from tandem.engine.backends.pytorch.kernels.products import ZERO, Tiles
+from tandem.engine.backends.pytorch.kernels.products import ZERO_POINT, Tiles
 from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
 
-#: How many units of an activation's second digit make one of its first.
-_UNIT = np.float32(254.0)
+#: How many units of an activation's low part make one of its high part.
+_LOW_UNIT = np.float32(254.0)
 #: How rows are multiplied.
 COMPILED, ONEDNN = "compiled", "oneDNN"
 
 
 @dataclass(frozen=True)
-class Digits:
-    """`products.split_digits` of (rows, width): uint8 (2 * rows, width), and scales (rows,)."""
+class QuantizedActivations:
+    """uint8 (2 * rows, width), high parts before low ones, and the scale of each row.
+
+    See `products.quantize_activations`.
+    """
 
     values: npt.NDArray[np.uint8]
     scales: npt.NDArray[np.float32]
-    unit: np.float32
+    low_unit: np.float32
 
     @classmethod
-    def of(cls, states: torch.Tensor, unit: np.float32) -> Digits:
+    def of(cls, states: torch.Tensor, low_unit: np.float32) -> QuantizedActivations:
         rows, width = states.shape
         values, scales = np.empty((2 * rows, width), np.uint8), np.empty(rows, np.float32)
-        products.split_digits(as_array(states), unit, values, scales)
-        return cls(values, scales, unit)
+        products.quantize_activations(as_array(states), low_unit, values, scales)
+        return cls(values, scales, low_unit)
 
 
-def multiply_digits(
-    digits: Digits,
+def multiply_int8(
+    activations: QuantizedActivations,
     tiles: Tiles,
     zeros: npt.NDArray[np.int32],
     outputs: torch.Tensor,
     joined: torch.Tensor,
 ) -> torch.Tensor:
-    products.multiply_digits(
+    products.multiply_int8(
         tiles,
-        digits.values.view(np.int32),
+        activations.values.view(np.int32),
         zeros,
         outputs.numpy(),
-        digits.unit,
-        digits.scales,
+        activations.low_unit,
+        activations.scales,
         as_array(joined),
     )
     return joined
 
 
-def join_digits(digits: Digits, multiplied: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
-    products.join_digits(multiplied.numpy(), digits.unit, digits.scales, as_array(joined))
+def dequantize_products(
+    activations: QuantizedActivations, multiplied: torch.Tensor, joined: torch.Tensor
+) -> torch.Tensor:
+    products.dequantize_products(
+        multiplied.numpy(), activations.low_unit, activations.scales, as_array(joined)
+    )
     return joined
 
 
@@ -95,20 +102,20 @@ class PackedInt8:
     def __init__(self, weight: QuantizedWeight) -> None:
         self.scales = weight.scales
         self._blocks = torch.ops.onednn.qlinear_prepack(weight.values, None)
-        self._no_zeros = torch.zeros(len(weight.scales), dtype=torch.int64)
+        self._weight_zero_points = torch.zeros(len(weight.scales), dtype=torch.int64)
         self.tiles = known_tiles(self._blocks, weight.values)
         sums = weight.values.sum(dim=1, dtype=torch.int32)
-        self._zeros = (sums * ZERO).numpy()
+        self._zeros = (sums * ZERO_POINT).numpy()
 
-    def multiply(self, digits: Digits, joined: torch.Tensor) -> torch.Tensor:
+    def multiply(self, activations: QuantizedActivations, joined: torch.Tensor) -> torch.Tensor:
         """By oneDNN, into (rows, out_features)."""
         product = torch.ops.onednn.qlinear_pointwise(
-            torch.from_numpy(digits.values),
+            torch.from_numpy(activations.values),
             1.0,
-            ZERO,
+            ZERO_POINT,
             self._blocks,
             self.scales,
-            self._no_zeros,
+            self._weight_zero_points,
             None,
             1.0,
             0,
@@ -117,19 +124,21 @@ class PackedInt8:
             [],
             "",
         )
-        return join_digits(digits, product, joined)
+        return dequantize_products(activations, product, joined)
 
-    def multiply_few(self, digits: Digits, joined: torch.Tensor) -> torch.Tensor:
+    def multiply_tiles(
+        self, activations: QuantizedActivations, joined: torch.Tensor
+    ) -> torch.Tensor:
         """By compiled loops, where `tiles` are known."""
         assert self.tiles is not None, "loops can only read tiles in the known order"
-        return multiply_digits(digits, self.tiles, self._zeros, self.scales, joined)
+        return multiply_int8(activations, self.tiles, self._zeros, self.scales, joined)
 
 
 class IntegerLinear:
     """int8 by int8, on CPUs that multiply those: the weights are read as they are.
 
-    Each activation is written as two digits, a row's largest being 127, which keeps 16 bits of it;
-    both digits go through one product. Sums of integers are exact, so a row's result does not
+    Each activation is quantized to two int8 parts, a row's largest being 127, which keeps 16 bits
+    of it; both parts go through one product. Sums of integers are exact, so a row's result does not
     depend on the rows beside it.
     """
 
@@ -137,7 +146,7 @@ class IntegerLinear:
         self._weight = weight
         self._bias = bias
         self._results = ResultBuffer()
-        _races.run()
+        _tuner.tune()
 
     @staticmethod
     def is_fast() -> bool:
@@ -149,9 +158,9 @@ class IntegerLinear:
         if not has_loops(states.dtype, states.device):
             return self(states.float()).to(states.dtype)
         joined = self._results.empty((len(states), len(self._weight.scales)), states)
-        few = self._weight.tiles is not None and _races.winner(len(states)) == COMPILED
-        multiply = self._weight.multiply_few if few else self._weight.multiply
-        result = multiply(Digits.of(states, _UNIT), joined)
+        compiled = self._weight.tiles is not None and _tuner.kernel(len(states)) == COMPILED
+        multiply = self._weight.multiply_tiles if compiled else self._weight.multiply
+        result = multiply(QuantizedActivations.of(states, _LOW_UNIT), joined)
         return result if self._bias is None else result + self._bias
 
 
@@ -164,20 +173,22 @@ def make_int8_linear(
     return IntegerLinear(PackedInt8(quantized), bias)
 
 
-def _probes() -> list[PackedInt8]:
-    probe = QuantizedWeight(probe_weight())
-    return [PackedInt8(probe) for _ in range(PROBES)]
+def _sample_weights() -> list[PackedInt8]:
+    weight = QuantizedWeight(sample_weight())
+    return [PackedInt8(weight) for _ in range(SAMPLES)]
 
 
-def _ways(rows: int, probes: list[PackedInt8]) -> dict[str, list[Way]]:
-    digits = Digits.of(torch.ones((rows, PROBE_SHAPE[1])), _UNIT)
-    joined = torch.empty((rows, PROBE_SHAPE[0]))
-    known = [weight for weight in probes if weight.tiles is not None]
-    ways: dict[str, list[Way]] = {}
+def _candidates(rows: int, weights: list[PackedInt8]) -> dict[str, list[Call]]:
+    activations = QuantizedActivations.of(torch.ones((rows, SAMPLE_SHAPE[1])), _LOW_UNIT)
+    joined = torch.empty((rows, SAMPLE_SHAPE[0]))
+    known = [weight for weight in weights if weight.tiles is not None]
+    kernels: dict[str, list[Call]] = {}
     if known:
-        ways[COMPILED] = [partial(weight.multiply_few, digits, joined) for weight in known]
-    ways[ONEDNN] = [partial(weight.multiply, digits, joined) for weight in probes]
-    return ways
+        kernels[COMPILED] = [
+            partial(weight.multiply_tiles, activations, joined) for weight in known
+        ]
+    kernels[ONEDNN] = [partial(weight.multiply, activations, joined) for weight in weights]
+    return kernels
 
 
-_races = RowRaces("int8", (1, 4, 8, 16), _probes, _ways, more=ONEDNN)
+_tuner = Autotuner("int8", (1, 4, 8, 16), _sample_weights, _candidates, beyond=ONEDNN)

@@ -1,4 +1,4 @@
-"""bfloat16 weights in the blocks that oneDNN reads fastest, and how few rows go through them best.
+"""bfloat16 weights in the blocks that oneDNN reads fastest, and the kernels for few rows.
 
 The blocks can be read without oneDNN where their order is the known one: for the embedding that
 shares its weight with the head, and for few rows, which oneDNN multiplies slowly on some CPUs.
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array
-from tandem.engine.backends.pytorch.kernels.fastest import (
-    PROBE_SHAPE,
-    PROBES,
-    RowRaces,
-    Way,
-    probe_weight,
+from tandem.engine.backends.pytorch.kernels.autotune import (
+    SAMPLE_SHAPE,
+    SAMPLES,
+    Autotuner,
+    Call,
+    sample_weight,
 )
-from tandem.engine.backends.pytorch.kernels.products import TILE_OUTPUTS, Tiles, multiply_pairs
+from tandem.engine.backends.pytorch.kernels.products import TILE_OUTPUTS, Tiles, multiply_bfloat16
 from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
 
 #: PyTorch's own compiler calls these; they have no public name.
@@ -29,7 +29,7 @@ _USUAL_ROWS = 16
 #: With fewer rows oneDNN is slower than with so many on some CPUs.
 _FULL_ROWS = 4
 #: How few rows are multiplied.
-AS_THEY_ARE, FILLED_UP, COMPILED = "as they are", "filled up", "compiled"
+ONEDNN, ONEDNN_PADDED, COMPILED = "oneDNN", "oneDNN, padded", "compiled"
 
 
 class PackedWeight:
@@ -58,26 +58,26 @@ class PackedLinear:
         self._weight = weight
         self._bias = bias
         self._results = ResultBuffer()
-        _races.run()
+        _tuner.tune()
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         count, tiles = len(states), self._weight.tiles
-        way = _races.winner(count)
-        if way == COMPILED and tiles is not None:
-            product = multiply_few(states, tiles, self._results)
+        kernel = _tuner.kernel(count)
+        if kernel == COMPILED and tiles is not None:
+            product = multiply_tiles(states, tiles, self._results)
             return product if self._bias is None else product + self._bias
-        if way != AS_THEY_ARE and count < _FULL_ROWS:
+        if kernel != ONEDNN and count < _FULL_ROWS:
             filled = states.new_zeros((_FULL_ROWS, states.shape[1]))
             filled[:count] = states
             return _multiply(filled, self._weight, self._bias)[:count]
         return _multiply(states, self._weight, self._bias)
 
 
-def multiply_few(states: torch.Tensor, tiles: Tiles, results: ResultBuffer) -> torch.Tensor:
-    """`products.multiply_pairs` of bfloat16 (rows, in_features): (rows, out_features)."""
+def multiply_tiles(states: torch.Tensor, tiles: Tiles, results: ResultBuffer) -> torch.Tensor:
+    """`products.multiply_bfloat16` of bfloat16 (rows, in_features): (rows, out_features)."""
     product = results.empty((len(states), len(tiles) * TILE_OUTPUTS), states)
     pairs = as_array(states).view(np.int32)
-    multiply_pairs(tiles, pairs, as_array(product).view(np.int16))
+    multiply_bfloat16(tiles, pairs, as_array(product).view(np.int16))
     return product
 
 
@@ -90,22 +90,22 @@ def _multiply(
     return product
 
 
-def _probes() -> list[PackedWeight]:
-    probe = probe_weight()
-    return [PackedWeight(probe) for _ in range(PROBES)]
+def _sample_weights() -> list[PackedWeight]:
+    weight = sample_weight()
+    return [PackedWeight(weight) for _ in range(SAMPLES)]
 
 
-def _ways(count: int, probes: list[PackedWeight]) -> dict[str, list[Way]]:
-    states = torch.ones((count, PROBE_SHAPE[1]), dtype=torch.bfloat16)
-    tiles = [weight.tiles for weight in probes if weight.tiles is not None]
-    ways: dict[str, list[Way]] = {}
+def _candidates(count: int, weights: list[PackedWeight]) -> dict[str, list[Call]]:
+    states = torch.ones((count, SAMPLE_SHAPE[1]), dtype=torch.bfloat16)
+    tiles = [weight.tiles for weight in weights if weight.tiles is not None]
+    kernels: dict[str, list[Call]] = {}
     if tiles:
-        ways[COMPILED] = [partial(multiply_few, states, one, ResultBuffer()) for one in tiles]
+        kernels[COMPILED] = [partial(multiply_tiles, states, one, ResultBuffer()) for one in tiles]
     if count < _FULL_ROWS:
         filled = states[:1].repeat(_FULL_ROWS, 1)
-        ways[FILLED_UP] = [partial(_multiply, filled, weight, None) for weight in probes]
-    ways[AS_THEY_ARE] = [partial(_multiply, states, weight, None) for weight in probes]
-    return ways
+        kernels[ONEDNN_PADDED] = [partial(_multiply, filled, weight, None) for weight in weights]
+    kernels[ONEDNN] = [partial(_multiply, states, weight, None) for weight in weights]
+    return kernels
 
 
-_races = RowRaces("bfloat16", (1, 3, 8, 16), _probes, _ways, more=AS_THEY_ARE)
+_tuner = Autotuner("bfloat16", (1, 3, 8, 16), _sample_weights, _candidates, beyond=ONEDNN)

@@ -30,8 +30,8 @@ from tandem.engine.backends.pytorch.kernels.compiled import (
 TILE_OUTPUTS = 64
 #: Words whose weights (4 KiB) stay in the first cache while all rows pass over them.
 BLOCK_WORDS = 16
-#: What int8 digits are written with, as the instructions take unsigned ones.
-ZERO = 128
+#: Added to int8 activations, as the instructions take unsigned ones.
+ZERO_POINT = 128
 
 Tiles = npt.NDArray[np.int32]
 """(outputs / 64, words, 64), as `known_tiles` finds them."""
@@ -216,7 +216,7 @@ def _sum_tile(
 
 
 @compile_loop
-def multiply_pairs(
+def multiply_bfloat16(
     tiles: Tiles, states: npt.NDArray[np.int32], products: npt.NDArray[np.int16]
 ) -> None:
     """Rows by bfloat16 weights; sums are float32, products rounded to bfloat16.
@@ -240,16 +240,16 @@ _ROUNDS = np.float32(12582912.0)
 
 
 @compile_loop
-def split_digits(
+def quantize_activations(
     states: Numbers,
-    digit: np.float32,
-    digits: npt.NDArray[np.uint8],
+    low_unit: np.float32,
+    quantized: npt.NDArray[np.uint8],
     scales: npt.NDArray[np.float32],
 ) -> None:
-    """Writes (rows, width) as two whole numbers each, times a row's scale.
+    """Writes each number of (rows, width) as two of int8, a high and a low part, times a scale.
 
-    `digits` is (2 * rows, width): the first digits, in -127..127, then the second ones, in units
-    of 1 / `digit`; `ZERO` is added to all. The scale of a row that is not finite is none.
+    `quantized` is (2 * rows, width): the high parts, in -127..127, then the low ones, in units of
+    1 / `low_unit`; `ZERO_POINT` is added to all. The scale of a row that is not finite is none.
     """
     rows, width = states.shape
     for row in range(rows):
@@ -264,54 +264,54 @@ def split_digits(
         scales[row] = scale + doubt
         for column in range(width):
             number = wide(states[row, column]) / scale
-            first = (number + _ROUNDS) - _ROUNDS
-            second = ((number - first) * digit + _ROUNDS) - _ROUNDS
-            digits[row, column] = np.uint8(np.int32(first) + ZERO)
-            digits[rows + row, column] = np.uint8(np.int32(second) + ZERO)
+            high = (number + _ROUNDS) - _ROUNDS
+            low = ((number - high) * low_unit + _ROUNDS) - _ROUNDS
+            quantized[row, column] = np.uint8(np.int32(high) + ZERO_POINT)
+            quantized[rows + row, column] = np.uint8(np.int32(low) + ZERO_POINT)
 
 
 @compile_loop
-def multiply_digits(
+def multiply_int8(
     tiles: Tiles,
-    digits: npt.NDArray[np.int32],
+    quantized: npt.NDArray[np.int32],
     zeros: npt.NDArray[np.int32],
     outputs: npt.NDArray[np.float32],
-    digit: np.float32,
+    low_unit: np.float32,
     scales: npt.NDArray[np.float32],
     joined: Numbers,
 ) -> None:
-    """Rows in digits by int8 weights, as the products of what `split_digits` was given.
+    """Quantized rows by int8 weights, as products of what `quantize_activations` was given.
 
     Sums fit 32 bits with up to 66,000 inputs.
 
-    `digits` are (2 * rows, words), `joined` is (rows, outputs). Of each output, `outputs` has the
-    scale of its weights, and `zeros` what `ZERO` adds to a sum: their sum, as often.
+    `quantized` are (2 * rows, words), `joined` is (rows, outputs). Of each output, `outputs` has
+    the scale of its weights, and `zeros` what `ZERO_POINT` adds to a sum: their sum, as often.
     """
-    grouped = _grouped(digits)
+    grouped = _grouped(quantized)
     rows, width = len(joined), grouped.shape[2]
     sums = np.empty((len(grouped), width, TILE_OUTPUTS), np.int32)
     for number in range(len(tiles)):
         _sum_tile(tiles[number], grouped, sums)
         for row in range(rows):
-            first, second = sums[row // width, row % width], rows + row
-            rest = sums[second // width, second % width]
+            high, low_row = sums[row // width, row % width], rows + row
+            low = sums[low_row // width, low_row % width]
             for output in range(TILE_OUTPUTS):
-                place = number * TILE_OUTPUTS + output
-                whole = np.float32(first[output] - zeros[place])
-                whole += np.float32(rest[output] - zeros[place]) / digit
-                joined[row, place] = narrow(whole * outputs[place] * scales[row], joined)
+                column = number * TILE_OUTPUTS + output
+                whole = np.float32(high[output] - zeros[column])
+                whole += np.float32(low[output] - zeros[column]) / low_unit
+                joined[row, column] = narrow(whole * outputs[column] * scales[row], joined)
 
 
 @compile_loop
-def join_digits(
+def dequantize_products(
     products: npt.NDArray[np.float32],
-    digit: np.float32,
+    low_unit: np.float32,
     scales: npt.NDArray[np.float32],
     joined: Numbers,
 ) -> None:
-    """The products of the digits of `split_digits`, (2 * rows, width), as those of its numbers."""
+    """Products of both parts of what was quantized, (2 * rows, width), as those of the numbers."""
     rows, width = joined.shape
     for row in range(rows):
         for column in range(width):
-            whole = products[row, column] + products[rows + row, column] / digit
+            whole = products[row, column] + products[rows + row, column] / low_unit
             joined[row, column] = narrow(whole * scales[row], joined)

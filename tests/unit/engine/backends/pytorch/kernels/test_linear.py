@@ -19,7 +19,6 @@ from torch.nn import functional
 from tandem.engine.backends.pytorch.kernels import int8, packed, products
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.kernels.int8 import (
-    ONEDNN,
     IntegerLinear,
     PackedInt8,
     QuantizedWeight,
@@ -27,12 +26,12 @@ from tandem.engine.backends.pytorch.kernels.int8 import (
     make_int8_linear,
 )
 from tandem.engine.backends.pytorch.kernels.packed import (
-    AS_THEY_ARE,
     COMPILED,
-    FILLED_UP,
+    ONEDNN,
+    ONEDNN_PADDED,
     PackedLinear,
     PackedWeight,
-    multiply_few,
+    multiply_tiles,
 )
 from tandem.engine.backends.pytorch.layers.linear import DenseLinear, Linear, make_linear, make_tied
 from tandem.engine.checkpoint.dtypes import Quantization
@@ -40,15 +39,15 @@ from tandem.engine.checkpoint.dtypes import Quantization
 Maker = Callable[[QuantizedWeight, torch.Tensor | None], Linear]
 
 
-def integer(way: str) -> Maker:
-    """Integer products that always go one way."""
+def integer(kernel: str) -> Maker:
+    """Integer products that always go by one kernel."""
 
     def make(weight: QuantizedWeight, bias: torch.Tensor | None) -> Linear:
         linear = IntegerLinear(PackedInt8(weight), bias)
 
         def multiply(states: torch.Tensor) -> torch.Tensor:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(int8._races, "winner", lambda _: way)
+                patch.setattr(int8._tuner, "kernel", lambda _: kernel)
                 return linear(states)
 
         return multiply
@@ -57,7 +56,9 @@ def integer(way: str) -> Maker:
 
 
 #: Every way to multiply by int8 weights that is right on this machine.
-INTEGER = [integer(way) for way in (int8.COMPILED, ONEDNN)] if IntegerLinear.is_fast() else []
+INTEGER = (
+    [integer(kernel) for kernel in (int8.COMPILED, int8.ONEDNN)] if IntegerLinear.is_fast() else []
+)
 INT8: list[Maker] = [UnpackedInt8Linear, *INTEGER]
 
 needs_packing = pytest.mark.skipif(
@@ -169,19 +170,19 @@ def test_bfloat16_products_are_right_for_one_row_and_for_many(
 
 
 @needs_packing
-@pytest.mark.parametrize("way", [AS_THEY_ARE, FILLED_UP, COMPILED])
+@pytest.mark.parametrize("kernel", [ONEDNN, ONEDNN_PADDED, COMPILED])
 @given(shapes, st.integers(0, 1000), st.booleans())
 @settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_packed_products_are_right_whichever_way_is_fastest(
     monkeypatch: pytest.MonkeyPatch,
-    way: str,
+    kernel: str,
     shape: tuple[int, int, int],
     seed: int,
     biased: bool,
 ) -> None:
-    monkeypatch.setattr(packed._races, "winner", lambda _: way)
+    monkeypatch.setattr(packed._tuner, "kernel", lambda _: kernel)
     weight, bias, states = random_parts(shape, seed, torch.bfloat16)
     linear = PackedLinear(PackedWeight(weight), bias if biased else None)
     check_products(linear, (weight, bias if biased else torch.zeros_like(bias), states))
@@ -192,7 +193,7 @@ def test_packed_products_are_right_whichever_way_is_fastest(
 def test_compiled_products_keep_what_is_not_a_number(bad: float) -> None:
     weight, _, states = random_parts((64, 64, 1), 6, torch.bfloat16)
     states[0, 5] = bad
-    assert not multiply_tiles(weight, states).isfinite().any()
+    assert not by_loops(weight, states).isfinite().any()
 
 
 @needs_packing
@@ -202,14 +203,14 @@ def test_compiled_products_of_a_row_do_not_depend_on_other_rows(
     shape: tuple[int, int, int], seed: int
 ) -> None:
     weight, _, states = random_parts(shape, seed, torch.bfloat16)
-    alone = torch.cat([multiply_tiles(weight, row[None]) for row in states])
-    assert torch.equal(multiply_tiles(weight, states), alone)
+    alone = torch.cat([by_loops(weight, row[None]) for row in states])
+    assert torch.equal(by_loops(weight, states), alone)
 
 
-def multiply_tiles(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+def by_loops(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     packed_weight = PackedWeight(weight)  # whose memory the tiles are
     assert packed_weight.tiles is not None
-    return multiply_few(states, packed_weight.tiles, ResultBuffer())
+    return multiply_tiles(states, packed_weight.tiles, ResultBuffer())
 
 
 #: Multiplies, in a process of its own, for a CPU with AVX-512 but no products of bfloat16 pairs.
@@ -219,9 +220,9 @@ OLDER_CPU = {
 }
 MULTIPLY = """
 import torch
-from tests.unit.engine.backends.pytorch.kernels.test_linear import multiply_tiles, random_parts
+from tests.unit.engine.backends.pytorch.kernels.test_linear import by_loops, random_parts
 weight, _, states = random_parts((128, 160, 9), 9, torch.bfloat16)
-torch.save(multiply_tiles(weight, states), "product.pt")
+torch.save(by_loops(weight, states), "product.pt")
 """
 
 
@@ -275,12 +276,12 @@ def test_int8_is_only_used_when_asked_for() -> None:
     st.floats(2.0**-20, 1.0, width=32),
 )
 @settings(max_examples=200, deadline=None)
-def test_two_digits_keep_sixteen_bits_of_a_rows_largest(values: list[float], factor: float) -> None:
+def test_two_parts_keep_sixteen_bits_of_a_rows_largest(values: list[float], factor: float) -> None:
     states = torch.tensor([values, [factor * value for value in values]])
-    digits = int8.Digits.of(states, np.float32(254))
-    numbers = torch.from_numpy(digits.values).double() - products.ZERO
+    quantized = int8.QuantizedActivations.of(states, np.float32(254))
+    numbers = torch.from_numpy(quantized.values).double() - products.ZERO_POINT
     assert numbers.abs().max() <= 127
     whole = numbers[:2] + numbers[2:] / 254
-    error = (whole * torch.from_numpy(digits.scales).double()[:, None] - states.double()).abs()
+    error = (whole * torch.from_numpy(quantized.scales).double()[:, None] - states.double()).abs()
     bound = states.double().abs().amax(1, keepdim=True) / 127 / 254
     assert (error <= bound * 0.51 + 1e-30).all()
