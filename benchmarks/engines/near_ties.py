@@ -28,7 +28,7 @@ from tandem.engine import (
     SamplingParams,
     load_engine,
 )
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
+from tandem.engine.random_checkpoint import create_checkpoint
 
 DTYPES = ("float32", "bfloat16")
 _TIMEOUT_S = 600.0

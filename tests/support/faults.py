@@ -14,8 +14,8 @@ from tests.support.links import Tap
 from tests.support.ranks import Ranks, running
 
 from tandem.engine import GenerationRequest, SamplingParams
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import LinkLost, ServiceStopping
 
 SHAPE = Size(2, 32, 64, 2, 2, 16, 300, 256)

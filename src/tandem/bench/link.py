@@ -15,8 +15,7 @@ import torch
 
 from tandem.bench.sealing import credentials, identity
 from tandem.cluster import COLLECTIVES, Rendezvous, SealedCommunicator
-from tandem.engine import Communicator
-from tandem.engine.backends.pytorch.tensors import TorchTensors
+from tandem.engine import Communicator, find_backend
 from tandem.link import Channel, DataListener, dial_data
 from tandem.protocol.cluster import Collectives, DataHello
 from tandem.runtime import free_port
@@ -76,7 +75,7 @@ def _other_rank(one: _Rank) -> None:
 
 def _measure(rank: int, channels: dict[int, Channel], meeting: Rendezvous) -> list[Latency]:
     torch.set_num_threads(1)
-    sealed = SealedCommunicator(rank, channels, TorchTensors())
+    sealed = SealedCommunicator(rank, channels, find_backend("pytorch").tensors)
     gloo = COLLECTIVES[Collectives.GLOO](sealed, meeting)
     latencies = []
     for size in SIZES:

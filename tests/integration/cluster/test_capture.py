@@ -22,9 +22,9 @@ from tandem.engine import (
     SamplingParams,
     prepare,
 )
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.core.step import SequenceStep, StepPlan
 from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.link.frames import encode_frame
 from tandem.protocol.cluster import Parallelism, PlanHeader
 

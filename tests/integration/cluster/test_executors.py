@@ -12,9 +12,9 @@ from tests.support.ranks import Ranks, running
 from tandem.cluster.collectives import SealedCommunicator
 from tandem.cluster.collectives.torch_collectives import check_group
 from tandem.engine import GenerationRequest, SamplingParams
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import ProtocolError
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 
 #: Half of its 100 million parameters are in layers, half in the embedding and the head.
 SHAPE = Size(8, 768, 2048, 12, 6, 64, 32_000)

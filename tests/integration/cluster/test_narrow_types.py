@@ -19,10 +19,10 @@ from tandem.engine import (
     tensor_parallel,
     whole,
 )
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 
 SHAPE = Size(6, 64, 176, 8, 4, 16, 389, 1024)
 PLAN = StepPlan(

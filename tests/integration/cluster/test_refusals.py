@@ -12,7 +12,7 @@ from tests.support.links import TIMEOUT_S, identities, paired
 
 from tandem.cluster import ClusterConfig, ClusterNode, NodeFacts, State, measure_node
 from tandem.engine import EngineOptions, Executor, ModelSetup, prepare
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.protocol.cluster import Collectives, Parallelism
 
 

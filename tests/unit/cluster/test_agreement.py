@@ -14,7 +14,7 @@ from tests.support.members import hello, members
 from tandem.cluster.agreement import FirstRank, OtherRank
 from tandem.cluster.peers import Peer
 from tandem.engine import EngineOptions, ModelSetup, prepare
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import LinkLost, PeerRefused, ProtocolError
 from tandem.link import ControlLink
 from tandem.protocol.cluster import (

@@ -10,7 +10,7 @@ import pytest
 from tandem.cluster.facts import model_digest, model_facts
 from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import EngineOptions, ModelSetup, prepare
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
+from tandem.engine.random_checkpoint import create_checkpoint
 
 
 def _setup(directory: Path, *, seed: int = 0, **options: str) -> ModelSetup:

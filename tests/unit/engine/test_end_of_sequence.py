@@ -10,8 +10,8 @@ import pytest
 from tests.support.ranks import running
 
 from tandem.engine import GenerationRequest, SamplingParams
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 
 SHAPE = Size(2, 32, 64, 2, 2, 16, 300, 256)
 #: Ids that this model does not come to.

@@ -38,7 +38,7 @@ def create(
       tandem up --model /tmp/bench
     """
     require_torch_extra()
-    from tandem.engine.backends.pytorch.random_checkpoint import SIZES, create_checkpoint
+    from tandem.engine.random_checkpoint import SIZES, create_checkpoint
 
     if size not in SIZES:
         raise ConfigurationError(f"there is no size {size!r}: choose one of {', '.join(SIZES)}")

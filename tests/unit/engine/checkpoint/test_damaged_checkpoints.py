@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tandem.engine import EngineOptions, Solo, prepare, whole
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.inspect import inspect_checkpoint
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import CheckpointError, ConfigurationError
 
 WEIGHTS = "model.safetensors"

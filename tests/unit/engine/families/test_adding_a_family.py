@@ -37,7 +37,6 @@ from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
 from tandem.engine.backends.pytorch.layers.norm import RMSNorm
 from tandem.engine.backends.pytorch.layers.rotary import Rotary, RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.checkpoint.config import CONFIG_FILE, RawConfig, common_fields
 from tandem.engine.checkpoint.files import read_json
 from tandem.engine.checkpoint.layout import DecoderTensors, TensorSpec
@@ -46,6 +45,7 @@ from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
 from tandem.engine.families.llama import LlamaConfig, LlamaFamily, LlamaLayer
 from tandem.engine.families.rope import RopeScaling
+from tandem.engine.random_checkpoint import create_checkpoint
 
 # What `families/gemma.py` would be.
 

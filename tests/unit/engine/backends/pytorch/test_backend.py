@@ -12,9 +12,9 @@ import torch
 
 from tandem.engine import DeviceFacts, EngineOptions, Solo, StepPlan, prepare, whole
 from tandem.engine.backends.pytorch.backend import TorchBackend
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.core.step import SampleSpec, SequenceStep
+from tandem.engine.random_checkpoint import create_checkpoint
 
 GIB = 2**30
 BACKEND = TorchBackend()

@@ -14,12 +14,12 @@ from tandem.engine import EngineOptions, prepare
 from tandem.engine.backends.pytorch.backend import load_model
 from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
-from tandem.engine.backends.pytorch.random_checkpoint import create_checkpoint
 from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Solo
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 
 TOLERANCE = 1e-4
 BLOCK = 4

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tandem.engine.backends.pytorch.dtypes import DTYPES
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.layout import TensorSpec, specs_of
 from tandem.engine.checkpoint.safetensors import INDEX_FILE, SINGLE_FILE
@@ -112,13 +111,14 @@ def _write_weights(
     directory: Path, config: ModelConfig, seed: int, on_progress: Callable[[int, int], None] | None
 ) -> None:
     """Files of at most 2 GiB, so that a large checkpoint is never in memory as a whole."""
+    dtype: torch.dtype = getattr(torch, config.dtype)
     generator = torch.Generator().manual_seed(seed)
     specs = list(specs_of(family_of(config).tensors(config)))
     files: list[list[str]] = [[]]
     pending: dict[str, torch.Tensor] = {}
     pending_bytes = 0
     for done, spec in enumerate(specs, start=1):
-        tensor = _random_tensor(spec, generator).to(DTYPES[config.dtype])
+        tensor = _random_tensor(spec, generator).to(dtype)
         if pending and pending_bytes + tensor.nbytes > _MAX_FILE_BYTES:
             save_file(pending, directory / _part_name(len(files)))
             files.append([])
