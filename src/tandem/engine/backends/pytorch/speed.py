@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -19,7 +20,7 @@ _MEASURED_S = 0.2
 
 
 @torch.inference_mode()
-def decode_bytes_per_s(setup: ModelSetup) -> float:
+def decode_bytes_per_s(setup: ModelSetup, clock: Callable[[], float] = time.perf_counter) -> float:
     """How many bytes of weights one sequence reads a second, kept and multiplied as a model's.
 
     The best of several measurements: other processes can only make one slower.
@@ -33,13 +34,13 @@ def decode_bytes_per_s(setup: ModelSetup) -> float:
     states = torch.ones(1, _FEATURES, dtype=dtype, device=setup.device)
 
     def lap() -> float:
-        began = time.perf_counter()
+        began = clock()
         products = [linear(states) for linear in linears]
         products[-1][0, 0].item()  # on a GPU all has ended now
-        return time.perf_counter() - began
+        return clock() - began
 
     lap()
-    best_s, started = lap(), time.perf_counter()
-    while time.perf_counter() - started < _MEASURED_S:
+    best_s, started = lap(), clock()
+    while clock() - started < _MEASURED_S:
         best_s = min(best_s, lap())
     return count * weight_bytes / best_s
