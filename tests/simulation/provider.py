@@ -124,7 +124,10 @@ class ProviderPlayed:
                 task.cancel()
 
     def _act(
-        self, side: protocol.ProviderSide, event: protocol.Event | None, tasks: asyncio.TaskGroup
+        self,
+        side: protocol.ProviderSide,
+        event: protocol.ProviderEvent | None,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         if isinstance(event, protocol.Asked):
             assert self.machine.rank in {None, 0}, "a request was sent to a rank above 0"

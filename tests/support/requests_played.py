@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.support.registered import SEALING
 
 from tandem import protocol
 from tandem.coordinator.fleet.link import ProviderLink
-from tandem.security import ReplyChannel, request_context
+from tandem.security import ProviderKeys
+
+_KEYS = ProviderKeys(SEALING)
 
 
 @dataclass
@@ -19,7 +22,7 @@ class LinkPlayed:
     cancelled: list[protocol.RequestId] = field(default_factory=list)
     granted: list[int] = field(default_factory=list)
     request: protocol.Request | None = None
-    _replies: dict[protocol.RequestId, ReplyChannel] = field(default_factory=dict)
+    _seals: dict[protocol.RequestId, Callable[[bytes], bytes]] = field(default_factory=dict)
 
     async def work(self) -> protocol.Work:
         """The next request, opened; what follows is answered to it."""
@@ -28,10 +31,9 @@ class LinkPlayed:
             if isinstance(message, protocol.Request):
                 break
             self._note(message)
-        context = request_context(b"", message.number, message.request_id)
-        work = protocol.decode_work(SEALING.open(message.sealed, context))
+        work = protocol.decode_work(_KEYS.open(message, b""))
         self.request = message
-        self._replies[message.request_id] = ReplyChannel(work.reply_key, message.request_id)
+        self._seals[message.request_id] = _KEYS.replies(work.reply_key, message.request_id)
         return work
 
     async def generate(self) -> protocol.Generate:
@@ -48,7 +50,7 @@ class LinkPlayed:
         assert self.request is not None
         request_id = self.request.request_id
         for part in parts:
-            sealed = self._replies[request_id].seal(protocol.encode(part))
+            sealed = self._seals[request_id](protocol.encode(part))
             self.link.deliver(protocol.Reply(request_id, sealed))
 
     def _note(self, message: protocol.ToProvider) -> None:

@@ -64,7 +64,12 @@ from tandem.protocol.provider.codec import (
     encode,
 )
 from tandem.protocol.provider.flow import ReceiveWindow, SendWindow
-from tandem.protocol.provider.provider_side import Asked, Event, ProviderSide, Unopened
+from tandem.protocol.provider.provider_side import (
+    Asked,
+    ProviderEvent,
+    ProviderSide,
+    Unopened,
+)
 from tandem.protocol.provider.sealed import (
     AnswerPart,
     Chunk,
@@ -118,7 +123,6 @@ __all__ = [
     "Draining",
     "Embed",
     "ErrorInfo",
-    "Event",
     "Evidence",
     "Failed",
     "FinishReason",
@@ -135,6 +139,7 @@ __all__ = [
     "NextKey",
     "Prompt",
     "Proof",
+    "ProviderEvent",
     "ProviderId",
     "ProviderSide",
     "ProviderStatus",

@@ -50,7 +50,7 @@ class Played:
         self.keys = KeysPlayed()
         self.side = ProviderSide(self.keys, b"me", self.sent.append, draining=draining)
 
-    def feed(self, *messages: ToProvider) -> list[protocol.Event | None]:
+    def feed(self, *messages: ToProvider) -> list[protocol.ProviderEvent | None]:
         return [self.side.receive(message) for message in messages]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol as Interface
+from typing import Protocol
 
 import msgspec
 
@@ -43,7 +43,7 @@ from tandem.protocol.provider.to_provider import (
 from tandem.protocol.version import SUPPORTED_VERSIONS
 
 
-class Keys(Interface):
+class Cryptography(Protocol):
     """What a provider proves, opens and seals with."""
 
     def prove(self, statement: bytes) -> Evidence:
@@ -75,21 +75,21 @@ class Unopened(msgspec.Struct, frozen=True):
 
 
 #: What the connection's owner has to act on.
-Event = Welcome | Refused | Asked | Unopened | Grant | Cancel
+ProviderEvent = Welcome | Refused | Asked | Unopened | Grant | Cancel
 
 
-class State(Enum):
+class Phase(Enum):
     NEW = "before the hello"
     GREETED = "after the hello"
     PROVED = "after the proof"
     JOINED = "after the welcome"
 
 
-_IN_TURN: dict[State, tuple[type[ToProvider], ...]] = {
-    State.NEW: (),
-    State.GREETED: (Challenge, Refused),
-    State.PROVED: (Welcome, Refused),
-    State.JOINED: (Challenge, Request, NextKey, Grant, Cancel),
+_IN_TURN: dict[Phase, tuple[type[ToProvider], ...]] = {
+    Phase.NEW: (),
+    Phase.GREETED: (Challenge, Refused),
+    Phase.PROVED: (Welcome, Refused),
+    Phase.JOINED: (Challenge, Request, NextKey, Grant, Cancel),
 }
 
 
@@ -98,14 +98,14 @@ class ProviderSide:
 
     def __init__(
         self,
-        keys: Keys,
+        cryptography: Cryptography,
         registration: bytes,
         send: Callable[[ToCoordinator], None],
         *,
         draining: bool = False,
     ) -> None:
-        self.state = State.NEW
-        self._keys = keys
+        self.phase = Phase.NEW
+        self._cryptography = cryptography
         self._registration = registration
         self._send = send
         self._draining = draining
@@ -114,19 +114,19 @@ class ProviderSide:
         self._requests = 0
 
     def greet(self, join_token: str) -> None:
-        assert self.state is State.NEW, "a hello is said once"
-        self.state = State.GREETED
+        assert self.phase is Phase.NEW, "a hello is said once"
+        self.phase = Phase.GREETED
         self._send(Hello(list(SUPPORTED_VERSIONS), join_token, self._registration))
 
-    def receive(self, message: ToProvider) -> Event | None:
+    def receive(self, message: ToProvider) -> ProviderEvent | None:
         """What a message means; None when it was dealt with. Raises ProtocolError."""
-        if type(message) not in _IN_TURN[self.state]:
-            raise ProtocolError(f"unexpected {type(message).__name__} {self.state.value}")
+        if type(message) not in _IN_TURN[self.phase]:
+            raise ProtocolError(f"unexpected {type(message).__name__} {self.phase.value}")
         if isinstance(message, Challenge):
             self._prove(message)
             return None
         if isinstance(message, NextKey):
-            self._keys.open_ahead(message.sealed_key)
+            self._cryptography.open_ahead(message.sealed_key)
             return None
         if isinstance(message, Request):
             return self._open(message)
@@ -146,25 +146,25 @@ class ProviderSide:
     def drain(self) -> None:
         """Says, now or once joined, that nothing new is taken; what comes yet is refused."""
         self._draining = True
-        if self.state is State.JOINED:
+        if self.phase is Phase.JOINED:
             self._send(Draining())
 
     def _prove(self, challenge: Challenge) -> None:
         if len(challenge.nonce) != NONCE_BYTES:
             raise ProtocolError(f"a challenge has {NONCE_BYTES} bytes")
-        if self.state is State.GREETED:
-            self.state, self._nonce = State.PROVED, challenge.nonce
-        self._send(Proof(self._keys.prove(statement(challenge.nonce, self._registration))))
+        if self.phase is Phase.GREETED:
+            self.phase, self._nonce = Phase.PROVED, challenge.nonce
+        self._send(Proof(self._cryptography.prove(statement(challenge.nonce, self._registration))))
 
     def _joined(self) -> None:
-        self.state = State.JOINED
+        self.phase = Phase.JOINED
         if self._draining:
             self._send(Draining())
 
     def _open(self, request: Request) -> Asked | Unopened | None:
         try:
             work = decode_work(self._content(request))
-            seal = self._keys.replies(work.reply_key, request.request_id)
+            seal = self._cryptography.replies(work.reply_key, request.request_id)
         except ProtocolError as error:
             self._send(Unreadable(request.request_id))
             return Unopened(request.request_id, error.message)
@@ -180,4 +180,4 @@ class ProviderSide:
         if request.number != self._requests:
             raise ProtocolError(f"request {request.number} came, {self._requests} was due")
         self._requests += 1
-        return self._keys.open(request, self._nonce)
+        return self._cryptography.open(request, self._nonce)
