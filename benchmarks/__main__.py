@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from benchmarks.commands.engines import engines
@@ -13,9 +11,8 @@ from benchmarks.commands.reservations import reservations
 from benchmarks.commands.scaling import scaling
 from benchmarks.commands.service import service
 from benchmarks.commands.throughput import throughput
-from tandem.cli.failures import report
+from tandem.cli.failures import run_commands
 from tandem.cli.option_groups import grouped
-from tandem.errors import TandemError
 
 app = typer.Typer(
     help="Races against other engines and gateways, and loads with simulated providers.",
@@ -30,10 +27,7 @@ for race in (engines, gateways, throughput, scaling, reservations, service, near
 
 def main() -> None:
     """Ends the process with the exit codes of `tandem`."""
-    try:
-        app(prog_name="python -m benchmarks")
-    except (TandemError, OSError) as error:
-        sys.exit(report(error))
+    run_commands(app, "python -m benchmarks")
 
 
 if __name__ == "__main__":

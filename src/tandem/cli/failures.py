@@ -1,12 +1,15 @@
 """How the command line fails: its exit codes, its own errors, and the one place that prints them.
 
-`main` hands every `TandemError` and `OSError` to `report`, which prints one line on stderr that
-says what happened and what to do next, and returns the exit code.
+`run_commands` hands every `TandemError` and `OSError` to `report`, which prints one line on stderr
+that says what happened and what to do next, and returns the exit code.
 """
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
+
+import typer
 
 from tandem.client import NotServing
 from tandem.errors import (
@@ -20,6 +23,7 @@ from tandem.errors import (
     ServiceStopping,
     TandemError,
 )
+from tandem.runtime import first_failure
 
 
 class ExitCode(IntEnum):
@@ -69,6 +73,22 @@ def describe(error: TandemError | OSError) -> str:
         if isinstance(error, kind):
             return f"{line} ({step})"
     return line
+
+
+def run_commands(app: typer.Typer, name: str) -> None:
+    """What a program's `main` is: runs the command line, and ends the process when it fails.
+
+    Of what failed together in a task group the first is reported.
+    """
+    try:
+        app(prog_name=name)
+    except (TandemError, OSError) as error:
+        sys.exit(report(error))
+    except BaseExceptionGroup as failures:
+        first = first_failure(failures.subgroup((TandemError, OSError)) or failures)
+        if not isinstance(first, TandemError | OSError):
+            raise
+        sys.exit(report(first))
 
 
 def report(error: TandemError | OSError) -> ExitCode:

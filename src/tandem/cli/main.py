@@ -7,7 +7,6 @@ wherever they happen, and become one line and an exit code in `main`, and nowher
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -15,9 +14,8 @@ import typer
 from tandem import __version__
 from tandem.cli import commands
 from tandem.cli.discovery import SectionedGroup, add_commands
-from tandem.cli.failures import report
+from tandem.cli.failures import run_commands
 from tandem.cli.output import print_plain
-from tandem.errors import TandemError
 
 __all__ = ["app", "main"]
 
@@ -65,7 +63,4 @@ add_commands(app, commands)
 
 def main() -> None:
     """The entry point: runs the command line and ends the process with its exit code."""
-    try:
-        app(prog_name="tandem")
-    except (TandemError, OSError) as error:
-        sys.exit(report(error))
+    run_commands(app, "tandem")

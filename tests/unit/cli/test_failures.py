@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 
 import pytest
+import typer
 
 from tandem import errors
-from tandem.cli.failures import ExitCode, describe, exit_code_for, report
+from tandem.cli.failures import ExitCode, describe, exit_code_for, report, run_commands
 from tandem.client import NotServing
 from tandem.errors import TandemError
 from tandem.up import ChildFailed
@@ -50,6 +52,35 @@ def test_exit_codes_are_what_the_help_says(error: TandemError | OSError, code: i
 def test_the_next_step_is_named_where_it_is_known() -> None:
     assert "TANDEM_API_KEY" in describe(errors.AuthenticationFailed("unknown key."))
     assert describe(OSError(errno.EACCES, "Permission denied", "/x")) == "Permission denied: /x"
+
+
+def test_of_what_failed_together_the_first_is_reported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["serve"])
+    app = typer.Typer()
+
+    @app.command()
+    def serve() -> None:
+        inner = ExceptionGroup("", [errors.ConfigurationError("the first"), ValueError()])
+        raise ExceptionGroup("", [inner, errors.InternalError("the second")])
+
+    with pytest.raises(SystemExit) as exited:
+        run_commands(app, "serve")
+    assert exited.value.code == ExitCode.USAGE
+    assert capsys.readouterr().err == "error: the first\n"
+
+
+def test_a_group_of_bugs_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["serve"])
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def serve() -> None:
+        raise ExceptionGroup("", [ValueError("a bug")])
+
+    with pytest.raises(ExceptionGroup):
+        run_commands(app, "serve")
 
 
 def test_errors_go_to_stderr_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
