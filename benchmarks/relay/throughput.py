@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -68,38 +68,51 @@ async def measure_throughput(
     with closing(stores_in(data_dir).keys()) as keys:
         key = keys.create("bench").key
     with child(coordinator, data_dir) as (port, process):
-        idle = process.memory_info().rss
+        memory = [process.memory_info().rss]
         async with asyncio.TaskGroup() as tasks:
             on_progress(f"{traffic.providers} providers join")
             began = time.perf_counter()
             providers = await join_providers(tasks, traffic, port)
             join_s = time.perf_counter() - began
-            joined = process.memory_info().rss
+            memory.append(process.memory_info().rss)
             on_progress(f"{traffic.requests} requests, {traffic.streams} at a time")
             began = time.perf_counter()
             answers = await ask_all(traffic, port, key)
             taken_s = time.perf_counter() - began
-            peak = process.memory_info().rss
+            memory.append(process.memory_info().rss)
             for provider in providers:
                 provider.cancel()
-    good = [answer for answer in answers if isinstance(answer, TimedAnswer)]
     with closing(stores_in(data_dir).usage()) as usage:
         entries = usage.entries(limit=traffic.requests)
     reserved = [entry.queue_s for entry in entries if entry.queue_s]
-    first = [answer.first_s for answer in good]
+    return _throughput(traffic, answers, reserved, (join_s, taken_s), memory)
+
+
+def _throughput(
+    traffic: Traffic,
+    answers: Sequence[TimedAnswer | TandemError],
+    reserved_s: list[float],
+    times_s: tuple[float, float],
+    memory: Sequence[int],
+) -> Throughput:
+    """`times_s` of joining and of the requests; `memory` idle, joined and at the peak, in bytes."""
+    join_s, taken_s = times_s
+    good = [answer for answer in answers if isinstance(answer, TimedAnswer)]
+    first_s = [answer.first_s for answer in good]
+    idle_mib, joined_mib, peak_mib = (used / _MIB for used in memory)
     return Throughput(
         traffic=traffic,
         wrong=sum(answer.text != traffic.answer for answer in good),
         failed=len(answers) - len(good),
         join_s=join_s,
         chunks_per_s=traffic.tokens * len(good) / taken_s,
-        reserve_p50=1e3 * statistics.median(reserved),
-        reserve_p99=1e3 * _p99(reserved),
-        first_token_p50=1e3 * statistics.median(first),
-        first_token_p99=1e3 * _p99(first),
-        idle_mib=idle / _MIB,
-        joined_mib=joined / _MIB,
-        peak_mib=peak / _MIB,
+        reserve_p50=1e3 * statistics.median(reserved_s),
+        reserve_p99=1e3 * _p99(reserved_s),
+        first_token_p50=1e3 * statistics.median(first_s),
+        first_token_p99=1e3 * _p99(first_s),
+        idle_mib=idle_mib,
+        joined_mib=joined_mib,
+        peak_mib=peak_mib,
     )
 
 
