@@ -95,18 +95,21 @@ class Peer:
         model: str = MODEL,
         produced: list[int] | None = None,
     ) -> protocol.Request:
-        request_id = RequestId(f"request-{question}")
-        key = new_reply_key()
         content = protocol.Generate(
-            reply_key=key,
+            reply_key=new_reply_key(),
             prompts=[protocol.ChatPrompt([protocol.ChatMessage("user", question)])],
             n=1,
             sampling=protocol.Sampling(temperature=0.0),
             produced=[produced] if produced is not None else [],
         )
+        return self.seal(content, RequestId(f"request-{question}"), window=window, model=model)
+
+    def seal(
+        self, work: protocol.Work, request_id: RequestId, *, window: int = 64, model: str = MODEL
+    ) -> protocol.Request:
         context = request_context(self._nonce, self._requests, request_id)
-        sealed = self._key.seal(protocol.encode(content), context)
-        self._replies[request_id] = ReplyChannel(key, request_id)
+        sealed = self._key.seal(protocol.encode(work), context)
+        self._replies[request_id] = ReplyChannel(work.reply_key, request_id)
         self._requests += 1
         return protocol.Request(
             request_id, self._requests - 1, protocol.ModelName(model), 60.0, window, sealed
@@ -196,6 +199,24 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(tmp_pat
     )
     with pytest.raises(ConfigurationError, match=r"'cuda:63'; available here: auto.*cpu"):
         asyncio.run(serve(config, Stop()))
+
+
+def test_what_the_engine_cannot_do_is_refused_and_the_next_request_is_served(
+    tmp_path: Path,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        work = protocol.Embed(new_reply_key(), [protocol.TextPrompt("Hello!")])
+        await peer.send(peer.seal(work, RequestId("vectors")))
+        request_id, refusal = await peer.answer()
+        assert request_id == "vectors"
+        assert isinstance(refusal, protocol.Failed)
+        assert (refusal.error.code, refusal.error.param) == ("unsupported_parameter", "model")
+        assert MODEL in refusal.error.message
+        await peer.ask("What is 3 + 4?")
+        assert isinstance((await peer.answer())[1], protocol.Chunk)
+
+    run(tmp_path, script)
 
 
 def test_a_request_goes_on_where_another_provider_has_left_it(tmp_path: Path) -> None:
