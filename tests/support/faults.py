@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import psutil
 from tests.support.links import Tap
 from tests.support.ranks import Ranks, running
+from tests.support.waiting import DEADLINE_S, until
 
 from tandem.engine import GenerationRequest, SamplingParams
 from tandem.engine.families import Size
@@ -19,8 +19,6 @@ from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import LinkLost, ServiceStopping
 
 SHAPE = Size(2, 32, 64, 2, 2, 16, 300, 256)
-#: For hangs only: no fault below is found by waiting.
-HANGS_S = 120.0
 _KINDS = ("flip", "cut", "abort 0", "abort 1", "none")
 
 Tokens = dict[str, list[list[int]]]
@@ -43,14 +41,6 @@ def play_faults(directory: Path, strategy: str, seed: int, sessions: int) -> Non
         undisturbed += tokens == expected
     assert undisturbed < sessions, "some faults strike"
     until(lambda: _resources() == before)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what must come, but not at once."""
-    deadline = time.monotonic() + HANGS_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Fault:
@@ -96,7 +86,9 @@ class Fault:
 def _session(checkpoint: Path, directory: Path, strategy: str, fault: Fault) -> Tokens | None:
     """The tokens, or None when the requests ended with a typed error."""
     try:
-        with running(checkpoint, strategy, 2, directory, timeout_s=HANGS_S, via=fault.via) as group:
+        with running(
+            checkpoint, strategy, 2, directory, timeout_s=DEADLINE_S, via=fault.via
+        ) as group:
             fault.strike(group)
             try:
                 return group.generate(_requests())
@@ -115,7 +107,7 @@ def _requests() -> list[GenerationRequest]:
             params=SamplingParams(max_tokens=4, temperature=float(i), seed=i),
             stop=[],
             ignore_eos=True,
-            deadline=time.monotonic() + HANGS_S,
+            deadline=time.monotonic() + DEADLINE_S,
         )
         for i in range(2)
     ]

@@ -14,8 +14,9 @@ from typing import Any
 import httpx2
 import msgspec
 from openai import AsyncOpenAI
-from tests.support.running_up import DEADLINE_S, outside_settings
+from tests.support.running_up import outside_settings
 from tests.support.stores import create_key
+from tests.support.waiting import DEADLINE_S
 
 from tandem.coordinator import load_or_create_join_token
 from tandem.up import (

@@ -17,11 +17,10 @@ from typing import IO
 
 import httpx2
 import psutil
+from tests.support.waiting import DEADLINE_S
 
 from tandem.up import tandem_command
 
-#: For hangs only: a busy machine may take many times as long as a calm one.
-DEADLINE_S = 240.0
 _ROOT = Path(__file__).parents[2]
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
-from tests.support.running_up import DEADLINE_S, Up, running_up
+from tests.support.running_up import Up, running_up
+from tests.support.waiting import DEADLINE_S
 
+expect.set_options(timeout=DEADLINE_S * 1000)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

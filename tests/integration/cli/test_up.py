@@ -10,7 +10,8 @@ import stat
 
 import psutil
 from openai import AsyncOpenAI, OpenAI
-from tests.support.running_up import DEADLINE_S, Up, tandem
+from tests.support.running_up import Up, tandem
+from tests.support.waiting import DEADLINE_S
 
 from tandem.client import read_session, session_path
 

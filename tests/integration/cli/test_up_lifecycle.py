@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 from openai import OpenAI
-from tests.support.running_up import DEADLINE_S, running_up, tandem
+from tests.support.running_up import running_up, tandem
+from tests.support.waiting import DEADLINE_S
 
 from tandem.client import read_session
 

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.running_up import DEADLINE_S, outside_settings, running_up, tandem
+from tests.support.running_up import outside_settings, running_up, tandem
+from tests.support.waiting import DEADLINE_S
 
 from tandem.security import PairedNodes, load_or_create_identity
 from tandem.up import tandem_command

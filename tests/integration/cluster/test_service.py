@@ -12,7 +12,8 @@ import httpx2
 import psutil
 import pytest
 from openai import OpenAI
-from tests.support.running_up import DEADLINE_S, Up, running_up, stream_texts
+from tests.support.running_up import Up, running_up, stream_texts
+from tests.support.waiting import DEADLINE_S, until
 
 QUESTIONS = {
     "What is 3 + 4?": "3 + 4 = 7.",
@@ -39,11 +40,12 @@ def _until_clustered(up: Up) -> None:
     """Waits until rank 0 answers for both: the coordinator lists it with its role."""
     headers = {"Authorization": f"Bearer {up.api_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
-        while True:  # ends with the cluster's return, or by the test's timeout
+
+        def roles() -> list[str]:
             providers = http.get(f"{up.base_url}/status").json()["providers"]
-            roles = sorted(str(p["cluster_role"]) for p in providers)
-            if roles == ["0", "1"]:
-                return
+            return sorted(str(provider["cluster_role"]) for provider in providers)
+
+        until(lambda: roles() == ["0", "1"])
 
 
 @pytest.fixture(scope="module", params=["tp", "pp", "auto"])
@@ -95,11 +97,12 @@ def test_a_lost_rank_costs_no_request_and_the_cluster_comes_back(
 def _resume_when_missed(up: Up, rank_1: psutil.Process) -> None:
     headers = {"Authorization": f"Bearer {up.api_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
-        while any(
-            provider["cluster_role"] == 0
-            for provider in http.get(f"{up.base_url}/status").json()["providers"]
-        ):
-            pass
+        until(
+            lambda: all(
+                provider["cluster_role"] != 0
+                for provider in http.get(f"{up.base_url}/status").json()["providers"]
+            )
+        )
     rank_1.resume()
 
 

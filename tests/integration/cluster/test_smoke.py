@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.running_up import DEADLINE_S, outside_settings, tandem
+from tests.support.running_up import outside_settings, tandem
+from tests.support.waiting import DEADLINE_S
 
 from tandem.up import pair_local_nodes
 

@@ -6,8 +6,10 @@ import asyncio
 from random import Random
 from typing import Any
 
+import httpx2
 from openai import AsyncOpenAI
-from tests.support.running_up import DEADLINE_S, Up
+from tests.support.running_up import Up
+from tests.support.waiting import DEADLINE_S, until
 
 Asked = dict[str, Any]
 QUESTIONS = (
@@ -91,12 +93,16 @@ def test_200_cancelled_requests_leave_no_block_taken(up: Up) -> None:
         async with _client(up) as client:
             for start in range(0, 200, 20):
                 await asyncio.gather(*(abandon(client, start + i) for i in range(20)))
-            while True:  # ends with the heartbeat after the last cancel, or by the test's timeout
-                status = await client.get("/status", cast_to=object)
-                assert isinstance(status, dict)
-                (provider,) = status["providers"]
-                if provider["in_flight"] == provider["running"] == provider["waiting"] == 0:
-                    break
-        assert provider["free_blocks"] == provider["total_blocks"]
 
     asyncio.run(scenario())
+    headers = {"Authorization": f"Bearer {up.api_key}"}
+    with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
+
+        def provider() -> dict[str, int]:
+            (found,) = http.get(f"{up.base_url}/status").json()["providers"]
+            assert isinstance(found, dict)
+            return found
+
+        # The heartbeat after the last cancel says so.
+        until(lambda: not any(provider()[name] for name in ("in_flight", "running", "waiting")))
+        assert provider()["free_blocks"] == provider()["total_blocks"]

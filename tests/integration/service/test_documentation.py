@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.running_up import DEADLINE_S, Up, outside_settings
+from tests.support.running_up import Up, outside_settings
+from tests.support.waiting import DEADLINE_S
 from typer.testing import CliRunner
 
 from tandem.cli import app

@@ -9,7 +9,8 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from tests.support.running_up import DEADLINE_S, Up, running_up
+from tests.support.running_up import Up, running_up
+from tests.support.waiting import DEADLINE_S, until
 
 QUESTION = "What is 3 + 4?"
 ANSWER = "3 + 4 = 7."
@@ -236,8 +237,10 @@ def test_a_consumer_who_leaves_frees_the_provider(client: OpenAI, up: Up) -> Non
     stream.close()
     headers = {"Authorization": f"Bearer {up.api_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
-        while True:  # ends with the next heartbeat after the cancel, or by the test's timeout
-            providers = http.get(f"{up.base_url}/status").json()["providers"]
-            if all(p["in_flight"] == p["running"] == 0 for p in providers):
-                break
-    assert all(p["free_blocks"] == p["total_blocks"] for p in providers)
+
+        def providers() -> list[dict[str, int]]:
+            found: list[dict[str, int]] = http.get(f"{up.base_url}/status").json()["providers"]
+            return found
+
+        until(lambda: all(p["in_flight"] == p["running"] == 0 for p in providers()))
+        assert all(p["free_blocks"] == p["total_blocks"] for p in providers())

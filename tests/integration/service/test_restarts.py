@@ -19,6 +19,9 @@ from tests.support.running_providers import Fleet, request, running_fleet, strea
 from tests.support.running_up import tandem
 from tests.support.stores import ledger_entries
 
+#: What consumers leave of the cores to those that start.
+PAUSE_S = 0.3
+
 
 async def restart(fleet: Fleet, number: int) -> None:
     """As an operator would: drained first, then stopped; the fleet starts it again."""
@@ -41,6 +44,7 @@ def test_a_rolling_restart_with_drain_disturbs_nobody(tmp_path: Path) -> None:
             async def again_and_again(number: int) -> None:
                 while not over.is_set():
                     assert await stream(client, number) == calm[number]
+                    await asyncio.sleep(PAUSE_S)
 
             async with asyncio.TaskGroup() as tasks:
                 for number in range(4):

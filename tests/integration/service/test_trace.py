@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
-from tests.support.running_up import DEADLINE_S, Up
+from tests.support.running_up import Up
+from tests.support.waiting import DEADLINE_S
 
 TRACED = {"X-Tandem-Trace": "1"}
 
