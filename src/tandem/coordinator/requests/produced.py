@@ -18,6 +18,11 @@ class Produced:
         self._prompt_tokens = 0
 
     @property
+    def unfinished(self) -> set[int]:
+        """The choices that still run."""
+        return set(self._unfinished)
+
+    @property
     def complete(self) -> bool:
         """Whether every choice has finished; of none nobody can tell."""
         return bool(self._tokens) and not self._unfinished

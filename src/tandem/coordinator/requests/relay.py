@@ -17,7 +17,6 @@ from tandem.errors import ProtocolError, TandemError
 from tandem.protocol import (
     Chunk,
     Delta,
-    Embed,
     Failed,
     Finished,
     Grant,
@@ -45,7 +44,7 @@ class RequestStream:
         self,
         link: ProviderLink,
         request_id: RequestId,
-        content: Work,
+        unfinished: set[int],
         window: int,
         replies: ReplyChannel,
     ) -> None:
@@ -60,7 +59,7 @@ class RequestStream:
         self._replies = replies
         self._request_id = request_id
         self._window = ReceiveWindow(window)
-        self._unfinished = _unfinished(content)
+        self._unfinished = unfinished
         self._error: TandemError | None = None
         self._news = asyncio.Event()
 
@@ -125,24 +124,22 @@ class RequestStream:
 
 
 def open_stream(
-    link: ProviderLink, model: ModelName, content: Work, *, deadline_s: float, window: int
+    link: ProviderLink,
+    model: ModelName,
+    work: Work,
+    *,
+    unfinished: set[int],
+    deadline_s: float,
+    window: int,
 ) -> RequestStream:
     """Sends a request, under a new id: what an earlier attempt may still send means nothing now.
 
-    Raises ProviderLost, or Overloaded when the provider does not read what it is sent.
+    `unfinished` are the choices that are still to come to their end. Raises ProviderLost, or
+    Overloaded when the provider does not read what it is sent.
     """
     request_id, key = RequestId(new_id()), new_reply_key()
-    stream = RequestStream(link, request_id, content, window, ReplyChannel(key, request_id))
-    encoded = encode(msgspec.structs.replace(content, reply_key=key))
+    stream = RequestStream(link, request_id, unfinished, window, ReplyChannel(key, request_id))
+    encoded = encode(msgspec.structs.replace(work, reply_key=key))
     link.request(request_id, encoded, stream, model=model, deadline_s=deadline_s, window=window)
     stream.sealed = time.time()
     return stream
-
-
-def _unfinished(content: Work) -> set[int]:
-    if isinstance(content, Embed):
-        return set()
-    choices = range(len(content.prompts) * content.n)
-    if not content.produced:
-        return set(choices)
-    return {index for index in choices if content.produced[index] is not None}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, get_args
 
 import msgspec
 
 from tandem.errors import ProtocolError
-from tandem.protocol.provider.sealed import AnswerPart, Embed, Generate, Work
+from tandem.protocol.provider.sealed import AnswerPart, Work
 from tandem.protocol.provider.to_coordinator import Registration, ToCoordinator
 from tandem.protocol.provider.to_provider import ToProvider
 
@@ -53,9 +53,10 @@ decode_answer_part: _Decoder[AnswerPart] = _Decoder(
     msgspec.msgpack.Decoder(AnswerPart), "an answer"
 )
 _decode_kind = _Decoder(msgspec.msgpack.Decoder(_Kind), "a request")
-_WORK: dict[str, _Decoder[Generate] | _Decoder[Embed]] = {
-    "generate": _Decoder(msgspec.msgpack.Decoder(Generate), "a request to generate"),
-    "embed": _Decoder(msgspec.msgpack.Decoder(Embed), "a request to embed"),
+_WORK: dict[str, _Decoder[Work]] = {
+    tag: _Decoder(msgspec.msgpack.Decoder(kind), f"a request to {tag}")
+    for kind in get_args(Work)
+    for tag in [kind.__struct_config__.tag or _Kind().type]
 }
 
 

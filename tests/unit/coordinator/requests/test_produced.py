@@ -21,6 +21,7 @@ def test_a_choice_that_has_finished_is_not_asked_for_again() -> None:
     produced = Produced(2)
     produced.add([delta(0, 1, 2), delta(1, 3, finish=FinishReason.STOP)], prompt_tokens=7)
     assert produced.so_far() == [[1, 2], None]
+    assert produced.unfinished == {0}
     produced.add([delta(0, finish=FinishReason.LENGTH)], prompt_tokens=0)
     assert produced.complete
     assert produced.tokens == 3

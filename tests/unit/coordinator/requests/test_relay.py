@@ -31,13 +31,20 @@ Scenario = Callable[[RequestStream, LinkPlayed], Awaitable[None]]
 USAGE = Usage(3, 2, 1)
 
 
-def play(scenario: Scenario, *, produced: list[list[int] | None] | None = None) -> None:
+def play(scenario: Scenario, unfinished: tuple[int, ...] = (0, 1)) -> None:
     """Two choices of one prompt."""
 
     async def main() -> None:
         link = ProviderLink(RECIPIENT, b"", 64)
-        content = Generate(b"", [TextPrompt("hi")], 2, Sampling(), produced or [])
-        stream = open_stream(link, ModelName("m"), content, deadline_s=9.0, window=4)
+        content = Generate(b"", [TextPrompt("hi")], 2, Sampling())
+        stream = open_stream(
+            link,
+            ModelName("m"),
+            content,
+            unfinished=set(unfinished),
+            deadline_s=9.0,
+            window=4,
+        )
         played = LinkPlayed(link)
         await played.generate()
         await scenario(stream, played)
@@ -107,7 +114,7 @@ def test_a_choice_that_does_not_run_breaks_the_protocol(index: int) -> None:
         with pytest.raises(ProtocolError, match=f"choice {index}"):
             played.answer(Chunk([delta(index, "a")]))
 
-    play(scenario, produced=[None, [7]])
+    play(scenario, unfinished=(1,))
 
 
 def test_what_came_before_a_failure_is_still_handed_on() -> None:
