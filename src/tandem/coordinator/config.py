@@ -27,7 +27,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout_s: float = 30.0
     #: Requests under way in this process, at all providers together.
     max_requests: int = 4096
-    #: Requests that wait for a place, for each model.
+    #: Requests that wait for a reservation, for each model.
     max_waiting: int = DEFAULT_MAX_WAITING
     #: How long a request waits for a provider to come back, when the last one has just gone.
     patience_s: float = DEFAULT_PATIENCE_S
