@@ -12,6 +12,7 @@ from tandem.engine import (
     ModelSetup,
     kv_bytes_per_token,
     layer_bytes,
+    weight_files,
     weight_item_bytes,
 )
 from tandem.protocol.cluster import ModelFacts
@@ -50,7 +51,7 @@ def model_digest(directory: Path) -> str:
     digest = hashlib.sha256()
     for name in ("config.json", "tokenizer.json"):
         digest.update(hashlib.sha256((directory / name).read_bytes()).digest())
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in weight_files(directory):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tandem.engine.backends import Backend, DeviceFacts, ModelSetup, find_backend
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
+from tandem.engine.checkpoint.formats import weight_files
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.core.communicator import Communicator, Neighbours, RankGroup, Solo
@@ -95,6 +96,7 @@ __all__ = [
     "start_engine",
     "tensor_parallel",
     "tensor_shapes",
+    "weight_files",
     "weight_item_bytes",
     "whole",
 ]

@@ -1,4 +1,7 @@
-"""The formats of weights that can be read, and which one a directory has."""
+"""The formats of weights that can be read, and which one a directory has.
+
+Rows are functions, so that a format's library is imported when a file of it is opened.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tandem.engine.checkpoint.safetensors import Safetensors
 from tandem.engine.checkpoint.weights import WeightSource, check_weights
 
+Opener = Callable[[Path, str], WeightSource[Any]]
+
+
+def _safetensors(directory: Path, library: str) -> WeightSource[Any]:
+    from tandem.engine.checkpoint.safetensors import Safetensors
+
+    return Safetensors(directory, library)
+
+
 #: By a pattern of file names; a directory that has none is said to lack the first.
-FORMATS: dict[str, Callable[[Path, str], WeightSource[Any]]] = {"*.safetensors*": Safetensors}
+FORMATS: dict[str, Opener] = {"*.safetensors": _safetensors}
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """In the order of their names, whatever their format."""
+    return sorted(file for pattern in FORMATS for file in directory.glob(pattern))
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tandem.engine.checkpoint.formats import FORMATS
 from tandem.errors import ConfigurationError
 
 DEMO_MODEL = "tandem-demo"
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = ["*.json", "*.safetensors", "*.jinja"]
+_WANTED = ["*.json", "*.jinja", *FORMATS]
 
 
 def resolve_model(model: str) -> Path:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tandem.engine import EngineOptions, Solo, Span, StepPlan, prepare, whole
 from tandem.engine.checkpoint import formats
-from tandem.engine.checkpoint.formats import open_weights
+from tandem.engine.checkpoint.formats import open_weights, weight_files
 from tandem.engine.checkpoint.weights import StoredTensor
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import read_config, tensor_shapes
@@ -97,6 +97,11 @@ def test_slices_are_those_of_the_tensor(checkpoint: Path, archive: Path) -> None
         with open_weights(directory, "pt", tensor_shapes(read_config(directory))) as weights:
             assert torch.equal(weights.read(name, Span(3, 9), Span(5, 8)), expected)
             assert weights.read(name, columns=Span(5, 8)).shape == (64, 3)
+
+
+def test_the_files_of_weights_are_those_of_every_format(checkpoint: Path, archive: Path) -> None:
+    assert [file.name for file in weight_files(checkpoint)] == ["model.safetensors"]
+    assert [file.name for file in weight_files(archive)] == ["weights.npz"]
 
 
 def test_some_tensors_may_be_there_or_not(checkpoint: Path) -> None:
