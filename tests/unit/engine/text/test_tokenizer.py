@@ -1,0 +1,109 @@
+"""Text to token ids and back, chat templates, and what is wrong with a model's files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.engine import DEMO_MODEL, Message, Tokenizer, resolve_model
+from tandem.errors import CheckpointError, InvalidRequest
+
+TOKENIZER = Tokenizer(resolve_model(DEMO_MODEL))
+HELLO = [Message("user", "Hello!")]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """The demonstration model's tokenizer, without settings or a template."""
+    shutil.copy(resolve_model(DEMO_MODEL) / "tokenizer.json", tmp_path)
+    return tmp_path
+
+
+def with_template(directory: Path, template: object, **settings: object) -> Tokenizer:
+    content = {"chat_template": template, **settings}
+    (directory / "tokenizer_config.json").write_text(json.dumps(content))
+    return Tokenizer(directory)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60))
+@settings(deadline=None)
+def test_text_comes_back(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+@settings(deadline=None)
+def test_the_bytes_of_tokens_are_those_of_the_text(text: str) -> None:
+    ids = TOKENIZER.encode(text)
+    assert b"".join(TOKENIZER.token_bytes(token) for token in ids) == text.encode()
+
+
+def test_a_token_that_is_half_a_character_has_its_byte() -> None:
+    ids = TOKENIZER.encode("\U0001f9a4")
+    assert [TOKENIZER.token_bytes(token) for token in ids] == [b"\xf0", b"\x9f", b"\xa6", b"\xa4"]
+    assert TOKENIZER.token_text(ids[0]) == "\ufffd"
+    assert TOKENIZER.token_bytes(10**6) == b""
+
+
+def test_a_conversation_ends_where_the_assistant_begins(directory: Path) -> None:
+    template = "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}"
+    tokenizer = with_template(
+        directory, template + "{% if add_generation_prompt %}answer={% endif %}"
+    )
+    messages = [Message("system", "be brief"), *HELLO]
+    assert tokenizer.decode(tokenizer.encode_chat(messages)) == (
+        "system=be brief;user=Hello!;answer="
+    )
+
+
+def test_special_tokens_and_filters_are_known_to_templates(directory: Path) -> None:
+    tokenizer = with_template(
+        directory,
+        "{{ bos_token }}{{ eos_token }}{{ messages[0] | tojson }}",
+        bos_token="<b>",
+        eos_token={"content": "<e>"},
+    )
+    found = tokenizer.decode(tokenizer.encode_chat(HELLO))
+    assert found == '<b><e>{"role": "user", "content": "Hello!"}'
+
+
+def test_of_several_templates_the_default_is_taken(directory: Path) -> None:
+    named = [{"name": "tools", "template": "no"}, {"name": "default", "template": "yes"}]
+    tokenizer = with_template(directory, named)
+    assert tokenizer.decode(tokenizer.encode_chat(HELLO)) == "yes"
+    (directory / "chat_template.jinja").write_text("a file of its own")
+    tokenizer = Tokenizer(directory)
+    assert tokenizer.decode(tokenizer.encode_chat(HELLO)) == "a file of its own"
+
+
+def test_a_template_may_refuse_and_may_be_missing(directory: Path) -> None:
+    with pytest.raises(InvalidRequest, match="no chat template"):
+        Tokenizer(directory).encode_chat(HELLO)
+    tokenizer = with_template(directory, "{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(InvalidRequest, match="roles must alternate"):
+        tokenizer.encode_chat(HELLO)
+
+
+def test_a_template_runs_in_a_sandbox(directory: Path) -> None:
+    tokenizer = with_template(directory, "{{ ''.__class__.__mro__ }}")
+    with pytest.raises(InvalidRequest, match="refuses"):
+        tokenizer.encode_chat(HELLO)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tokenizer.json", "{}", "not a tokenizer"),
+        ("tokenizer_config.json", "{", "tokenizer_config.json"),
+        ("chat_template.jinja", "{% if %}", "does not parse"),
+    ],
+)
+def test_a_damaged_file_is_named(directory: Path, name: str, content: str, words: str) -> None:
+    (directory / name).write_text(content)
+    with pytest.raises(CheckpointError, match=words):
+        Tokenizer(directory)
