@@ -1,47 +1,219 @@
-"""Requests on a provider: what is refused, and in which words."""
+"""Requests on a provider: what is refused, what is run, and what is sent of it when."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
+
 from tandem import engine, protocol
+from tandem.engine.generation import Finish
+from tandem.errors import ContextLengthExceeded, ExecutorFailed, InvalidRequest, TandemError
 from tandem.provider.runner import RequestRunner
 
 MODEL = protocol.ModelName("m")
+RID = protocol.RequestId("r")
 
 
-def refused(work: protocol.Work, model: protocol.ModelName = MODEL) -> protocol.ErrorInfo:
-    """Runs work on a provider of MODEL that must refuse it, and returns with what."""
-    runner = RequestRunner(cast("engine.Tokenizer", None), MODEL)
-    runner.attach(cast("engine.Engine", object()))
-    sent: list[protocol.AnswerPart] = []
-    request = protocol.Request(protocol.RequestId("r"), 0, model, 60.0, 32, b"sealed")
-    asyncio.run(runner.start(request, work, sent.append, 0.0))
-    (failed,) = sent
-    assert isinstance(failed, protocol.Failed)
-    assert (runner.started, runner.failed) == (1, 1)
-    asyncio.run(runner.wait_idle())
-    return failed.error
+class TokenizerPlayed:
+    """One token a character; a chat is refused."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(map(ord, text))
+
+    def encode_chat(self, messages: list[engine.Message]) -> list[int]:
+        raise InvalidRequest(f"{len(messages)} messages are too many", param="prompt")
 
 
-def embed() -> protocol.Embed:
-    return protocol.Embed(b"k" * 32, [protocol.TextPrompt("hi")])
+@dataclass
+class EnginePlayed:
+    submitted: list[engine.GenerationRequest] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    refuses: TandemError | None = None
+
+    def submit(self, request: engine.GenerationRequest) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.submitted.append(request)
+
+    def cancel(self, request_id: str) -> None:
+        self.cancelled.append(request_id)
+
+
+@dataclass
+class Played:
+    """A provider of MODEL, and what it has sent."""
+
+    engine: EnginePlayed = field(default_factory=EnginePlayed)
+    sent: list[protocol.AnswerPart] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.runner = RequestRunner(cast("engine.Tokenizer", TokenizerPlayed()), MODEL)
+        self.runner.attach(cast("engine.Engine", self.engine))
+
+    async def start(
+        self, work: protocol.Work, *, model: protocol.ModelName = MODEL, window: int = 32
+    ) -> None:
+        request = protocol.Request(RID, 0, model, 60.0, window, b"sealed")
+        await self.runner.start(request, work, self.sent.append, 1.0)
+
+    def came(self, text: str, token: int, *, finish: Finish | None = None) -> None:
+        """The engine has brought forth one token."""
+        delta = engine.ChoiceDelta(0, text, [token], None, finish)
+        self.runner.on_events([engine.Progress(RID, [delta])])
+
+    def completed(self) -> None:
+        self.runner.on_events([engine.Completed(RID, 2, 1, 0)])
+
+    @property
+    def texts(self) -> list[str]:
+        chunks = [part for part in self.sent if isinstance(part, protocol.Chunk)]
+        return ["".join(delta.text for delta in chunk.deltas) for chunk in chunks]
+
+    def error(self) -> protocol.ErrorInfo:
+        """With what the one request was refused."""
+        (failed,) = self.sent
+        assert isinstance(failed, protocol.Failed)
+        assert (self.runner.started, self.runner.failed) == (1, 1)
+        return failed.error
+
+
+def play(scenario: Callable[[Played], Awaitable[None]]) -> None:
+    async def main() -> None:
+        played = Played()
+        async with asyncio.timeout(30.0):
+            await scenario(played)
+            await played.runner.wait_idle()
+
+    asyncio.run(main())
+
+
+def generate(prompt: protocol.Prompt | None = None, **sampling: Any) -> protocol.Generate:  # noqa: ANN401 - any parameter
+    prompts = [prompt or protocol.TextPrompt("hi")]
+    return protocol.Generate(b"k" * 32, prompts, 1, protocol.Sampling(**sampling), [[7]])
 
 
 def test_an_engine_that_cannot_embed_says_so_by_name() -> None:
-    error = refused(embed())
-    assert (error.code, error.param) == ("unsupported_parameter", "model")
-    assert "`m`" in error.message
-    # It is the request's fault: another provider would say the same, and nobody is blamed.
-    assert error.to_error().status == 400
+    async def scenario(played: Played) -> None:
+        await played.start(protocol.Embed(b"k" * 32, [protocol.TextPrompt("hi")]))
+        error = played.error()
+        assert (error.code, error.param) == ("unsupported_parameter", "model")
+        assert "`m`" in error.message
+        # It is the request's fault: another provider would say the same, and nobody is blamed.
+        assert error.to_error().status == 400
+
+    play(scenario)
 
 
-def test_another_model_is_not_here() -> None:
-    for work in (embed(), _generate()):
-        assert refused(work, protocol.ModelName("other")).code == "model_not_found"
+@pytest.mark.parametrize("work", [generate(), protocol.Embed(b"k", [protocol.TextPrompt("hi")])])
+def test_another_model_is_not_here(work: protocol.Work) -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(work, model=protocol.ModelName("other"))
+        assert played.error().code == "model_not_found"
+
+    play(scenario)
 
 
-def _generate(**sampling: Any) -> protocol.Generate:  # noqa: ANN401 - any parameter
-    prompts: list[protocol.Prompt] = [protocol.TokenPrompt([1])]
-    return protocol.Generate(b"k" * 32, prompts, 1, protocol.Sampling(**sampling))
+def test_without_an_engine_nothing_is_taken() -> None:
+    async def scenario(played: Played) -> None:
+        played.runner.detach()
+        await played.start(generate())
+        assert played.error().code == "no_provider_available"
+
+    play(scenario)
+
+
+def test_what_the_engine_refuses_is_the_answer() -> None:
+    async def scenario(played: Played) -> None:
+        played.engine.refuses = ContextLengthExceeded("too long", param="prompt")
+        await played.start(generate())
+        assert (played.error().code, played.error().param) == ("context_length_exceeded", "prompt")
+
+    play(scenario)
+
+
+def test_a_chat_is_refused_by_the_name_that_its_consumer_knows() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate(protocol.ChatPrompt([protocol.ChatMessage("user", "hi")])))
+        assert played.error().param == "messages"
+
+    play(scenario)
+
+
+def test_a_request_reaches_the_engine_whole() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate(max_tokens=3, seed=5, stop=["x"], ignore_eos=True))
+        (request,) = played.engine.submitted
+        assert (request.prompts, request.samples, request.produced) == ([[104, 105]], 1, [[7]])
+        assert (request.params.max_tokens, request.params.seed) == (3, 5)
+        assert (request.stop, request.ignore_eos) == (["x"], True)
+        played.runner.cancel(RID)
+
+    play(scenario)
+
+
+def test_an_answer_says_its_prompts_length_once_and_its_times_at_the_end() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate())
+        played.came("a", 1)
+        played.came("b", 2, finish=Finish.STOP)
+        played.completed()
+        first, second, last = played.sent
+        assert isinstance(first, protocol.Chunk)
+        assert isinstance(second, protocol.Chunk)
+        assert isinstance(last, protocol.Finished)
+        assert (first.prompt_tokens, second.prompt_tokens) == (2, 0)
+        assert last.usage == protocol.Usage(2, 1, 0)
+        times = last.timings
+        assert times is not None
+        assert times.received == 1.0
+        assert times.submitted <= times.first_token <= times.last_token
+
+    play(scenario)
+
+
+def test_without_credit_pieces_are_joined_and_the_end_waits() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate(), window=1)
+        for token, text in enumerate("abc"):
+            played.came(text, token)
+        played.completed()
+        assert played.texts == ["a"]
+        played.runner.grant(protocol.Grant(RID, 1))
+        assert played.texts == ["a", "bc"]
+        assert isinstance(played.sent[-1], protocol.Finished)
+
+    play(scenario)
+
+
+def test_whoever_is_cancelled_hears_nothing_more() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate())
+        played.runner.cancel(RID)
+        played.came("late", 1)
+        played.runner.grant(protocol.Grant(RID, 1))
+        assert played.engine.cancelled == [RID]
+        assert played.sent == []
+
+    play(scenario)
+
+
+def test_when_the_coordinator_is_gone_everything_is_cancelled() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate())
+        played.runner.cancel_all()
+        assert played.engine.cancelled == [RID]
+
+    play(scenario)
+
+
+def test_a_failed_step_ends_the_request_with_its_error() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate())
+        played.runner.on_events([engine.Aborted(RID, ExecutorFailed("the step failed"))])
+        assert played.error().code == "executor_failed"
+
+    play(scenario)
