@@ -55,7 +55,7 @@ class Serving:
         async with self._changing:
             if self._loaded is not None or self._follows:
                 return
-            loaded = await asyncio.to_thread(engine.load_engine, self._setup.options, self._deliver)
+            loaded = await self._load()
             await self._attach(loaded)
             log.info("serving_alone", kv_tokens=loaded.kv_tokens)
 
@@ -88,6 +88,19 @@ class Serving:
         async with self._changing:
             self._runner.detach()
             await self._close()
+
+    async def _load(self) -> engine.LoadedModel:
+        """Reading weights cannot be interrupted: when cancelled, it is waited for and undone."""
+        reading = asyncio.ensure_future(
+            asyncio.to_thread(engine.load_engine, self._setup.options, self._deliver)
+        )
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait([reading])
+            if reading.exception() is None:
+                reading.result().engine.close()
+            raise
 
     async def _attach(self, loaded: engine.LoadedModel) -> None:
         try:
