@@ -114,6 +114,7 @@ class Fleet:
                     f"--name=provider-{number}",
                     f"--data-dir={self.directory / str(number)}",
                     "--threads=1",
+                    "--device=cpu",
                     "--kv-tokens=8192",
                     "--dtype=float32",
                 ]

@@ -30,7 +30,13 @@ class Up:
     def __init__(self, data_dir: Path, *arguments: str) -> None:
         self.data_dir = data_dir
         command = tandem_command("up", "--json", "--port=0")
-        command += ["--kv-tokens=4096", "--threads=1", f"--data-dir={data_dir}", *arguments]
+        command += [
+            "--kv-tokens=4096",
+            "--threads=1",
+            "--device=cpu",
+            f"--data-dir={data_dir}",
+            *arguments,
+        ]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

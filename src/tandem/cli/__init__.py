@@ -2,7 +2,7 @@
 
 Beside it: how commands are found (`discovery`), the options that several share (`options`,
 `cluster_options`, `option_groups`), what is printed (`output`, `up_screen`), and how one fails
-(`failures`, `extras`).
+(`failures`, `extras`); and this machine's keys (`local_keys`).
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ def test_status_of_a_service_that_can_serve(up: Up) -> None:
     status = json.loads(done.stdout)
     assert status["ready"] is True
     assert [model["id"] for model in status["models"]] == ["tandem-demo"]
-    assert len(status["providers"]) == 1
+    (provider,) = status["providers"]
+    assert provider["device"] == "cpu"
     assert "tandem-demo" in tandem("status", data_dir=up.data_dir).stdout
 
 
@@ -113,6 +114,12 @@ def test_a_second_up_on_the_same_folder_is_refused(up: Up) -> None:
     assert f"pid {up.process.pid}" in done.stderr
     assert "--data-dir" in done.stderr
     assert read_session(up.data_dir) is not None
+
+
+def test_a_device_that_is_not_there_is_named_with_those_that_are(up: Up) -> None:
+    done = tandem("up", "--port=0", "--device=cuda:63", data_dir=up.data_dir / "other")
+    assert done.returncode == 1
+    assert re.search(r"device is 'cuda:63'; available here: auto,.* cpu", done.stderr)
 
 
 def test_a_busy_port_is_refused(up: Up) -> None:

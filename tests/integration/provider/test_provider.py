@@ -143,6 +143,7 @@ def run(directory: Path, script: Script) -> None:
                 model="tandem-demo",
                 name="test",
                 identity=load_or_create_identity(directory),
+                device="cpu",
                 threads=1,
                 kv_tokens=2048,
                 drain_timeout_s=10.0,
@@ -335,6 +336,7 @@ def test_it_comes_back_after_the_connection_is_lost(tmp_path: Path) -> None:
                 model="tandem-demo",
                 name="test",
                 identity=load_or_create_identity(tmp_path),
+                device="cpu",
                 kv_tokens=256,
             )
             async with asyncio.timeout(60.0), asyncio.TaskGroup() as tasks:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from tests.support.fake_service import KEY, FakeService
 
 from tandem.cli import main
@@ -20,6 +21,13 @@ RunCli = Callable[..., int]
 def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "BASE_URL", "JOIN_TOKEN", "DATA_DIR"):
         monkeypatch.delenv(f"TANDEM_{name}", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_lasting_log() -> Iterator[None]:
+    """A command that ran in this process must not leave its log on a stream that is closed."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

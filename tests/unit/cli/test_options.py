@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tandem import engine
-from tandem.cli.options import Dtype, ModelOptions, Quantization
+from tandem.cli.options import DEFAULT_MODEL, Dtype, ModelOptions, Quantization
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.dtypes import Quantization as OfEngine
 
@@ -15,3 +15,7 @@ def test_number_formats() -> None:
 
 def test_sequences_at_a_time() -> None:
     assert ModelOptions().max_sequences == engine.SchedulerLimits().max_sequences
+
+
+def test_the_model_that_is_shipped() -> None:
+    assert DEFAULT_MODEL == engine.DEMO_MODEL

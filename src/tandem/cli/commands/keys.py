@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tandem.cli.discovery import Section
+from tandem.cli.local_keys import SESSION_KEY_NAME, open_keys
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, stdout
 from tandem.errors import ConfigurationError
@@ -18,12 +17,9 @@ from tandem.protocol import Trust
 from tandem.runtime import create_data_dir, data_dir_or_default
 
 if TYPE_CHECKING:
-    from tandem.coordinator import KeyLimits, Keys
+    from tandem.coordinator import KeyLimits
 
 SECTION = Section.MANAGE
-
-#: The name of the key that `tandem up` makes for its session, and revokes at the end.
-SESSION_KEY_NAME = "up"
 
 Account = Annotated[
     str, typer.Option(help="Whose key it is: that account's machines can be managed with it.")
@@ -33,15 +29,6 @@ Account = Annotated[
 keys = typer.Typer(
     help="Creates, lists and revokes API keys.", no_args_is_help=True, rich_markup_mode=None
 )
-
-
-@contextmanager
-def open_keys(data_dir: Path) -> Iterator[Keys]:
-    from tandem.coordinator import stores_in
-
-    create_data_dir(data_dir)
-    with closing(stores_in(data_dir).keys()) as opened:
-        yield opened
 
 
 @keys.command()

@@ -6,8 +6,6 @@ Here are its options, the model's download and the session's API key; `tandem.up
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +13,10 @@ import msgspec
 import typer
 
 from tandem.cli.cluster_options import ParallelismOption, Ranks
-from tandem.cli.commands.keys import SESSION_KEY_NAME, open_keys
 from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
+from tandem.cli.local_keys import session_key
 from tandem.cli.option_groups import arguments_of
 from tandem.cli.options import DEFAULT_MODEL, DataDir, Host, ModelOptions, RequestTimeout
 from tandem.cli.output import note
@@ -28,7 +26,6 @@ from tandem.protocol.cluster import Parallelism
 from tandem.runtime import DEFAULT_PORT, data_dir_or_default
 
 if TYPE_CHECKING:
-    from tandem.coordinator import Keys
     from tandem.up import UpOptions
 
 SECTION = Section.SERVE
@@ -78,6 +75,7 @@ def up(
       tandem up --model ./my-model --model-name mine --port 9000
       tandem up --providers 2 --json
       tandem up --ranks 2 --parallelism tp
+      tandem up --model ./my-model --device cuda:1
     """
     require_torch_extra()
     options = up_options(model, run, verbose=verbose)
@@ -119,7 +117,7 @@ def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
     prepare_logs(options)
     pair_nodes(options)
     plan = launch_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
-    with _session_key(options.data_dir) as api_key:
+    with session_key(options.data_dir) as api_key:
         screen = TerminalScreen(options, as_json=as_json)
         served = asyncio.run(UpService(options, plan, api_key, screen).run())
     return ExitCode.OK if served else ExitCode.INTERRUPTED
@@ -133,25 +131,6 @@ def _fetch_model(model: str) -> None:
     """
     if model == DEFAULT_MODEL or Path(model).expanduser().is_dir():
         return
-    from tandem.engine.checkpoint.hub import resolve_model
+    from tandem.engine import resolve_model
 
     resolve_model(model)
-
-
-@contextmanager
-def _session_key(data_dir: Path) -> Iterator[str]:
-    """An API key that lives as long as the session. Keys of sessions that were killed go first."""
-    with open_keys(data_dir) as store:
-        _revoke_session_keys(store)
-        key = store.create(SESSION_KEY_NAME).key
-    try:
-        yield key
-    finally:
-        with open_keys(data_dir) as store:
-            _revoke_session_keys(store)
-
-
-def _revoke_session_keys(store: Keys) -> None:
-    for record in store.list():
-        if record.name == SESSION_KEY_NAME and record.revoked_at is None:
-            store.revoke(str(record.id))

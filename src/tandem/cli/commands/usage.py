@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tandem.cli.commands.keys import open_keys
 from tandem.cli.discovery import Section
+from tandem.cli.local_keys import open_keys
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, printable, stdout
 from tandem.errors import ConfigurationError
