@@ -18,7 +18,7 @@ from tandem.engine.core.scheduler import SchedulerLimits
 from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult
 from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
-from tandem.engine.engine import Engine, EngineLimits, EngineStats
+from tandem.engine.engine import Engine, EngineStats
 from tandem.engine.families import kv_bytes_per_token, layer_bytes, read_config, tensor_shapes
 from tandem.engine.generation import (
     Aborted,
@@ -30,6 +30,7 @@ from tandem.engine.generation import (
     LogprobEntry,
     Progress,
 )
+from tandem.engine.limits import EngineLimits
 from tandem.engine.load import (
     CACHE_SHARE,
     LoadedModel,

@@ -29,12 +29,11 @@ from tandem.engine.generation import (
     Generation,
     GenerationRequest,
 )
+from tandem.engine.limits import EngineLimits, check_request
 from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import (
-    ContextLengthExceeded,
     ExecutorFailed,
-    InvalidRequest,
     Overloaded,
     RequestTimedOut,
     ServiceStopping,
@@ -62,15 +61,6 @@ class EngineStats(msgspec.Struct, frozen=True):
     free_blocks: int = 0
     total_blocks: int = 0
     steps: int = 0
-
-
-class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request may ask for: `context_length` and `kv_tokens` bound prompt + output."""
-
-    context_length: int
-    kv_tokens: int
-    vocabulary_size: int
-    eos_token_ids: frozenset[int]
 
 
 class Engine:
@@ -107,8 +97,8 @@ class Engine:
         self._thread.start()
 
     def submit(self, request: GenerationRequest) -> None:
-        """Queues a request. Raises InvalidRequest, Overloaded, ServiceStopping."""
-        checked = self._checked(request)
+        """Queues a request. Raises as `check_request` does, and Overloaded, ServiceStopping."""
+        checked = check_request(request, self.limits)
         with self._wake:
             if self._closing:
                 raise ServiceStopping("the engine is stopping; retry elsewhere")
@@ -198,7 +188,7 @@ class Engine:
 
     def _warm_up(self, warm: threading.Event) -> None:
         """Does nothing while requests run: the engine is warm then."""
-        tokens = min(_WARM_UP_TOKENS, self._room([]) - 1)
+        tokens = min(_WARM_UP_TOKENS, self.limits.room([]) - 1)
         try:
             if tokens > 0 and not self._generations and not self._under_way:
                 self._run_alone(
@@ -246,7 +236,7 @@ class Engine:
         if produced is None:
             return None
         params = msgspec.structs.replace(
-            request.params, max_tokens=request.params.max_tokens or self._room(prompt)
+            request.params, max_tokens=request.params.max_tokens or self.limits.room(prompt)
         )
         sequence = Sequence(
             self._next_sequence_id, first_id, sample, [*prompt, *produced], params, len(prompt)
@@ -303,53 +293,3 @@ class Engine:
         for sequence in generation.sequences():
             self._scheduler.finish(sequence)
             del self._by_sequence[sequence.sequence_id]
-
-    # Checks, on the caller's thread: they read nothing that changes.
-
-    def _room(self, prompt: list[int]) -> int:
-        return min(self.limits.context_length, self.limits.kv_tokens) - len(prompt)
-
-    def _checked(self, request: GenerationRequest) -> GenerationRequest:
-        for prompt in request.prompts:
-            self._check_prompt(prompt, request.params)
-        self._check_produced(request)
-        bad = [t for t in request.params.logit_bias if not 0 <= t < self.limits.vocabulary_size]
-        if bad:
-            raise InvalidRequest(
-                f"token id {bad[0]} is not in the vocabulary of {self.limits.vocabulary_size}",
-                param="logit_bias",
-            )
-        if request.ignore_eos:
-            return request
-        stops = request.params.stop_token_ids | self.limits.eos_token_ids
-        params: SamplingParams = msgspec.structs.replace(request.params, stop_token_ids=stops)
-        return msgspec.structs.replace(request, params=params)
-
-    def _check_produced(self, request: GenerationRequest) -> None:
-        choices = len(request.prompts) * request.samples
-        if request.produced and len(request.produced) != choices:
-            raise InvalidRequest(f"produced has {len(request.produced)} choices, not {choices}")
-        if request.produced and all(tokens is None for tokens in request.produced):
-            raise InvalidRequest("every choice in produced has finished")
-        for index, tokens in enumerate(request.produced):
-            prompt = request.prompts[index // request.samples]
-            limit = request.params.max_tokens or self._room(prompt)
-            if tokens and len(tokens) >= limit:
-                raise InvalidRequest(f"choice {index} has its {limit} tokens already")
-            if any(not 0 <= token < self.limits.vocabulary_size for token in tokens or ()):
-                raise InvalidRequest("produced has token ids outside the vocabulary")
-
-    def _check_prompt(self, prompt: list[int], params: SamplingParams) -> None:
-        if not prompt:
-            raise InvalidRequest("the prompt is empty; it needs at least one token", param="prompt")
-        if any(not 0 <= token < self.limits.vocabulary_size for token in prompt):
-            raise InvalidRequest("the prompt has token ids outside the vocabulary", param="prompt")
-        room = self._room(prompt)
-        if room < max(1, params.max_tokens):
-            limit = min(self.limits.context_length, self.limits.kv_tokens)
-            wanted = f" + {params.max_tokens} max_tokens" if params.max_tokens else ""
-            raise ContextLengthExceeded(
-                f"{len(prompt)} prompt tokens{wanted} exceed this model's {limit} tokens; "
-                "shorten the prompt or lower max_tokens",
-                param="max_tokens" if params.max_tokens and room > 0 else "prompt",
-            )

@@ -13,9 +13,10 @@ from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Solo
 from tandem.engine.core.executor import Executor, LocalExecutor
-from tandem.engine.engine import Engine, EngineLimits
+from tandem.engine.engine import Engine
 from tandem.engine.families import kv_bytes_per_token, parameter_count, read_config
 from tandem.engine.generation import EngineEvent
+from tandem.engine.limits import EngineLimits
 from tandem.engine.options import EngineOptions
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import ConfigurationError
