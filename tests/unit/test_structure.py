@@ -1,22 +1,34 @@
-"""The shape of the code: small files, small functions, and an error table that is complete."""
+"""The shape of the code: small files, functions and folders, and tests that mirror the tree."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 from tandem.errors import CheckpointError, ConfigurationError, PeerRefused, TandemError
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted([*(ROOT / "src" / "tandem").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+PACKAGE = ROOT / "src" / "tandem"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+ALL = [
+    path
+    for folder in ("src", "tests", "benchmarks", "scripts", "training")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 MAX_FILE_LINES = 400
-MAX_P90_FUNCTION_LINES = 30
+MAX_P90_FUNCTION_LINES = 25
+MAX_MODULES_A_FOLDER = 15
 
 
 def test_files_stay_small() -> None:
-    files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "training").glob("*.py")]
-    lengths = {path: len(path.read_text().splitlines()) for path in files}
+    lengths = {path: len(path.read_text().splitlines()) for path in ALL}
     assert not {path: length for path, length in lengths.items() if length > MAX_FILE_LINES}
+
+
+def test_folders_stay_small() -> None:
+    modules = Counter(path.parent for path in ALL if path.name != "__init__.py")
+    assert not {folder: n for folder, n in modules.items() if n > MAX_MODULES_A_FOLDER}
 
 
 def test_nine_functions_of_ten_fit_a_screen() -> None:
@@ -36,6 +48,14 @@ def test_every_module_says_what_it_is_for() -> None:
         if path.name != "__main__.py" and not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert not silent
+
+
+def test_unit_tests_mirror_the_tree() -> None:
+    """A folder of unit tests is named as the package that it tests; tools have `scripts`."""
+    tests = ROOT / "tests" / "unit"
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    rooms = {path.parent.relative_to(PACKAGE) for path in SOURCES}
+    assert folders - rooms <= {Path("scripts"), Path("benchmarks")}
 
 
 def test_every_error_has_its_row_in_the_documentation() -> None:
