@@ -16,7 +16,7 @@ class PackageFaces(Contract):
 
     root = fields.StringField()
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002, FBT001
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002
         past = [
             (importer, imported)
             for importer in sorted(graph.find_descendants(str(self.root)))

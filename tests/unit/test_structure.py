@@ -10,7 +10,7 @@ from tandem.errors import CheckpointError, ConfigurationError, PeerRefused, Tand
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tandem"
-SOURCES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 ALL = [
     path
     for folder in ("src", "tests", "benchmarks", "scripts", "training")
@@ -51,11 +51,12 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_unit_tests_mirror_the_tree() -> None:
-    """A folder of unit tests is named as the package that it tests; tools have `scripts`."""
+    """A folder of unit tests has the name of the package whose modules it tests."""
     tests = ROOT / "tests" / "unit"
     folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
-    rooms = {path.parent.relative_to(PACKAGE) for path in SOURCES}
-    assert folders - rooms <= {Path("scripts"), Path("benchmarks")}
+    rooms = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    beside = {path.parent.relative_to(ROOT) for path in ALL if not path.is_relative_to(PACKAGE)}
+    assert folders <= rooms | beside
 
 
 def test_every_error_has_its_row_in_the_documentation() -> None:

@@ -52,8 +52,7 @@ class Models(msgspec.Struct, frozen=True):
 
 def create_models(folder: Path) -> Models:
     """The shipped model with a context for long prompts, and one of random weights."""
-    from tandem.engine import resolve_model
-    from tandem.engine.random_checkpoint import create_checkpoint
+    from tandem.engine import create_checkpoint, resolve_model
 
     models = Models(folder / "model-a", folder / "model-b")
     shutil.copytree(resolve_model("tandem-demo"), models.first)

@@ -7,6 +7,6 @@ Beside it: how commands are found (`discovery`), the options that several share 
 
 from __future__ import annotations
 
-from tandem.cli.main import app, main
+from tandem.cli.program import app, main
 
 __all__ = ["app", "main"]

@@ -87,8 +87,7 @@ def measure(
 @contextmanager
 def checkpoint(model: str | None, size: str) -> Iterator[tuple[Path, Path]]:
     """The folder of `model`, or of random weights; and one for what is made of them meanwhile."""
-    from tandem.engine import resolve_model
-    from tandem.engine.random_checkpoint import create_checkpoint
+    from tandem.engine import create_checkpoint, resolve_model
 
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
         scratch = Path(folder)

@@ -30,6 +30,7 @@ from tandem.engine.generation import (
     LogprobEntry,
     Progress,
 )
+from tandem.engine.inspect import CheckpointSummary, inspect_checkpoint
 from tandem.engine.limits import EngineLimits
 from tandem.engine.load import (
     CACHE_SHARE,
@@ -40,14 +41,17 @@ from tandem.engine.load import (
     start_engine,
 )
 from tandem.engine.options import EngineOptions
+from tandem.engine.random_checkpoint import SIZES, create_checkpoint
 from tandem.engine.text.tokenizer import Message, Tokenizer
 
 __all__ = [
     "CACHE_SHARE",
     "DEMO_MODEL",
     "ITEM_BYTES",
+    "SIZES",
     "Aborted",
     "Backend",
+    "CheckpointSummary",
     "ChoiceDelta",
     "Communicator",
     "Completed",
@@ -84,8 +88,10 @@ __all__ = [
     "Tensor",
     "TensorOps",
     "Tokenizer",
+    "create_checkpoint",
     "default_kv_tokens",
     "find_backend",
+    "inspect_checkpoint",
     "kv_bytes_per_token",
     "layer_bytes",
     "load_engine",

@@ -30,7 +30,8 @@ from tandem.engine.generation import (
     GenerationRequest,
 )
 from tandem.engine.limits import EngineLimits, check_request
-from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
+from tandem.engine.text.detokenizer import StreamDetokenizer
+from tandem.engine.text.stops import StopMatcher
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import (
     ExecutorFailed,

@@ -11,7 +11,8 @@ import msgspec
 from tandem.engine.core.scheduler import Outcome, Sampled
 from tandem.engine.core.sequence import SamplingParams, Sequence
 from tandem.engine.core.step import SampledToken
-from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
+from tandem.engine.text.detokenizer import StreamDetokenizer
+from tandem.engine.text.stops import StopMatcher
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import ExecutorFailed, TandemError
 

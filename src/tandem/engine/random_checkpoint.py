@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from typing import TYPE_CHECKING, Any
 
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.layout import TensorSpec, specs_of
 from tandem.engine.checkpoint.safetensors import INDEX_FILE, SINGLE_FILE
 from tandem.engine.families import FAMILIES, Size, family_of, read_config
 from tandem.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import torch
 
 _MAX_FILE_BYTES = 2 * 1024**3
 _DEVIATION = 0.02
@@ -90,6 +89,8 @@ def _config_fields(architecture: str, size: Size, dtype: str) -> dict[str, Any]:
 
 def _write_tokenizer(directory: Path, config: ModelConfig) -> None:
     """A byte-level vocabulary: 0 ends a text, 256 bytes follow, the rest is noise."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = ["<|endoftext|>", *alphabet]
     pieces += [f"<{number}>" for number in range(len(pieces), config.vocab_size)]
@@ -111,6 +112,9 @@ def _write_weights(
     directory: Path, config: ModelConfig, seed: int, on_progress: Callable[[int, int], None] | None
 ) -> None:
     """Files of at most 2 GiB, so that a large checkpoint is never in memory as a whole."""
+    import torch
+    from safetensors.torch import save_file
+
     dtype: torch.dtype = getattr(torch, config.dtype)
     generator = torch.Generator().manual_seed(seed)
     specs = list(specs_of(family_of(config).tensors(config)))
@@ -141,6 +145,8 @@ def _part_name(part: int) -> str:
 
 
 def _random_tensor(spec: TensorSpec, generator: torch.Generator) -> torch.Tensor:
+    import torch
+
     tensor = torch.empty(spec.shape, dtype=torch.float32)
     return tensor.normal_(0.0, _DEVIATION, generator=generator) + spec.mean
 

@@ -29,7 +29,7 @@ from cryptography.x509.verification import (
 )
 
 from tandem.errors import AttestationRefused, ConfigurationError
-from tandem.protocol.attestation import ChainEvidence, Evidence, Trust
+from tandem.protocol import ChainEvidence, Evidence, Trust
 
 _MAX_CHAIN = 8
 

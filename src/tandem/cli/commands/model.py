@@ -38,7 +38,7 @@ def create(
       tandem up --model /tmp/bench
     """
     require_torch_extra()
-    from tandem.engine.random_checkpoint import SIZES, create_checkpoint
+    from tandem.engine import SIZES, create_checkpoint
 
     if size not in SIZES:
         raise ConfigurationError(f"there is no size {size!r}: choose one of {', '.join(SIZES)}")
@@ -80,8 +80,7 @@ def inspect(
     require_torch_extra()
     import msgspec
 
-    from tandem.engine.checkpoint.hub import resolve_model
-    from tandem.engine.inspect import inspect_checkpoint
+    from tandem.engine import inspect_checkpoint, resolve_model
 
     summary = inspect_checkpoint(resolve_model(name))
     if json:

@@ -1,4 +1,4 @@
-"""Token ids to text, as they come: never half a character, never part of a stop string."""
+"""Token ids to text, as they come, and never half a character."""
 
 from __future__ import annotations
 
@@ -38,36 +38,3 @@ class StreamDetokenizer:
         before, text = self._decode(self._window[: self._emitted]), self._decode(self._window)
         self._emitted = len(self._window)
         return text[len(before) :]
-
-
-class StopMatcher:
-    """Cuts text before the first stop string; holds back what might be the start of one."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
-        self._held = ""
-        self.stopped = False
-
-    def feed(self, text: str) -> str:
-        """The text that is safe to emit. Sets `stopped` when a stop string is complete."""
-        text = self._held + text
-        found = [index for index in map(text.find, self._stops) if index >= 0]
-        if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)]
-        keep = self._overlap(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
-
-    def flush(self) -> str:
-        """The end came without a stop string: what was held back is text after all."""
-        held, self._held = self._held, ""
-        return held
-
-    def _overlap(self, text: str) -> int:
-        """The longest suffix of `text` that a stop string begins with."""
-        longest = max(map(len, self._stops), default=1) - 1
-        for size in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[-size:]) for stop in self._stops):
-                return size
-        return 0
