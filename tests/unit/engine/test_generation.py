@@ -21,7 +21,8 @@ from tandem.engine.core.scheduler import Outcome, Sampled
 from tandem.engine.core.sequence import Sequence
 from tandem.engine.core.step import SampledToken
 from tandem.engine.generation import Choice, Generation
-from tandem.engine.text.detokenizer import StopMatcher, StreamDetokenizer
+from tandem.engine.text.detokenizer import StreamDetokenizer
+from tandem.engine.text.stops import StopMatcher
 from tandem.errors import ExecutorFailed
 
 TOKENIZER = Tokenizer(resolve_model(DEMO_MODEL))
