@@ -28,3 +28,12 @@ def test_the_engine_is_imported_without_a_backend(module: str) -> None:
 
 def test_a_backend_is_imported_when_it_is_asked_for() -> None:
     assert "torch" in _loaded_by("import tandem.engine; tandem.engine.find_backend('pytorch')")
+
+
+def test_a_checkpoint_is_inspected_without_a_backend() -> None:
+    code = (
+        "from tandem.engine import DEMO_MODEL, resolve_model\n"
+        "from tandem.engine.inspect import inspect_checkpoint\n"
+        "inspect_checkpoint(resolve_model(DEMO_MODEL))"
+    )
+    assert not _loaded_by(code) & {"torch", "numba", "tokenizers"}
