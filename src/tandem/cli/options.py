@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from tandem.client import find_endpoint
 from tandem.provider import DEFAULT_MAX_SEQUENCES
+
+if TYPE_CHECKING:
+    from tandem.client import ChatRequest, Client, Endpoint, Message
 
 DEFAULT_MODEL = "tandem-demo"
 
@@ -109,34 +113,62 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = DEFAULT_MAX_SEQUENCES
 
 
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        envvar="TANDEM_BASE_URL",
-        help="The service's address, e.g. http://127.0.0.1:8000/v1.",
-        show_default="the running `tandem up`",
-    ),
-]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        envvar="TANDEM_API_KEY",
-        help="The API key; better in the variable than in the shell's history.",
-        show_default="the key of the running `tandem up`",
-    ),
-]
-ServedModel = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="Which model answers.", show_default="the one served"),
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="Longest answer.", show_default="what the context holds")
-]
-Temperature = Annotated[
-    float | None, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")
-]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
-System = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt.")]
 ClientTimeout = Annotated[
     float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the next token.")
 ]
+
+
+class ServiceOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which service a command talks to."""
+
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TANDEM_BASE_URL",
+            help="The service's address, e.g. http://127.0.0.1:8000/v1.",
+            show_default="the running `tandem up`",
+        ),
+    ] = None
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TANDEM_API_KEY",
+            help="The API key; better in the variable than in the shell's history.",
+            show_default="the key of the running `tandem up`",
+        ),
+    ] = None
+    data_dir: DataDir = None
+
+    def endpoint(self) -> Endpoint:
+        """Raises NotServing when none is named and none runs here."""
+        return find_endpoint(self.base_url, self.api_key, self.data_dir)
+
+
+class AnswerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers, and how."""
+
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Which model answers.", show_default="the one served"),
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Longest answer.", show_default="what the context holds"),
+    ] = None
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None
+    system: Annotated[str | None, typer.Option("--system", "-s", help="The system prompt.")] = None
+
+    def request(self, client: Client, messages: list[Message]) -> ChatRequest:
+        """Messages for the model that was named, or for the only one there."""
+        from tandem.client import ChatRequest
+
+        return ChatRequest(
+            client.choose_model(self.model),
+            messages,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            seed=self.seed,
+        )

@@ -7,19 +7,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tandem.cli.discovery import Section
-from tandem.cli.options import (
-    ApiKey,
-    BaseUrl,
-    ClientTimeout,
-    DataDir,
-    MaxTokens,
-    Seed,
-    ServedModel,
-    System,
-    Temperature,
-)
+from tandem.cli.options import AnswerOptions, ClientTimeout, ServiceOptions
 from tandem.cli.output import note
-from tandem.client import find_endpoint
 from tandem.coordinator import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.errors import TandemError
 
@@ -36,14 +25,8 @@ Ctrl-C stops the answer."""
 
 
 def chat(
-    model: ServedModel = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    seed: Seed = None,
-    system: System = None,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    data_dir: DataDir = None,
+    answer: AnswerOptions,
+    service: ServiceOptions,
     timeout: ClientTimeout = DEFAULT_REQUEST_TIMEOUT_S,
 ) -> None:
     """Talks with a model, at the terminal.
@@ -54,19 +37,13 @@ def chat(
       tandem chat --system "You are a pirate" --temperature 0.7
       TANDEM_API_KEY=... tandem chat --base-url https://llm.example.org/v1
     """
-    from tandem.client import ChatRequest, Client
+    from tandem.client import Client
 
-    with Client(find_endpoint(base_url, api_key, data_dir), timeout_s=timeout) as client:
-        settings = ChatRequest(
-            client.choose_model(model),
-            [],
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+    with Client(service.endpoint(), timeout_s=timeout) as client:
+        settings = answer.request(client, [])
         _enable_line_editing()
         note(f"Talking to {settings.model}. /help shows the commands, Ctrl-D leaves.")
-        Conversation(client, settings, system).run()
+        Conversation(client, settings, answer.system).run()
 
 
 class _Next(Enum):

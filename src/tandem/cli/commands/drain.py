@@ -9,9 +9,8 @@ import typer
 
 from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
-from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
+from tandem.cli.options import ClientTimeout, Json, ServiceOptions
 from tandem.cli.output import note, print_json, print_plain, printable
-from tandem.client import find_endpoint
 
 if TYPE_CHECKING:
     from tandem.client import Client
@@ -30,10 +29,9 @@ def drain(
     wait: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait for what runs there to end.")
     ] = _DEFAULT_WAIT_S,
+    *,
+    service: ServiceOptions,
     json: Json = False,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    data_dir: DataDir = None,
     timeout: ClientTimeout = _DEFAULT_TIMEOUT_S,
 ) -> None:
     """Sends a provider nothing new, and waits until what it has is done: then it can be stopped.
@@ -48,7 +46,7 @@ def drain(
     """
     from tandem.client import Client
 
-    with Client(find_endpoint(base_url, api_key, data_dir), timeout_s=timeout) as client:
+    with Client(service.endpoint(), timeout_s=timeout) as client:
         machine = client.resume(provider) if undo else _drain(client, provider, wait)
     idle = undo or machine.in_flight == 0
     if json:

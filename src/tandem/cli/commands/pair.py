@@ -11,9 +11,9 @@ import typer
 
 from tandem.cli.cluster_options import parse_address
 from tandem.cli.discovery import Section
-from tandem.cli.options import ApiKey, BaseUrl, DataDir, Json
+from tandem.cli.options import Json, ServiceOptions
 from tandem.cli.output import note, print_json, print_plain, printable
-from tandem.client import Endpoint, find_endpoint
+from tandem.client import Endpoint
 from tandem.errors import ConfigurationError, ProtocolError
 from tandem.runtime import create_data_dir, data_dir_or_default
 
@@ -46,10 +46,9 @@ def pair(
             "--account", help="Pair with your account's machines, as the coordinator names them."
         ),
     ] = False,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
+    *,
+    service: ServiceOptions,
     json: Json = False,
-    data_dir: DataDir = None,
 ) -> None:
     """Pairs this machine with another: both show a code, and you say whether it is the same.
 
@@ -65,7 +64,7 @@ def pair(
       tandem pair --account gpu-box
     """
     if account:
-        _pair_account(address, find_endpoint(base_url, api_key, data_dir), data_dir, as_json=json)
+        _pair_account(address, service.endpoint(), service.data_dir, as_json=json)
         return
     if (address is None) == (listen is None):
         raise ConfigurationError(
@@ -74,7 +73,7 @@ def pair(
         )
     from tandem.security import PairedNodes
 
-    folder, identity = _own_identity(data_dir)
+    folder, identity = _own_identity(service.data_dir)
     own_name = name or platform.node() or "node"
     node = asyncio.run(_pair(identity, own_name, address, listen))
     PairedNodes(folder).add(node)

@@ -9,20 +9,8 @@ import typer
 
 from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
-from tandem.cli.options import (
-    ApiKey,
-    BaseUrl,
-    ClientTimeout,
-    DataDir,
-    Json,
-    MaxTokens,
-    Seed,
-    ServedModel,
-    System,
-    Temperature,
-)
+from tandem.cli.options import AnswerOptions, ClientTimeout, Json, ServiceOptions
 from tandem.cli.output import note, print_json
-from tandem.client import find_endpoint
 from tandem.coordinator import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.errors import ConfigurationError
 
@@ -31,15 +19,9 @@ SECTION = Section.USE
 
 def run(
     prompt: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
-    model: ServedModel = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    seed: Seed = None,
-    system: System = None,
+    options: AnswerOptions,
+    service: ServiceOptions,
     json: Json = False,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    data_dir: DataDir = None,
     timeout: ClientTimeout = DEFAULT_REQUEST_TIMEOUT_S,
 ) -> None:
     """Asks one question and streams the answer to stdout.
@@ -52,21 +34,15 @@ def run(
       tandem run --json "Hello" | jq -r .text
     """
     from tandem.cli.output import write_text
-    from tandem.client import ChatRequest, Client, Message, receive
+    from tandem.client import Client, Message, receive
 
     question = sys.stdin.read() if prompt == "-" else prompt
     if not question.strip():
         raise ConfigurationError("the prompt is empty: give one, or pipe one in with `-`")
-    messages = [Message("system", system)] if system else []
+    messages = [Message("system", options.system)] if options.system else []
     messages.append(Message("user", question))
-    with Client(find_endpoint(base_url, api_key, data_dir), timeout_s=timeout) as client:
-        request = ChatRequest(
-            client.choose_model(model),
-            messages,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+    with Client(service.endpoint(), timeout_s=timeout) as client:
+        request = options.request(client, messages)
         answer = receive(client, request, on_text=_discard if json else write_text)
     if json:
         print_json({"model": request.model, **_fields(answer)})

@@ -8,9 +8,8 @@ import typer
 
 from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
-from tandem.cli.options import ApiKey, BaseUrl, ClientTimeout, DataDir, Json
+from tandem.cli.options import ClientTimeout, Json, ServiceOptions
 from tandem.cli.output import note, print_json, print_plain, printable, stdout
-from tandem.client import find_endpoint
 
 if TYPE_CHECKING:
     from tandem.client import ServiceStatus
@@ -22,10 +21,8 @@ _DEFAULT_TIMEOUT_S = 10.0
 
 
 def status(
+    service: ServiceOptions,
     json: Json = False,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    data_dir: DataDir = None,
     timeout: ClientTimeout = _DEFAULT_TIMEOUT_S,
 ) -> None:
     """Shows what a service serves; exits with 0 only when it can.
@@ -38,7 +35,7 @@ def status(
     """
     from tandem.client import Client
 
-    endpoint = find_endpoint(base_url, api_key, data_dir)
+    endpoint = service.endpoint()
     with Client(endpoint, timeout_s=timeout) as client:
         found = client.status()
     if json:
