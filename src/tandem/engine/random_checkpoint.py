@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.layout import TensorSpec, specs_of
-from tandem.engine.checkpoint.safetensors import INDEX_FILE, SINGLE_FILE
 from tandem.engine.families import FAMILIES, Size, family_of, read_config
 from tandem.errors import ConfigurationError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES = 2 * 1024**3
 _DEVIATION = 0.02
-
 
 SIZES: dict[str, Size] = {
     "tiny": Size(2, 64, 176, 4, 2, 16, 384, 1024),
@@ -111,33 +111,40 @@ def _write_tokenizer(directory: Path, config: ModelConfig) -> None:
 def _write_weights(
     directory: Path, config: ModelConfig, seed: int, on_progress: Callable[[int, int], None] | None
 ) -> None:
-    """Files of at most 2 GiB, so that a large checkpoint is never in memory as a whole."""
     import torch
     from safetensors.torch import save_file
 
+    from tandem.engine.checkpoint.safetensors import INDEX_FILE, SINGLE_FILE
+
     dtype: torch.dtype = getattr(torch, config.dtype)
     generator = torch.Generator().manual_seed(seed)
-    specs = list(specs_of(family_of(config).tensors(config)))
-    files: list[list[str]] = [[]]
-    pending: dict[str, torch.Tensor] = {}
-    pending_bytes = 0
-    for done, spec in enumerate(specs, start=1):
-        tensor = _random_tensor(spec, generator).to(dtype)
-        if pending and pending_bytes + tensor.nbytes > _MAX_FILE_BYTES:
-            save_file(pending, directory / _part_name(len(files)))
-            files.append([])
-            pending, pending_bytes = {}, 0
-        pending[spec.name] = tensor
-        pending_bytes += tensor.nbytes
-        files[-1].append(spec.name)
-        if on_progress is not None:
-            on_progress(done, len(specs))
-    if len(files) == 1:
-        save_file(pending, directory / SINGLE_FILE, metadata={"format": "pt"})
-        return
-    save_file(pending, directory / _part_name(len(files)))
-    weight_map = {name: _part_name(part) for part, names in enumerate(files, 1) for name in names}
-    _write_json(directory / INDEX_FILE, {"metadata": {}, "weight_map": weight_map})
+    parts = _parts(list(specs_of(family_of(config).tensors(config))), ITEM_BYTES[config.dtype])
+    done, total = itertools.count(1), sum(map(len, parts))
+    for number, part in enumerate(parts, start=1):
+        tensors = {}
+        for spec in part:
+            tensors[spec.name] = _random_tensor(spec, generator).to(dtype)
+            if on_progress is not None:
+                on_progress(next(done), total)
+        file = SINGLE_FILE if len(parts) == 1 else _part_name(number)
+        save_file(tensors, directory / file, metadata={"format": "pt"})
+    if len(parts) > 1:
+        files = {spec.name: _part_name(n) for n, part in enumerate(parts, 1) for spec in part}
+        _write_json(directory / INDEX_FILE, {"metadata": {}, "weight_map": files})
+
+
+def _parts(specs: list[TensorSpec], item_bytes: int) -> list[list[TensorSpec]]:
+    """Files of at most 2 GiB, so that a large checkpoint is never in memory as a whole."""
+    parts: list[list[TensorSpec]] = [[]]
+    used = 0
+    for spec in specs:
+        size = spec.count * item_bytes
+        if parts[-1] and used + size > _MAX_FILE_BYTES:
+            parts.append([])
+            used = 0
+        parts[-1].append(spec)
+        used += size
+    return parts
 
 
 def _part_name(part: int) -> str:
