@@ -1,8 +1,8 @@
 """The command line, and nothing that computes: `commands` has a module a command.
 
-Beside it: how commands are found (`discovery`), the options that several share (`options`,
-`cluster_options`, `option_groups`), what is printed (`output`, `up_screen`), and how one fails
-(`failures`, `extras`); and this machine's keys (`local_keys`).
+Beside it: the program that they make (`program`, `discovery`), the options that several share
+(`options`, `cluster_options`, `option_groups`), what is printed (`output`, `up_screen`), how one
+fails (`failures`, `extras`), and this machine's keys (`local_keys`).
 """
 
 from __future__ import annotations
