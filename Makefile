@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev  ## check format, lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.installed-dev  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .

@@ -42,7 +42,7 @@ class Metrics:
         )
         self._phases = Histogram(
             "tandem_request_seconds",
-            "From admission to a place, to the first token, to the end.",
+            "From admission to a reservation, to the first token, to the end.",
             ["phase"],
             buckets=_SECONDS,
             registry=self._collected,

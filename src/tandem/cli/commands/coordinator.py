@@ -55,7 +55,7 @@ class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="Requests that may wait for a place, for each model.")
+        int, typer.Option(min=1, help="Requests that may wait for a provider, for each model.")
     ] = DEFAULT_MAX_WAITING
     patience: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait for a lost provider to come back.")
