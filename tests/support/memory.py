@@ -16,7 +16,7 @@ from tandem.protocol.cluster import ToRank
 
 T = TypeVar("T")
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 Frame = tuple[ToRank, bytearray]
 #: Rows of numbers.
 Rows = list[list[float]]
