@@ -38,10 +38,10 @@ class ShardLoader:
 
     def linear(self, *projections: Projection) -> Linear:
         """One linear map that stacks the outputs of the projections, in this order."""
-        weights = [self.read(projection.weight) for projection in projections]
+        # The parts are not kept beside what they are stacked to: packing it takes memory enough.
+        weight = _stacked([self.read(projection.weight) for projection in projections])
         biases = [bias for one in projections if (bias := self._bias(one)) is not None]
-        bias = _stacked(biases) if biases else None
-        return make_linear(_stacked(weights), bias, self.quantization)
+        return make_linear(weight, _stacked(biases) if biases else None, self.quantization)
 
     def vocabulary(
         self, tensors: DecoderTensors[Layer], group: Communicator[torch.Tensor]
