@@ -33,6 +33,8 @@ class SealedCommunicator(Generic[Tensor]):
                 f"rank {rank} has channels to {sorted(channels)}: not a whole group"
             )
         self._channels = channels
+        # In an order in which all pairs of ranks meet without waiting in a circle.
+        self._partners = sorted(channels, key=lambda other: ((rank + other) % self.size, other))
         self._tensors = tensors
         self._sent = dict.fromkeys(channels, 0)
         self._received = dict.fromkeys(channels, 0)
@@ -67,20 +69,16 @@ class SealedCommunicator(Generic[Tensor]):
     def _exchange(self, parts: list[Tensor]) -> list[Tensor]:
         """Sends `parts[r]` to each rank r; returns what each has for this one, in rank order."""
         received = {self.rank: parts[self.rank]}
-        for other in self._partners():
+        for other in self._partners:
             received[other] = self._swap(other, parts[other], parts[self.rank])
         return [received[rank] for rank in range(self.size)]
 
     def _spread(self, own: Tensor, parts: list[Tensor]) -> list[Tensor]:
         """Sends `own` to all; returns what each rank has, in rank order, like `parts`."""
         whole = {self.rank: own}
-        for other in self._partners():
+        for other in self._partners:
             whole[other] = self._swap(other, own, parts[other])
         return [whole[rank] for rank in range(self.size)]
-
-    def _partners(self) -> list[int]:
-        """The other ranks, in an order in which all pairs meet without waiting in a circle."""
-        return sorted(self._channels, key=lambda other: ((self.rank + other) % self.size, other))
 
     def _swap(self, other: int, outgoing: Tensor, like: Tensor) -> Tensor:
         raw = self._tensors.to_raw(outgoing)
