@@ -67,3 +67,15 @@ def elect(members: Sequence[Member]) -> list[Member]:
         if member.hello.rank is None:
             by_rank[next(free)] = member
     return [by_rank[rank] for rank in range(size)]
+
+
+def asked_split(members: Sequence[Member]) -> list[int] | None:
+    """The layers of each rank, where an operator says; None where none does.
+
+    Raises PeerRefused when they are not the model's on as many ranks.
+    """
+    layers, size = members[0].hello.model.layers, len(members)
+    asked = next((m.hello.layers for m in members if m.hello.layers is not None), None)
+    if asked is not None and (len(asked) != size or sum(asked) != layers or min(asked) < 1):
+        raise PeerRefused(f"--split {asked} is not {layers} layers on {size} ranks")
+    return asked

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tandem.cluster.members import Member
+from tandem.cluster.members import Member, asked_split
 from tandem.cluster.strategies import STRATEGIES
 from tandem.engine import CACHE_SHARE
 from tandem.errors import PeerRefused
@@ -67,6 +67,7 @@ def check_plan(proposal: Proposal, members: Sequence[Member]) -> None:
 
 def _fastest(members: Sequence[Member], round_trip_s: float) -> tuple[Parallelism, list[Part], str]:
     """By the time that one token would take; a pipeline only gains when several requests run."""
+    asked_split(members)  # an operator's mistake is refused, not passed over
     hop_s = round_trip_s / 2 + _MESSAGE_OVERHEAD_S
     possible: dict[Parallelism, list[Part]] = {}
     obstacles = []

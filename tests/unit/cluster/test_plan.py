@@ -116,5 +116,11 @@ def test_auto_takes_what_is_possible_and_says_what_is_not() -> None:
         plan(members(*(msgspec.structs.replace(each, model=_odd(each)) for each in few)))
 
 
+def test_a_split_that_is_not_the_models_is_refused_whatever_else_is_possible() -> None:
+    with pytest.raises(PeerRefused, match="--split"):
+        plan(members(hello(layers=[8, 9]), hello()), 50e-6)
+    assert plan(members(hello(layers=[8, 8]), hello()), 50e-6).strategy is Parallelism.TENSOR
+
+
 def _odd(each: PeerHello) -> ModelFacts:
     return msgspec.structs.replace(each.model, kv_heads=3)

@@ -8,7 +8,6 @@ empty cache.
 from __future__ import annotations
 
 import math
-import operator
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -16,7 +15,7 @@ from typing import Any, Generic
 
 import msgspec
 
-from tandem.cluster.members import Member
+from tandem.cluster.members import Member, asked_split
 from tandem.cluster.strategies.base import (
     OtherRanks,
     RankContext,
@@ -61,11 +60,9 @@ def split_layers(members: Sequence[Member]) -> list[int]:
     machines.
     """
     model, size = members[0].hello.model, len(members)
-    asked = next((m.hello.layers for m in members if m.hello.layers is not None), None)
+    asked = asked_split(members)
     if asked is not None:
-        if len(asked) != size or sum(asked) != model.layers or min(asked) < 1:
-            raise PeerRefused(f"--split {list(asked)} is not {model.layers} layers on {size} ranks")
-        return list(asked)
+        return asked
     if model.layers < size:
         raise PeerRefused(f"{model.layers} layers cannot be divided among {size} ranks")
     counts = _balanced(members)
@@ -115,7 +112,7 @@ def _read_bytes(model: ModelFacts, first: int, end: int, head_share: float = 1.0
 
 
 def _balanced(members: Sequence[Member]) -> list[int] | None:
-    """The split whose slowest stage is fastest, and among those the most even; None if none fits.
+    """The split whose slowest stage is fastest, then its second slowest; None if none fits.
 
     One for all steps under way: a pipeline is as fast as its slowest stage.
     """
@@ -130,41 +127,29 @@ def _balanced(members: Sequence[Member]) -> list[int] | None:
             return math.inf
         return _read_bytes(model, first, end, _HEAD_SHARE) / speeds[rank]
 
-    best = _cheapest_cut(model.layers, len(members), stage_s, max)
-    if best is None:
-        return None
-
-    def evenness(rank: int, first: int, end: int) -> float:
-        seconds = stage_s(rank, first, end)
-        return math.inf if seconds > best[0] else seconds**2
-
-    even = _cheapest_cut(model.layers, len(members), evenness, operator.add)
-    assert even is not None, "the best cut is one of these"
-    return even[1]
+    return _fastest_cut(model.layers, len(members), stage_s)
 
 
-def _cheapest_cut(
-    layers: int,
-    size: int,
-    cost: Callable[[int, int, int], float],
-    join: Callable[[float, float], float],
-) -> tuple[float, list[int]] | None:
-    """Cuts layers into a run for each rank: the joined cost, and the length of each run.
+def _fastest_cut(
+    layers: int, size: int, stage_s: Callable[[int, int, int], float]
+) -> list[int] | None:
+    """Cuts layers into a run for each rank, and returns their lengths.
 
-    `cost(rank, first, end)` is infinite for what may not be. Among equals the earlier rank gets
-    more. None when every cut has an infinite cost.
+    `stage_s(rank, first, end)` is infinite for what may not be; None when every cut has such a
+    run. Cuts compare by their slowest run, equals by the next slowest, and so on; among those that
+    are equal in all of them the earlier rank gets more.
     """
-    reached: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
+    reached: dict[int, tuple[list[float], list[int]]] = {0: ([], [])}
     for rank in range(size):
-        longer: dict[int, tuple[float, list[int]]] = {}
+        longer: dict[int, tuple[list[float], list[int]]] = {}
         for first in sorted(reached, reverse=True):
-            so_far, counts = reached[first]
+            seconds, counts = reached[first]
             for end in range(first + 1, layers - (size - rank - 1) + 1):
-                joined = join(so_far, cost(rank, first, end))
-                if joined < longer.get(end, (math.inf, []))[0]:
+                joined = sorted([*seconds, stage_s(rank, first, end)], reverse=True)
+                if joined[0] < math.inf and (end not in longer or joined < longer[end][0]):
                     longer[end] = (joined, [*counts, end - first])
         reached = longer
-    return reached.get(layers)
+    return reached[layers][1] if layers in reached else None
 
 
 def build_executor(context: RankContext) -> Executor:
