@@ -1,7 +1,7 @@
 """A circuit breaker for one provider: set aside when it fails, probed back, one request at a time.
 
-What counts: a lost connection, a hang, a failed step is a fault; an answer, and a consumer's own
-mistake, is a success; "busy" and "draining" say nothing. (Nygard, Release It!, 2007.)
+What counts: a lost connection, a hang, a failed step is a fault; a token, and an answer's end, is a
+success; "busy", "draining" and a consumer's own mistake say nothing. (Nygard, Release It!, 2007.)
 """
 
 from __future__ import annotations
