@@ -13,23 +13,17 @@ from tandem.errors import ProtocolError
 from tandem.protocol.provider.sealed import Delta, join_deltas
 
 
-class _Pending:
-    """Deltas that wait, at most one a choice."""
-
-    def __init__(self) -> None:
-        self._deltas: dict[int, Delta] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._deltas)
+class _Pending(dict[int, Delta]):
+    """Deltas that wait, at most one a choice. A dict: every token asks whether it is empty."""
 
     def add(self, deltas: Iterable[Delta]) -> None:
         for delta in deltas:
-            old = self._deltas.get(delta.index)
-            self._deltas[delta.index] = delta if old is None else join_deltas(old, delta)
+            old = self.get(delta.index)
+            self[delta.index] = delta if old is None else join_deltas(old, delta)
 
     def take(self) -> list[Delta]:
-        taken = list(self._deltas.values())
-        self._deltas.clear()
+        taken = list(self.values())
+        self.clear()
         return taken
 
 
