@@ -1,4 +1,4 @@
-"""What a request has brought forth so far: enough to go on with it at another provider."""
+"""What a request has brought forth so far: enough for `run` to go on at another provider."""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 A full block is known by a key that chains all tokens before it (the idea of vLLM's automatic
 prefix caching). Free blocks keep their content until they are needed for something else, oldest
 first. Keys are BLAKE2b digests: a prompt cannot be made to collide with somebody else's.
+
+How many blocks there are is decided where the model is loaded: in `engine.load`, or, when several
+ranks share it, in `cluster.plan`.
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+from tests.unit.cli.conftest import RunCli
 
 from tandem.cli.commands.up import RunOptions, up_options
+from tandem.cli.failures import ExitCode
 from tandem.cli.options import ModelOptions
 from tandem.protocol.cluster import Parallelism
 
@@ -37,3 +40,20 @@ def test_the_cores_are_shared_out_unless_threads_are_given(
 def test_a_single_parallelism_has_one_rank() -> None:
     run = RunOptions(ranks=3, parallelism=Parallelism.SINGLE)
     assert up_options(ModelOptions(), run, verbose=False).ranks == 1
+
+
+@pytest.mark.parametrize(("served", "code"), [(True, ExitCode.OK), (False, ExitCode.INTERRUPTED)])
+def test_the_exit_code_tells_whether_it_had_served(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, served: bool, code: ExitCode
+) -> None:
+    class Played:
+        """A run that ends at once."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def run(self) -> bool:
+            return served
+
+    monkeypatch.setattr("tandem.up.UpService", Played)
+    assert run_cli("up", "--port=0", f"--data-dir={tmp_path}") == code

@@ -1,4 +1,7 @@
-"""The paged KV cache: keys and values in blocks that the scheduler hands out."""
+"""The paged KV cache: keys and values in blocks that the scheduler hands out.
+
+How many blocks there are is decided in `engine.load`.
+"""
 
 from __future__ import annotations
 
