@@ -68,17 +68,17 @@ class SealedCommunicator(Generic[Tensor]):
 
     def _exchange(self, parts: list[Tensor]) -> list[Tensor]:
         """Sends `parts[r]` to each rank r; returns what each has for this one, in rank order."""
-        received = {self.rank: parts[self.rank]}
+        received = [parts[self.rank]] * self.size
         for other in self._partners:
             received[other] = self._swap(other, parts[other], parts[self.rank])
-        return [received[rank] for rank in range(self.size)]
+        return received
 
     def _spread(self, own: Tensor, parts: list[Tensor]) -> list[Tensor]:
         """Sends `own` to all; returns what each rank has, in rank order, like `parts`."""
-        whole = {self.rank: own}
+        whole = [own] * self.size
         for other in self._partners:
             whole[other] = self._swap(other, own, parts[other])
-        return [whole[rank] for rank in range(self.size)]
+        return whole
 
     def _swap(self, other: int, outgoing: Tensor, like: Tensor) -> Tensor:
         raw = self._tensors.to_raw(outgoing)

@@ -6,13 +6,15 @@ Whoever carries tensors between ranks knows no library: it is given the backend'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
+
+import msgspec
 
 #: A tensor of the backend that computes.
 Tensor = TypeVar("Tensor")
 
 
-class RawTensor(NamedTuple):
+class RawTensor(msgspec.Struct, frozen=True):
     """A tensor as bytes: the last dimension is contiguous. `dtype` is `float32`, `bfloat16`, ..."""
 
     dtype: str

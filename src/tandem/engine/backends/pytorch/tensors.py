@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tandem.engine.backends.pytorch.dtypes import DTYPES, dtype_name
+from tandem.engine.backends.pytorch.dtypes import DTYPE_NAMES, DTYPES
 from tandem.engine.core.tensors import RawTensor
 from tandem.errors import ProtocolError
 
@@ -25,15 +25,15 @@ class TorchTensors:
     def to_raw(self, tensor: torch.Tensor) -> RawTensor:
         plain = tensor.detach().cpu().contiguous()
         data: memoryview = plain.view(torch.uint8).reshape(-1).numpy().data
-        return RawTensor(dtype_name(tensor.dtype), list(tensor.shape), data)
+        return RawTensor(DTYPE_NAMES[tensor.dtype], list(tensor.shape), data)
 
     def from_raw(self, raw: RawTensor, like: torch.Tensor) -> torch.Tensor:
         dtype = DTYPES.get(raw.dtype)
         alike = raw.shape[:-1] == list(like.shape[:-1]) and len(raw.shape) == like.dim()
         if dtype is not like.dtype or not alike:
             raise ProtocolError(
-                f"a {raw.dtype} tensor {raw.shape} came in place of a {dtype_name(like.dtype)} one "
-                f"like {list(like.shape)}"
+                f"a {raw.dtype} tensor {raw.shape} came in place of a {DTYPE_NAMES[like.dtype]} "
+                f"one like {list(like.shape)}"
             )
         if math.prod(raw.shape) * dtype.itemsize != len(raw.data):
             raise ProtocolError(f"{len(raw.data)} bytes came for a tensor {raw.shape}")
