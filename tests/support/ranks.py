@@ -144,7 +144,7 @@ def running(
     via: Callable[[int], int] = lambda port: port,
 ) -> Iterator[Ranks]:
     """`strategy` is local, tp or pp; `layers` how many each pipeline stage runs."""
-    options = EngineOptions(directory=checkpoint, dtype=dtype, threads=1)
+    options = EngineOptions(directory=checkpoint, dtype=dtype, device="cpu", threads=1)
     setup = prepare(options)
     with ExitStack() as stack:
         if strategy == "local":

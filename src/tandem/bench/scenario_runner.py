@@ -136,7 +136,12 @@ async def providers_running(
 
 
 def _common(scenario: Scenario) -> list[str]:
-    return ["--threads=1", "--kv-tokens=16384", f"--max-sequences={scenario.max_sequences}"]
+    return [
+        "--device=cpu",  # whatever there is: a core each, as many as there are providers
+        "--threads=1",
+        "--kv-tokens=16384",
+        f"--max-sequences={scenario.max_sequences}",
+    ]
 
 
 def _nodes(service: Service, scenario: Scenario) -> list[tuple[str, list[str]]]:

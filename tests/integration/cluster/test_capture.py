@@ -64,7 +64,7 @@ def assert_sealed(seen: bytes, secrets: list[bytes]) -> None:
 
 
 def _secrets(checkpoint: Path) -> list[bytes]:
-    weights = prepare(EngineOptions(directory=checkpoint, dtype="float32", threads=1))
+    weights = prepare(EngineOptions(directory=checkpoint, dtype="float32", device="cpu", threads=1))
     del weights
     from safetensors.torch import load_file
 
@@ -134,7 +134,9 @@ class _Idle:
 
 def test_the_control_link_carries_nothing_but_tls_records(tmp_path: Path, checkpoint: Path) -> None:
     zero, one = identities(tmp_path, 2)
-    setup = prepare(EngineOptions(directory=checkpoint, dtype="float32", threads=1, kv_tokens=256))
+    setup = prepare(
+        EngineOptions(directory=checkpoint, dtype="float32", device="cpu", threads=1, kv_tokens=256)
+    )
     facts = measure_node(setup, TEXT)
 
     async def scenario() -> Tap:

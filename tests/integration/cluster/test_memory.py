@@ -25,7 +25,8 @@ from tests.support.waiting import DEADLINE_S
 from tandem.engine.backends.pytorch.layers.linear import make_linear
 from tandem.runtime import configure_logging
 configure_logging("error")
-setup = prepare(EngineOptions(directory=Path(sys.argv[1]), dtype="bfloat16", threads=1))
+options = EngineOptions(directory=Path(sys.argv[1]), dtype="bfloat16", device="cpu", threads=1)
+setup = prepare(options)
 layers = setup.config.num_layers
 class Group(Solo):
     size = 2

@@ -37,7 +37,7 @@ PLAN = StepPlan(
 def _logits(
     checkpoint: Path, dtype: str, shard: Shard | None, group: Communicator[torch.Tensor]
 ) -> torch.Tensor | None:
-    setup = prepare(EngineOptions(directory=checkpoint, dtype=dtype, threads=1))
+    setup = prepare(EngineOptions(directory=checkpoint, dtype=dtype, device="cpu", threads=1))
     stage = setup.backend.load_stage(setup, shard or whole(setup.config), group, 8)
     run = stage.begin(PLAN)
     return run.logits(run.forward())
@@ -47,7 +47,9 @@ def _logits(
 def test_the_error_of_a_sharded_model_is_that_of_a_whole_one(tmp_path: Path, size: int) -> None:
     checkpoint = tmp_path / "model"
     create_checkpoint(checkpoint, family="llama", size=SHAPE, seed=3, dtype="float32")
-    config = prepare(EngineOptions(directory=checkpoint, dtype="float32", threads=1)).config
+    config = prepare(
+        EngineOptions(directory=checkpoint, dtype="float32", device="cpu", threads=1)
+    ).config
     exact = _logits(checkpoint, "float32", None, Solo())
     alone = _logits(checkpoint, "bfloat16", None, Solo())
     channels = mesh(tmp_path / "nodes", size)

@@ -31,7 +31,7 @@ class _Host:
 def setup(tmp_path_factory: pytest.TempPathFactory) -> ModelSetup:
     directory = tmp_path_factory.mktemp("model") / "m"
     create_checkpoint(directory, family="llama", dtype="float32")
-    return prepare(EngineOptions(directory=directory, threads=1, kv_tokens=256))
+    return prepare(EngineOptions(directory=directory, device="cpu", threads=1, kv_tokens=256))
 
 
 def _refusals(

@@ -55,7 +55,7 @@ def _peer(*says: ToNode) -> tuple[Peer, list[ToNode]]:
 def setup(tmp_path_factory: pytest.TempPathFactory) -> ModelSetup:
     directory: Path = tmp_path_factory.mktemp("model") / "m"
     create_checkpoint(directory, family="llama", dtype="float32")
-    return prepare(EngineOptions(directory=directory, threads=1, kv_tokens=256))
+    return prepare(EngineOptions(directory=directory, device="cpu", threads=1, kv_tokens=256))
 
 
 async def _lead(first: FirstRank) -> tuple[Invitation, Proposal]:

@@ -16,7 +16,9 @@ from tandem.engine.random_checkpoint import create_checkpoint
 def _setup(directory: Path, *, seed: int = 0, **options: str) -> ModelSetup:
     create_checkpoint(directory, family="qwen3", dtype="float32", seed=seed)
     return prepare(
-        msgspec.structs.replace(EngineOptions(directory=directory, threads=1), **options)
+        msgspec.structs.replace(
+            EngineOptions(directory=directory, device="cpu", threads=1), **options
+        )
     )
 
 

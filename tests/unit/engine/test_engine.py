@@ -58,7 +58,9 @@ def loaded() -> Iterator[Loaded]:
         for event in batch:
             events.put(event)
 
-    model = load_engine(EngineOptions(directory=DEMO, threads=1, kv_tokens=4096), deliver)
+    model = load_engine(
+        EngineOptions(directory=DEMO, device="cpu", threads=1, kv_tokens=4096), deliver
+    )
     yield model, events
     assert model.engine.close()
 

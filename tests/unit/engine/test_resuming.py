@@ -52,7 +52,9 @@ def served() -> Iterator[tuple[Engine, Events]]:
         for event in batch:
             events.put(event)
 
-    options = EngineOptions(directory=resolve_model("tandem-demo"), threads=1, kv_tokens=4096)
+    options = EngineOptions(
+        directory=resolve_model("tandem-demo"), device="cpu", threads=1, kv_tokens=4096
+    )
     engine = load_engine(options, deliver).engine
     yield engine, events
     assert engine.close()

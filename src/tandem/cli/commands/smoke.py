@@ -67,7 +67,11 @@ def _run(config: ClusterConfig, model: str, *, json: bool) -> bool:
 
     configure_logging("error")
     options = engine.EngineOptions(
-        directory=engine.resolve_model(model), dtype="float32", threads=1, kv_tokens=2048
+        directory=engine.resolve_model(model),
+        dtype="float32",
+        device="cpu",  # which all machines have, and which gives the same tokens on all
+        threads=1,
+        kv_tokens=2048,
     )
     checks: list[Check] = []
 

@@ -22,7 +22,7 @@ QUERY = "model.layers.1.self_attn.q_proj.weight"
 
 
 def _load(directory: Path) -> None:
-    setup = prepare(EngineOptions(directory=directory, threads=1))
+    setup = prepare(EngineOptions(directory=directory, device="cpu", threads=1))
     setup.backend.load_stage(setup, whole(setup.config), Solo(), 4)
 
 
