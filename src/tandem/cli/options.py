@@ -16,13 +16,9 @@ from tandem.provider import DEFAULT_MAX_SEQUENCES
 if TYPE_CHECKING:
     from tandem.client import ChatRequest, Client, Endpoint, Message
 
+# As the engine has them, which is too heavy to import for a `--help`; a test compares both.
 DEFAULT_MODEL = "tandem-demo"
-
-
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
-
-
-# As the engine has them, which is too heavy to import for a `--help`.
 
 
 class Dtype(StrEnum):
