@@ -52,8 +52,8 @@ def test_nobody_notices_a_storm_of_kills(tmp_path: Path) -> None:
 
     given = asyncio.run(main())
     rows = ledger_entries(tmp_path, limit=100_000)
-    assert len(rows) == len(given)
+    assert len(rows) == len(given) > 3 * STREAMS
     assert {row.outcome for row in rows} == {"completed"}
     assert sum(row.prompt_tokens for row in rows) == sum(a.prompt_tokens for a in given)
     assert sum(row.completion_tokens for row in rows) == sum(a.completion_tokens for a in given)
-    assert any(row.attempts > 1 for row in rows), "the kills must hit"
+    assert sum(row.attempts > 1 for row in rows) > 10, "the kills must hit"
