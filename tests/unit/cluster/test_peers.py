@@ -14,10 +14,11 @@ from tests.support.links import TIMEOUT_S, all_paired
 from tests.support.members import hello
 
 from tandem.cluster import peers as module
-from tandem.cluster.peers import Address, Peers
+from tandem.cluster.peers import Address, Peer, Peers
 from tandem.errors import LinkLost, PeerRefused
 from tandem.link import ControlLink, LinkCredentials, dial_control
 from tandem.protocol.cluster import Known, PeerHello, Ping
+from tandem.security import NodeId
 
 
 def _hello(name: str, **changes: Any) -> PeerHello:  # noqa: ANN401 - any field
@@ -52,6 +53,15 @@ async def _greeted(credentials: LinkCredentials, address: Address) -> ControlLin
     await link.send(_hello("by hand"))
     assert isinstance(await link.receive(TIMEOUT_S), PeerHello)
     return link
+
+
+async def _joined(
+    peers: Peers, credentials: LinkCredentials, address: Address
+) -> tuple[ControlLink, dict[NodeId, Peer]]:
+    """A `_greeted` node, and whom the one that listens is connected to then."""
+    coming = asyncio.ensure_future(peers.complete(1))
+    link = await _greeted(credentials, address)
+    return link, await coming
 
 
 async def _until_closed(link: ControlLink) -> None:
@@ -105,9 +115,7 @@ def test_a_node_that_only_pings_is_alive_and_one_that_is_silent_is_lost(
             asyncio.timeout(TIMEOUT_S),
             _running(zero, _hello("zero")) as (peers, address),
         ):
-            coming = asyncio.ensure_future(peers.complete(1))
-            link = await _greeted(one, address)
-            connected = await coming
+            link, connected = await _joined(peers, one, address)
             await link.send(Ping())
             lost = await peers.first_lost(connected)
             assert lost in connected.values()
@@ -141,9 +149,7 @@ def test_a_second_hello_ends_the_connection(tmp_path: Path) -> None:
             asyncio.timeout(TIMEOUT_S),
             _running(zero, _hello("zero")) as (peers, address),
         ):
-            coming = asyncio.ensure_future(peers.complete(1))
-            link = await _greeted(one, address)
-            connected = await coming
+            link, connected = await _joined(peers, one, address)
             await link.send(_hello("again"))
             await peers.first_lost(connected)
             return " ".join(peers.refusals.values())
