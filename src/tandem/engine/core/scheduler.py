@@ -19,7 +19,6 @@ from enum import Enum
 import msgspec
 
 from tandem.engine.core.block_manager import BlockManager
-from tandem.engine.core.sampling import SamplingOptions
 from tandem.engine.core.sequence import Sequence, SequenceState
 from tandem.engine.core.step import SampledToken, SampleSpec, SequenceStep, StepPlan, StepResult
 from tandem.errors import Overloaded
@@ -221,12 +220,11 @@ class BatchScheduler:
 def _sample_spec(sequence: Sequence) -> SampleSpec:
     """The request's options, and what is this token's own."""
     tokens, split = sequence.tokens, sequence.prompt_length
-    options = {name: getattr(sequence.params, name) for name in SamplingOptions.__struct_fields__}
     penalised = sequence.params.has_penalties
     return SampleSpec(
         position=len(tokens),
         choice=sequence.choice,
         prompt=tokens[:split] if penalised else [],
         output=tokens[split:] if penalised else [],
-        **options,
+        **sequence.sampling_options,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
+from typing import Any
 
 from tandem.engine.core.sampling import SamplingOptions
 
@@ -45,6 +47,11 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     state: SequenceState = SequenceState.WAITING
+
+    @cached_property
+    def sampling_options(self) -> dict[str, Any]:
+        """What the tokens' sampling has in common, by name: read once, not for every token."""
+        return {name: getattr(self.params, name) for name in SamplingOptions.__struct_fields__}
 
     @property
     def remaining(self) -> int:
