@@ -1,9 +1,9 @@
 # Everything is one command: `make up` serves, `make test` checks. Each sets up .venv on first use
-# and again when pyproject.toml or requirements.lock changes. GNU make 3.81 (macOS) is enough.
+# and again when pyproject.toml or a lock changes. GNU make 3.81 (macOS) is enough.
 
 VENV   := .venv
 BIN    := $(VENV)/bin
-SETUP  := pyproject.toml requirements.lock scripts/setup.py
+SETUP  := pyproject.toml requirements.lock requirements-dev.lock scripts/setup.py
 # pytest processes: `make test JOBS=2`
 JOBS   ?= auto
 # Options of the command that a target runs: `make up ARGS="--port 9000"`
@@ -42,7 +42,7 @@ bench: $(VENV)/.installed-dev  ## compare two ranks with one, measure a service,
 	$(BIN)/python -m benchmarks service $(ARGS)
 	$(BIN)/tandem bench scenarios
 
-lock:  ## pin the versions again (ARGS=--upgrade for the newest)
+lock:  ## pin versions and hashes again, and say so in the SBOM (ARGS=--upgrade for the newest)
 	@python=$$(sh scripts/find-python) && "$$python" scripts/lock.py $(ARGS)
 
 clean:  ## remove .venv, caches and build output

@@ -1,10 +1,11 @@
-"""Writes requirements.lock: every dependency's version, for Python 3.11-3.13 on Linux and macOS.
+"""Writes the locks: every dependency's version and hashes, for Python 3.11-3.13 on Linux and macOS.
 
     make lock                  keeps the versions that still fit
     make lock ARGS=--upgrade   takes the newest
 
-uv resolves for all platforms at once from package metadata; it lives in a temporary environment
-of its own. The file is used as pip constraints, so it may name packages that a platform skips.
+`requirements.lock` is what a provider runs with, `requirements-dev.lock` has the checks too, and
+`sbom.cdx.json` says the former in CycloneDX's format. uv resolves for all platforms at once from
+package metadata; it and cyclonedx-bom live in a temporary environment.
 """
 
 from __future__ import annotations
@@ -17,36 +18,37 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
+LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+SBOM = ROOT / "sbom.cdx.json"
 #: Held back on purpose: the versions that the engine's numbers were checked with.
 HELD = ("torch==2.13.0",)
+#: The same lock gives the same bytes.
+SBOM_OPTIONS = ("--pyproject=pyproject.toml", "--output-reproducible", f"--output-file={SBOM}")
 
 
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="tandem-lock-") as folder:
-        tools = Path(folder) / "venv"
-        venv.create(tools, with_pip=True)
+        tools = Path(folder) / "venv" / "bin"
+        venv.create(tools.parent, with_pip=True)
         held = Path(folder) / "held.txt"
         held.write_text("\n".join(HELD) + "\n", encoding="utf-8")
-        run([str(tools / "bin" / "pip"), "install", "--quiet", "uv"])
-        run(
-            [
-                *(str(tools / "bin" / "uv"), "pip", "compile", "pyproject.toml", "--quiet"),
-                *("--universal", "--all-extras", "--python-version", "3.11"),
-                *("--constraint", str(held), "--output-file", str(LOCK)),
-                *("--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"),
-                *arguments,
-            ]
-        )
-    write_header()
-    print(f"Wrote {LOCK.relative_to(ROOT)}")
+        run([str(tools / "pip"), "install", "--quiet", "uv", "cyclonedx-bom"])
+        uv = str(tools / "uv")
+        run(compile_command(uv, DEV_LOCK, "--all-extras", f"--constraint={held}", *arguments))
+        # The same versions, fewer packages.
+        run(compile_command(uv, LOCK, "--extra=torch", f"--constraint={DEV_LOCK}"))
+        run([str(tools / "cyclonedx-py"), "requirements", *SBOM_OPTIONS, str(LOCK)])
+    print(f"Wrote {DEV_LOCK.name}, {LOCK.name} and {SBOM.name}")
     return 0
 
 
-def write_header() -> None:
-    pins = [line for line in LOCK.read_text("utf-8").splitlines() if "==" in line]
-    header = "# Written by `make lock` from pyproject.toml; used as pip constraints."
-    LOCK.write_text("\n".join([header, *pins]) + "\n", encoding="utf-8")
+def compile_command(uv: str, lock: Path, *options: str) -> list[str]:
+    return [
+        *(uv, "pip", "compile", "pyproject.toml", "--group=build", "--quiet", "--universal"),
+        *("--python-version=3.11", "--generate-hashes", "--no-annotate"),
+        *("--custom-compile-command=make lock", f"--output-file={lock}"),
+        *("--no-emit-index-url", "--no-emit-find-links", *options),
+    ]
 
 
 def run(command: list[str]) -> None:

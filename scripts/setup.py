@@ -2,9 +2,11 @@
 
     python3 scripts/setup.py .venv torch [dev]
 
-Standard library only, since nothing is installed yet. Versions are the ones in requirements.lock.
-On Linux without an NVIDIA GPU, PyTorch's CPU build is preferred: the default one brings gigabytes
-of CUDA along. TORCH_INDEX_URL names another index for PyTorch; set and empty, it means none.
+Standard library only, since nothing is installed yet. Every package is of the version in the lock,
+and pip refuses a file whose hash is not there. PyTorch alone is held by its version, since each of
+its many builds has other hashes. On Linux without an NVIDIA GPU its CPU build is preferred: the
+default one brings gigabytes of CUDA along. TORCH_INDEX_URL names another index for PyTorch; set and
+empty, it means none.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
+LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 SUPPORTED = ((3, 11), (3, 13))
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _INDEX_TIMEOUT_S = 3.0
 #: In the order in which extras are added; each has a stamp file for make.
 _STAMPS = {"torch": ".installed-runtime", "dev": ".installed-dev"}
-
+#: What PyTorch's build for NVIDIA GPUs needs beside it, by how the names begin.
+_CUDA = ("cuda-", "nvidia-", "triton")
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -84,18 +88,39 @@ def create_venv(venv: Path) -> None:
 
 
 def install(venv: Path, extras: list[str]) -> None:
-    index = torch_index()
-    if index is not None and not _has_torch(venv):
+    if not _has_torch(venv):
         say("Installing PyTorch (first time only; some hundred megabytes) ...")
-        # Alone and without its dependencies: this index serves nothing but PyTorch.
-        arguments = ["--no-deps", "--index-url", index, f"torch=={pinned('torch')}"]
-        if not pip(venv, arguments):
-            if "TORCH_INDEX_URL" in os.environ:
-                raise SetupError(f"PyTorch could not be installed from TORCH_INDEX_URL={index}")
-            say("That did not work: taking PyTorch from the default index ...")
+        install_torch(venv)
     say(f"Installing Tandem with its dependencies ({', '.join(extras)}) ...")
-    if not pip(venv, ["-c", str(LOCK), "-e", f"{ROOT}[{','.join(extras)}]"]):
+    lock = DEV_LOCK if "dev" in extras else LOCK
+    wanted = locked(lock.read_text("utf-8"), cuda=_torch_needs_cuda(venv))
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
+        requirements.write(wanted)
+        requirements.flush()
+        # Nothing but what the lock names, so there is nothing to resolve.
+        done = pip(venv, ["--no-deps", "--require-hashes", "-r", requirements.name])
+    if not done or not pip(venv, ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]):
         raise SetupError("pip failed, see above; mend that and run the same command again")
+
+
+def install_torch(venv: Path) -> None:
+    """Without its dependencies, which are in the lock."""
+    index, wanted = torch_index(), f"torch=={pinned('torch')}"
+    if index is not None:
+        if pip(venv, ["--no-deps", "--index-url", index, wanted]):
+            return
+        if "TORCH_INDEX_URL" in os.environ:
+            raise SetupError(f"PyTorch could not be installed from TORCH_INDEX_URL={index}")
+        say("That did not work: taking PyTorch from the default index ...")
+    if not pip(venv, ["--no-deps", wanted]):
+        raise SetupError("PyTorch could not be installed, see above: run the same command again")
+
+
+def locked(lock: str, *, cuda: bool) -> str:
+    """The lock's requirements with their hashes, but for PyTorch, and for CUDA unless wanted."""
+    requirements = re.split(r"\n(?=[^\s#])", re.sub(r"(?m)^#.*\n", "", lock).strip())
+    left_out = ("torch==", *(() if cuda else _CUDA))
+    return "\n".join(r for r in requirements if not r.startswith(left_out)) + "\n"
 
 
 def install_browser(venv: Path) -> None:
@@ -164,6 +189,14 @@ def _has_torch(venv: Path) -> bool:
         [str(_python(venv)), "-c", probe], capture_output=True, text=True, check=False
     )
     return result.stdout.strip().partition("+")[0] == pinned("torch")
+
+
+def _torch_needs_cuda(venv: Path) -> bool:
+    probe = "from importlib.metadata import requires; print(*requires('torch') or ())"
+    result = subprocess.run(
+        [str(_python(venv)), "-c", probe], capture_output=True, text=True, check=True
+    )
+    return any(name.startswith(_CUDA) for name in result.stdout.split())
 
 
 def _works(venv: Path) -> bool:

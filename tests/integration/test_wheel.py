@@ -37,6 +37,12 @@ def test_it_has_the_demonstration_model_and_the_console(wheel: Path) -> None:
         assert path.is_dir() or path.relative_to(_ROOT / "src").as_posix() in names
 
 
+def test_it_says_what_it_is_made_of(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if ".dist-info/sboms/" in name)
+    assert archive.read(name) == (_ROOT / "sbom.cdx.json").read_bytes()
+
+
 def test_it_has_no_driver_of_a_rival(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     modules = [name for name in archive.namelist() if name.endswith(".py")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -39,9 +40,43 @@ def test_up_passes_options_on() -> None:
     assert "tandem up --ranks 2 --port 9000" in _make("-n", "up", "ARGS=--port 9000").stdout
 
 
-def test_the_lock_names_no_place_and_no_index() -> None:
-    for line in (_ROOT / "requirements.lock").read_text().splitlines()[1:]:
-        assert re.fullmatch(r"[a-z0-9-]+==[^\s/@]+( ; [^/@]+)?", line), line
+def _requirements(lock: str) -> dict[str, str]:
+    """By name and version, what follows."""
+    text = setup.locked((_ROOT / lock).read_text(), cuda=True)
+    found = re.findall(r"(?m)^(\S+==\S+)([^\n]*(?:\n .*)*)", text)
+    assert len(found) == len(re.findall(r"(?m)^\S", text))
+    return dict(found)
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_the_lock_has_hashes_and_names_no_place_and_no_index(lock: str) -> None:
+    hashed = r"( ; [^/@\\]+?)?( \\\n    --hash=sha256:[0-9a-f]{64})+"
+    for requirement, rest in _requirements(lock).items():
+        assert re.fullmatch(r"[a-z0-9-]+==[^\s/@]+", requirement)
+        assert re.fullmatch(hashed, rest), requirement
+
+
+def test_what_runs_is_what_was_checked() -> None:
+    assert (
+        _requirements("requirements.lock").items() <= _requirements("requirements-dev.lock").items()
+    )
+
+
+def test_cuda_is_left_out_where_pytorch_does_without() -> None:
+    lock = (_ROOT / "requirements.lock").read_text()
+    with_cuda, without = (setup.locked(lock, cuda=cuda) for cuda in (True, False))
+    assert "nvidia-cublas==" in with_cuda
+    assert not re.search("(?m)^(nvidia|cuda|triton)", without)
+    assert "\ntorch==" not in with_cuda
+    assert "\nuvicorn==" in without
+
+
+def test_the_bill_of_materials_is_the_lock() -> None:
+    bill = json.loads((_ROOT / "sbom.cdx.json").read_text())
+    listed = {(part["name"], part["version"]) for part in bill["components"]}
+    lock = (_ROOT / "requirements.lock").read_text()
+    assert listed == set(re.findall(r"(?m)^([a-z0-9-]+)==(\S+)", lock))
+    assert all(part["externalReferences"][0]["hashes"] for part in bill["components"])
 
 
 def _program(folder: Path, name: str, script: str) -> None:
