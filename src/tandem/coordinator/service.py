@@ -26,6 +26,7 @@ from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.server.http import HttpConnection
 from tandem.runtime import Stop, drain
 from tandem.security import ChainVerifier, load_roots
 
@@ -132,7 +133,7 @@ class _Server(uvicorn.Server):
 def _uvicorn_config(app: ASGIApp, config: CoordinatorConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpConnection,
         ws="websockets-sansio",
         ws_max_size=protocol.MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
