@@ -42,7 +42,8 @@ from tandem.engine.load import (
 )
 from tandem.engine.options import EngineOptions
 from tandem.engine.random_checkpoint import SIZES, create_checkpoint
-from tandem.engine.text.tokenizer import Message, Tokenizer
+from tandem.engine.text.chat_template import Message
+from tandem.engine.text.tokenizer import Tokenizer
 
 __all__ = [
     "CACHE_SHARE",

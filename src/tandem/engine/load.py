@@ -97,7 +97,7 @@ def start_engine(
             context_length=config.context_length,
             kv_tokens=capacity,
             vocabulary_size=config.vocab_size,
-            eos_token_ids=config.eos_token_ids,
+            eos_token_ids=_end_tokens(setup),
         ),
         scheduling=options.scheduling,
         on_events=on_events,
@@ -111,6 +111,12 @@ def start_engine(
         setup.dtype,
         options.quantization,
     )
+
+
+def _end_tokens(setup: ModelSetup) -> frozenset[int]:
+    """The configs' and the tokenizer's own: fine-tunes often name theirs in one of them alone."""
+    own = setup.tokenizer.eos_token_id
+    return setup.config.eos_token_ids | (frozenset() if own is None else {own})
 
 
 def choose_device(wanted: str, available: Sequence[str]) -> str:

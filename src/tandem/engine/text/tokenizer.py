@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import jinja2
-import msgspec
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from tandem.engine.checkpoint.files import read_json
+from tandem.engine.checkpoint.files import read_bounded
+from tandem.engine.text.chat_template import ChatTemplate, Message, template_source
+from tandem.engine.text.special_tokens import add_special_tokens, read_settings
 from tandem.errors import CheckpointError, InvalidRequest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HFTokenizer
 
-
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    role: str
-    content: str
-    name: str | None = None
-
-
-class _SpecialToken(msgspec.Struct, frozen=True):
-    content: str
-
-
-class _NamedTemplate(msgspec.Struct, frozen=True):
-    name: str
-    template: str
-
-
-class _Settings(msgspec.Struct, frozen=True):
-    chat_template: str | list[_NamedTemplate] | None = None
-    bos_token: str | _SpecialToken | None = None
-    eos_token: str | _SpecialToken | None = None
+#: The largest vocabularies of today take 40 MiB.
+_MAX_TOKENIZER_BYTES = 128 * 2**20
 
 
 class Tokenizer:
@@ -46,14 +24,15 @@ class Tokenizer:
     def __init__(self, directory: Path) -> None:
         """Raises CheckpointError naming the file that is missing or malformed."""
         self._tokenizer = _load(directory / "tokenizer.json")
-        settings_path = directory / "tokenizer_config.json"
-        settings = read_json(settings_path, _Settings) if settings_path.exists() else _Settings()
-        self._special = {
-            "bos_token": _text(settings.bos_token),
-            "eos_token": _text(settings.eos_token),
-        }
-        self._template = _compile(_template_source(directory, settings), directory)
+        settings = read_settings(directory)
+        special = add_special_tokens(self._tokenizer, directory, settings)
+        _forget_training(self._tokenizer)
+        self._tokenizer.encode_special_tokens = settings.get("split_special_tokens") is True
+        source = template_source(directory, settings)
+        self._template = None if source is None else ChatTemplate(source, special, directory)
         self._byte_level = "ByteLevel" in repr(self._tokenizer.decoder)
+        #: What ends a text by the tokenizer's own word.
+        self.eos_token_id = self._tokenizer.token_to_id(special.get("eos_token", ""))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a plain prompt, with the special tokens that the model expects around it."""
@@ -68,16 +47,7 @@ class Tokenizer:
             raise InvalidRequest(
                 "this model has no chat template; use /v1/completions", param="messages"
             )
-        try:
-            text = self._template.render(
-                messages=[msgspec.to_builtins(message) for message in messages],
-                add_generation_prompt=True,
-                **self._special,
-            )
-        except jinja2.TemplateError as error:
-            raise InvalidRequest(
-                f"the model's chat template refuses these messages: {error}", param="messages"
-            ) from error
+        text = self._template.render(messages)
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -104,55 +74,18 @@ def _load(path: Path) -> HFTokenizer:
 
     if not path.exists():
         raise CheckpointError(f"{path}: missing; a model needs its fast tokenizer in this file")
+    content = read_bounded(path, _MAX_TOKENIZER_BYTES)
     try:
-        return HFTokenizer.from_file(str(path))
+        return HFTokenizer.from_buffer(content)
     # The library raises plain Exception, and nothing narrower, for every malformed file.
     except Exception as error:
         raise CheckpointError(f"{path}: not a tokenizer: {error}") from error
 
 
-def _text(token: str | _SpecialToken | None) -> str:
-    if token is None:
-        return ""
-    return token if isinstance(token, str) else token.content
-
-
-def _template_source(directory: Path, settings: _Settings) -> str | None:
-    beside = directory / "chat_template.jinja"
-    if beside.exists():
-        return beside.read_text(encoding="utf-8")
-    if isinstance(settings.chat_template, list):
-        named = {entry.name: entry.template for entry in settings.chat_template}
-        return named.get("default")
-    return settings.chat_template
-
-
-def _compile(source: str | None, directory: Path) -> jinja2.Template | None:
-    """Templates come with the model: they run in Jinja's sandbox."""
-    if source is None:
-        return None
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _now
-    try:
-        return environment.from_string(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise CheckpointError(f"{directory}: the chat template does not parse: {error}") from error
-
-
-def _to_json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _now(format_string: str) -> str:
-    return datetime.now().astimezone().strftime(format_string)
+def _forget_training(tokenizer: HFTokenizer) -> None:
+    """Cuts and fills prompts no longer to the length of a training script's batches."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
 
 
 def _byte_alphabet() -> dict[str, int]:
