@@ -13,6 +13,7 @@ from tandem.coordinator.api.console import Console
 from tandem.coordinator.api.dialect import Dialect
 from tandem.coordinator.api.endpoint import InferenceEndpoint
 from tandem.coordinator.api.errors import ErrorResponses
+from tandem.coordinator.api.held import HeldBytes
 from tandem.coordinator.api.models import Inventory
 from tandem.coordinator.api.pace import Pacer
 from tandem.coordinator.api.provider_socket import ProviderSocket
@@ -78,6 +79,7 @@ def _inference_routes(
     config: CoordinatorConfig, dispatcher: Dispatcher, authenticator: Authenticator
 ) -> list[BaseRoute]:
     pacer = Pacer()
+    held = HeldBytes(config.max_held_bytes, config.max_held_bytes_each)
     return [
         Route(
             route.path,
@@ -88,6 +90,7 @@ def _inference_routes(
                 dispatcher=dispatcher,
                 authenticator=authenticator,
                 pacer=pacer,
+                held=held,
             ),
             methods=["POST"],
         )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import structlog
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
+from tandem.coordinator.api.held import Held
+from tandem.coordinator.api.http import header
 from tandem.errors import InvalidRequest, RequestTooLarge
 
-log = structlog.get_logger(__name__)
-
-#: A body over the limit is read to its end, and thrown away, up to this many times the limit: a
+#: A body that is refused is read to its end, and thrown away, up to this many times the limit: a
 #: client that is still writing when the connection closes may never see the answer.
 _DISCARD_FACTOR = 16
 
@@ -21,26 +20,83 @@ class ConsumerGone(Exception):
     """The consumer closed the connection: there is nobody to answer."""
 
 
-async def read_body(receive: Receive, *, max_bytes: int, timeout_s: float) -> bytearray:
-    """Raises RequestTooLarge, InvalidRequest when it does not come in time, or ConsumerGone."""
-    body, size = bytearray(), 0
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    raise ConsumerGone
-                piece = event.get("body", b"")
-                size += len(piece)
-                if size <= max_bytes:
+class IncomingBody:
+    """A body on its way in: it is either read or, when its request is refused, discarded.
+
+    Both together have `timeout_s`. Nothing of it is kept but by `read`.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._announced = _content_length(scope)
+        #: Whether the consumer waits to hear that the body is wanted before any of it is sent.
+        self._unasked = header(scope, b"expect") is not None
+        self._came = 0
+        self._ended = False
+
+    async def read(self, held: Held) -> bytearray:
+        """All of it, which `held` holds as it comes.
+
+        Raises RequestTooLarge, RateLimited and Overloaded, as early as they can be known;
+        InvalidRequest when it does not come in time, and ConsumerGone.
+        """
+        self._check_size(self._announced)
+        held.check(self._announced)
+        body = bytearray()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while not self._ended:
+                    piece = await self._next()
+                    self._check_size(self._came)
+                    held.resize(self._came)
                     body += piece
-                if not event.get("more_body") or size > max_bytes * _DISCARD_FACTOR:
-                    break
-    except TimeoutError as error:
-        raise InvalidRequest(f"the body did not come within {timeout_s:g} s") from error
-    if size > max_bytes:
-        raise RequestTooLarge(f"the body is larger than {max_bytes} bytes, which is the limit")
-    return body
+        except BaseException as error:
+            body.clear()  # the error's traceback would keep it
+            if isinstance(error, TimeoutError):
+                raise InvalidRequest(
+                    f"the body did not come within {self._timeout_s:g} s"
+                ) from error
+            raise
+        return body
+
+    async def discard(self) -> None:
+        """Hears out whoever is refused, so that the reason is read and not a reset connection.
+
+        Raises ConsumerGone.
+        """
+        if self._unasked:
+            return
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while not self._ended and self._came <= self._max_bytes * _DISCARD_FACTOR:
+                    await self._next()
+        except TimeoutError:
+            return
+
+    async def _next(self) -> bytes:
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            raise ConsumerGone
+        self._unasked = False
+        piece: bytes = event.get("body", b"")
+        self._came += len(piece)
+        self._ended = not event.get("more_body")
+        return piece
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise RequestTooLarge(
+                f"the body is larger than {self._max_bytes} bytes, which is the limit"
+            )
+
+
+def _content_length(scope: Scope) -> int:
+    """What the consumer says; 0 when it says nothing."""
+    given = header(scope, b"content-length") or ""
+    return int(given) if given.isdecimal() and len(given) < 20 else 0
 
 
 async def while_connected(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic
 
@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.accounts.records import KeyRecord
-from tandem.coordinator.api.body import ConsumerGone, read_body, while_connected
+from tandem.coordinator.api.body import ConsumerGone, IncomingBody, while_connected
 from tandem.coordinator.api.decode import RequestDecoder
 from tandem.coordinator.api.dialect import Format, InferenceRoute, R, WholeChoice
+from tandem.coordinator.api.held import Held, HeldBytes, memory_of
 from tandem.coordinator.api.http import SSE_HEADERS, header, json_headers
 from tandem.coordinator.api.pace import Pacer
 from tandem.coordinator.config import CoordinatorConfig
@@ -62,6 +63,7 @@ class InferenceEndpoint(Generic[R]):
         dispatcher: Dispatcher,
         authenticator: Authenticator,
         pacer: Pacer,
+        held: HeldBytes,
     ) -> None:
         self._route = route
         self._credentials = credentials
@@ -70,6 +72,7 @@ class InferenceEndpoint(Generic[R]):
         self._dispatcher = dispatcher
         self._authenticator = authenticator
         self._pacer = pacer
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises TandemError as long as nothing was sent; later errors are events of the stream."""
@@ -80,22 +83,37 @@ class InferenceEndpoint(Generic[R]):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = time.time()
-        # The body first, so that whoever is refused has been heard out and reads the reason.
-        body = await read_body(
+        body = IncomingBody(
+            scope,
             receive,
             max_bytes=self._config.max_body_bytes,
             timeout_s=self._config.body_timeout_s,
         )
+        try:
+            # Before anything is kept of what a stranger sends.
+            key = await self._authenticator.authenticate(self._credentials(scope))
+            wants_trace = header(scope, trace.HEADER) is not None
+            caller = _Caller(key, _min_trust(scope), wants_trace, received)
+            with self._held.hold(_consumer(key, scope)) as held:
+                work = await self._work(body, held, caller, send)
+                await while_connected(receive, work)
+        except TandemError:
+            await body.discard()
+            raise
+
+    async def _work(
+        self, incoming: IncomingBody, held: Held, caller: _Caller, send: Send
+    ) -> Callable[[], Awaitable[None]]:
+        """What is left to do. Of the body nothing remains but the request, which `held` holds."""
+        body = await incoming.read(held)
         await self._pacer.wait_turn()
-        key = await self._authenticator.authenticate(self._credentials(scope))
-        wants_trace = header(scope, trace.HEADER) is not None
-        caller = _Caller(key, _min_trust(scope), wants_trace, received)
         asked = self._decoder.decode(body)
-        del body
         request = self._route.to_request(asked)
+        # As much as the body again is what is on its way to a provider.
+        held.resize(memory_of(request) + len(body))
         written = self._route.format(asked, new_id(), int(time.time()))
         work = self._stream if asked.stream else self._whole
-        await while_connected(receive, partial(work, request, caller, written, send))
+        return partial(work, request, caller, written, send)
 
     async def _whole(
         self, request: InferenceRequest, caller: _Caller, written: Format, send: Send
@@ -155,6 +173,14 @@ def _start_of_stream() -> dict[str, object]:
 
 def _piece(events: bytes, *, more: bool = True) -> dict[str, object]:
     return {"type": "http.response.body", "body": events, "more_body": more}
+
+
+def _consumer(key: KeyRecord | None, scope: Scope) -> str:
+    """Whose share of the memory a request takes: a key's, or an address's where none is needed."""
+    if key is not None:
+        return str(key.id)
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _min_trust(scope: Scope) -> Trust:

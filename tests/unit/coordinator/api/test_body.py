@@ -3,35 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tandem.coordinator.api.body import ConsumerGone, read_body, while_connected
-from tandem.errors import InvalidRequest, RequestTooLarge
+from tandem.coordinator.api.body import ConsumerGone, IncomingBody, while_connected
+from tandem.coordinator.api.held import HeldBytes
+from tandem.errors import InvalidRequest, Overloaded, RateLimited, RequestTooLarge, TandemError
 
 GONE = {"type": "http.disconnect"}
 
 
-def pieces(*events: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
+class Pieces:
     """ASGI's `receive`: these events, and then silence."""
-    waiting = list(events)
 
-    async def receive() -> dict[str, Any]:
-        if not waiting:
+    def __init__(self, *events: dict[str, Any]) -> None:
+        self.waiting = list(events)
+
+    async def __call__(self) -> dict[str, Any]:
+        if not self.waiting:
             await asyncio.Event().wait()
-        return waiting.pop(0)
-
-    return receive
+        return self.waiting.pop(0)
 
 
 def piece(body: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def read(*events: dict[str, Any], max_bytes: int = 4, timeout_s: float = 30.0) -> bytes:
-    return bytes(asyncio.run(read_body(pieces(*events), max_bytes=max_bytes, timeout_s=timeout_s)))
+def read(
+    *events: dict[str, Any],
+    max_bytes: int = 4,
+    timeout_s: float = 30.0,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    most: int = 1 << 20,
+    most_each: int = 1 << 20,
+) -> bytes:
+    """Reads a body; heard out, when it is refused."""
+
+    async def main() -> bytes:
+        incoming = IncomingBody(
+            {"headers": headers}, Pieces(*events), max_bytes=max_bytes, timeout_s=timeout_s
+        )
+        held = HeldBytes(most, most_each)
+        try:
+            with held.hold("k") as mine:
+                body = bytes(await incoming.read(mine))
+                assert held.all == len(body)
+        except TandemError:
+            assert held.all == 0
+            await incoming.discard()
+            raise
+        return body
+
+    return asyncio.run(main())
+
+
+def left(*events: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()) -> int:
+    """How many events wait after a body was discarded whose like is limited to 4 bytes."""
+    receive = Pieces(*events)
+
+    async def main() -> None:
+        scope = {"headers": headers}
+        await IncomingBody(scope, receive, max_bytes=4, timeout_s=30.0).discard()
+
+    asyncio.run(main())
+    return len(receive.waiting)
 
 
 def test_a_body_comes_in_pieces() -> None:
@@ -49,6 +85,34 @@ def test_whoever_sends_far_too_much_is_not() -> None:
         read(piece(b"x" * 65))  # and more would come
 
 
+def test_what_is_announced_too_large_is_refused_at_once() -> None:
+    with pytest.raises(RequestTooLarge):
+        read(piece(b"", more=False), headers=((b"content-length", b"5"),))
+
+
+@pytest.mark.parametrize("announced", [b"", b"x", b"-1", b"9" * 5000, "٣".encode()])
+def test_an_odd_length_is_none(announced: bytes) -> None:
+    assert read(piece(b"ab", more=False), headers=((b"content-length", announced),)) == b"ab"
+
+
+@pytest.mark.parametrize("headers", [(), ((b"content-length", b"4"),)])
+def test_a_body_without_room_is_refused(headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    with pytest.raises(RateLimited, match="your requests under way"):
+        read(piece(b"ab"), piece(b"cd", more=False), most_each=3, headers=headers)
+    with pytest.raises(Overloaded, match="all requests under way"):
+        read(piece(b"ab"), piece(b"cd", more=False), most=3, headers=headers)
+
+
+def test_whoever_is_refused_is_heard_out_within_bounds() -> None:
+    assert left(piece(b"ab"), piece(b"cd" * 5), piece(b"", more=False), piece(b"next")) == 1
+    assert left(piece(b"x" * 65), piece(b"more")) == 1
+
+
+def test_whoever_waits_to_be_asked_for_a_body_is_not_asked() -> None:
+    """A body that is refused need not be sent at all."""
+    assert left(piece(b"ab", more=False), headers=((b"expect", b"100-continue"),)) == 1
+
+
 def test_a_body_that_does_not_come_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="did not come"):
         read(piece(b"a"), timeout_s=0.0)
@@ -57,6 +121,8 @@ def test_a_body_that_does_not_come_is_refused() -> None:
 def test_whoever_leaves_needs_no_answer() -> None:
     with pytest.raises(ConsumerGone):
         read(piece(b"a"), GONE)
+    with pytest.raises(ConsumerGone):
+        left(piece(b"a"), GONE)
 
 
 def test_work_ends_when_the_consumer_leaves() -> None:
@@ -69,7 +135,7 @@ def test_work_ends_when_the_consumer_leaves() -> None:
             ended.append("cancelled")
 
     with pytest.raises(ConsumerGone):
-        asyncio.run(while_connected(pieces(piece(b""), GONE), work))
+        asyncio.run(while_connected(Pieces(piece(b""), GONE), work))
     assert ended == ["cancelled"]
 
 
@@ -78,7 +144,7 @@ def test_works_own_error_is_the_answers() -> None:
         raise InvalidRequest("no")
 
     with pytest.raises(InvalidRequest):
-        asyncio.run(while_connected(pieces(), work))
+        asyncio.run(while_connected(Pieces(), work))
 
 
 def test_work_that_is_done_is_done() -> None:
@@ -87,5 +153,5 @@ def test_work_that_is_done_is_done() -> None:
     async def work() -> None:
         done.append(1)
 
-    asyncio.run(while_connected(pieces(), work))
+    asyncio.run(while_connected(Pieces(), work))
     assert done == [1]
