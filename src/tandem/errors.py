@@ -7,6 +7,7 @@
     │   └── RequestTooLarge         413  the body is over the limit
     ├── AuthenticationFailed        401  no key, or a key that is unknown or revoked
     │   └── AttestationRefused      401  a provider cannot prove what it says of itself
+    ├── PermissionRefused           403  the key is a user's, and this is the operator's to do
     ├── NotFound                    404  no such route
     │   └── ModelNotFound           404  nobody serves that model
     ├── MethodNotAllowed            405
@@ -81,6 +82,12 @@ class AuthenticationFailed(TandemError):
 
 class AttestationRefused(AuthenticationFailed):
     code = "attestation_refused"
+
+
+class PermissionRefused(TandemError):
+    status = 403
+    code = "permission_refused"
+    kind = "permission_error"
 
 
 class NotFound(TandemError):

@@ -13,7 +13,14 @@ from tests.support.stores import MemoryStores
 
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.accounts.ports import Stores
-from tandem.coordinator.accounts.records import CANCELLED, COMPLETED, CRASHED, Entry, KeyLimits
+from tandem.coordinator.accounts.records import (
+    CANCELLED,
+    COMPLETED,
+    CRASHED,
+    Entry,
+    KeyLimits,
+    KeyRole,
+)
 from tandem.coordinator.accounts.stores import STORES
 from tandem.errors import AuthenticationFailed, ConfigurationError
 from tandem.protocol import Trust
@@ -42,11 +49,12 @@ def closed(opened: Entry, outcome: str = COMPLETED, tokens: int = 5) -> Entry:
 def test_a_key_is_found_until_it_is_revoked(stores: Stores) -> None:
     keys = stores.keys()
     limits = KeyLimits(tokens_per_minute=7, min_trust=Trust.HARDWARE)
-    created = keys.create("alice", account="a", limits=limits)
+    created = keys.create("alice", account="a", limits=limits, role=KeyRole.OPERATOR)
     found = asyncio.run(keys.find(created.key))
     assert found is not None
     assert (found.id, found.name, found.account) == (created.id, "alice", "a")
     assert found.limits == limits
+    assert found.role is KeyRole.OPERATOR
     assert found.created_at.tzinfo is UTC
     assert asyncio.run(keys.find("sk-tandem-another")) is None
     revoked = keys.revoke("alice")
@@ -54,6 +62,14 @@ def test_a_key_is_found_until_it_is_revoked(stores: Stores) -> None:
     assert revoked.revoked_at.tzinfo is UTC
     assert asyncio.run(keys.find(created.key)) is None
     assert keys.list() == [revoked]
+    keys.close()
+
+
+def test_a_key_is_a_users_unless_it_is_said(stores: Stores) -> None:
+    keys = stores.keys()
+    found = asyncio.run(keys.find(keys.create("alice").key))
+    assert found is not None
+    assert found.role is KeyRole.USER
     keys.close()
 
 

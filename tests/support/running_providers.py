@@ -18,7 +18,7 @@ from tests.support.running_up import outside_settings
 from tests.support.stores import create_key
 from tests.support.waiting import DEADLINE_S
 
-from tandem.coordinator import load_or_create_join_token
+from tandem.coordinator import KeyRole, load_or_create_join_token
 from tandem.up import (
     STOP_WITH_PARENT,
     ChildEvent,
@@ -78,7 +78,7 @@ class Fleet:
         self._ca = ca
         self._port = 0
         self._join_token = load_or_create_join_token(directory)
-        self.key = create_key(directory, "fleet")
+        self.key = create_key(directory, "fleet", role=KeyRole.OPERATOR)
 
     @property
     def url(self) -> str:

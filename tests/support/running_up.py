@@ -73,6 +73,10 @@ class Up:
         return str(self.ready["api_key"])
 
     @property
+    def operator_key(self) -> str:
+        return str(self.ready["operator_key"])
+
+    @property
     def model(self) -> str:
         return str(self.ready["models"][0])
 

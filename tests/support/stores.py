@@ -20,6 +20,7 @@ from tandem.coordinator.accounts.records import (
     OPEN,
     CreatedKey,
     KeyLimits,
+    KeyRole,
 )
 from tandem.security import hash_secret, new_join_token
 
@@ -70,11 +71,18 @@ class MemoryKeys:
         return self._changes
 
     def create(
-        self, name: str, *, account: str = DEFAULT_ACCOUNT, limits: KeyLimits | None = None
+        self,
+        name: str,
+        *,
+        account: str = DEFAULT_ACCOUNT,
+        limits: KeyLimits | None = None,
+        role: KeyRole = KeyRole.USER,
     ) -> CreatedKey:
-        new = new_key(name, account, limits)
+        new = new_key(name, account, limits, role)
         number = len(self._stored) + 1
-        record = KeyRecord(number, name, new.prefix, new.created_at, None, account, new.limits)
+        record = KeyRecord(
+            number, name, new.prefix, new.created_at, None, account, new.limits, role
+        )
         self._stored.append(StoredKey(record, new.secret_hash))
         self._changes += 1
         return CreatedKey(number, name, new.secret)

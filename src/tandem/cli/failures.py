@@ -20,6 +20,7 @@ from tandem.errors import (
     NoProviderAvailable,
     NotFound,
     Overloaded,
+    PermissionRefused,
     ServiceStopping,
     TandemError,
 )
@@ -43,6 +44,7 @@ _EXIT_CODES: tuple[tuple[type[TandemError], ExitCode], ...] = (
     (ConfigurationError, ExitCode.USAGE),
     (CheckpointError, ExitCode.USAGE),
     (AuthenticationFailed, ExitCode.USAGE),
+    (PermissionRefused, ExitCode.USAGE),
     (InvalidRequest, ExitCode.USAGE),
     (NotFound, ExitCode.USAGE),
 )

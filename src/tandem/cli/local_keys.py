@@ -1,4 +1,4 @@
-"""API keys of the coordinator on this machine, and the one that lives as long as `tandem up`."""
+"""API keys of the coordinator on this machine, and those that live as long as `tandem up`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from tandem.runtime import create_data_dir
 
 if TYPE_CHECKING:
     from tandem.coordinator import Keys
+    from tandem.up import SessionKeys
 
-#: The name of the key that `tandem up` makes for its session, and revokes at the end.
-SESSION_KEY_NAME = "up"
+#: The names of the keys that `tandem up` makes for its session, and revokes at the end.
+SESSION_USER, SESSION_OPERATOR = "up", "up-operator"
+SESSION_KEY_NAMES = {SESSION_USER, SESSION_OPERATOR}
 
 
 @contextmanager
@@ -26,13 +28,19 @@ def open_keys(data_dir: Path) -> Iterator[Keys]:
 
 
 @contextmanager
-def session_key(data_dir: Path) -> Iterator[str]:
-    """An API key that lives as long as the session. Keys of sessions that were killed go first."""
+def session_keys(data_dir: Path) -> Iterator[SessionKeys]:
+    """API keys that live as long as the session. Those of sessions that were killed go first."""
+    from tandem.coordinator import KeyRole
+    from tandem.up import SessionKeys
+
     with open_keys(data_dir) as store:
         _revoke_session_keys(store)
-        key = store.create(SESSION_KEY_NAME).key
+        keys = SessionKeys(
+            user=store.create(SESSION_USER).key,
+            operator=store.create(SESSION_OPERATOR, role=KeyRole.OPERATOR).key,
+        )
     try:
-        yield key
+        yield keys
     finally:
         with open_keys(data_dir) as store:
             _revoke_session_keys(store)
@@ -40,5 +48,5 @@ def session_key(data_dir: Path) -> Iterator[str]:
 
 def _revoke_session_keys(store: Keys) -> None:
     for record in store.list():
-        if record.name == SESSION_KEY_NAME and record.revoked_at is None:
+        if record.name in SESSION_KEY_NAMES and record.revoked_at is None:
             store.revoke(str(record.id))

@@ -80,7 +80,7 @@ def _banner(ready: UpReady, options: UpOptions) -> str:
     return f"""
 Tandem serves {", ".join(ready.models)}.
 
-  Console    {ready.base_url.removesuffix("/v1")}/console/#key={ready.api_key}
+  Console    {ready.base_url.removesuffix("/v1")}/console/#key={ready.operator_key}
   Base URL   {ready.base_url}
   API key    {ready.api_key}
   Processes  coordinator {ready.processes.coordinator}, providers {providers}

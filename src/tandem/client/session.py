@@ -23,7 +23,7 @@ _LOCK_FILE = "up.lock"
 
 
 class UpSession(msgspec.Struct, frozen=True):
-    """Where a running `tandem up` serves, and the key that it has made for this machine's user."""
+    """Where a running `tandem up` serves, and the operator's key that it has made."""
 
     base_url: str
     api_key: str

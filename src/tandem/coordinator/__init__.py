@@ -20,7 +20,14 @@ from tandem.runtime import on_demand
 if TYPE_CHECKING:
     from tandem.coordinator.accounts.join_token import load_or_create_join_token
     from tandem.coordinator.accounts.ports import Keys
-    from tandem.coordinator.accounts.records import CreatedKey, Entry, KeyLimits, KeyRecord, Total
+    from tandem.coordinator.accounts.records import (
+        CreatedKey,
+        Entry,
+        KeyLimits,
+        KeyRecord,
+        KeyRole,
+        Total,
+    )
     from tandem.coordinator.accounts.stores import stores_in
     from tandem.coordinator.requests.trace import Trace
     from tandem.coordinator.service import serve
@@ -34,6 +41,7 @@ __all__ = [
     "Entry",
     "KeyLimits",
     "KeyRecord",
+    "KeyRole",
     "Keys",
     "Total",
     "Trace",
@@ -48,7 +56,14 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
         {
             "accounts.join_token": ("load_or_create_join_token",),
             "accounts.ports": ("Keys",),
-            "accounts.records": ("CreatedKey", "Entry", "KeyLimits", "KeyRecord", "Total"),
+            "accounts.records": (
+                "CreatedKey",
+                "Entry",
+                "KeyLimits",
+                "KeyRecord",
+                "KeyRole",
+                "Total",
+            ),
             "accounts.stores": ("stores_in",),
             "requests.trace": ("Trace",),
             "service": ("serve",),

@@ -27,7 +27,7 @@ class _Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderStatus(_Provider, frozen=True, kw_only=True):
-    """One provider of `/v1/status`, which every key sees; KV blocks are the last heartbeat's."""
+    """One provider of `/v1/status`; KV blocks are the last heartbeat's."""
 
     free_blocks: int
     total_blocks: int
@@ -41,8 +41,9 @@ class ProviderStatuses(msgspec.Struct, frozen=True):
 
 
 class Machine(_Provider, frozen=True, kw_only=True):
-    """One provider of `/v1/providers`, which its own account's keys see, drain and resume."""
+    """One provider of `/v1/providers`, which operators see, drain and resume."""
 
+    account: str = ""
     software: str
     node_id: str | None
     trust: Trust

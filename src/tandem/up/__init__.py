@@ -24,7 +24,7 @@ from tandem.up.local_cluster import local_rank_arguments, other_rank_here, pair_
 from tandem.up.processes import STOP_WITH_PARENT, first_event, start_process, tandem_command
 
 if TYPE_CHECKING:
-    from tandem.up.service import UpService
+    from tandem.up.service import SessionKeys, UpService
 
 __all__ = [
     "STOP_WITH_PARENT",
@@ -32,6 +32,7 @@ __all__ = [
     "ChildFailed",
     "Listening",
     "ProviderReady",
+    "SessionKeys",
     "UpOptions",
     "UpReady",
     "UpService",
@@ -48,4 +49,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # to a type checker a name that is not imported above does not exist
-    __getattr__ = on_demand(__name__, {"service": ("UpService",)})
+    __getattr__ = on_demand(__name__, {"service": ("SessionKeys", "UpService")})

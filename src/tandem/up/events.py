@@ -32,10 +32,14 @@ class Processes(msgspec.Struct, frozen=True):
 
 
 class UpReady(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
-    """Requests sent to `base_url` with `api_key` are answered from now on."""
+    """Requests sent to `base_url` with `api_key` are answered from now on.
+
+    `operator_key` runs the service: it sees and drains its machines.
+    """
 
     base_url: str
     api_key: str
+    operator_key: str
     models: list[str]
     processes: Processes
 

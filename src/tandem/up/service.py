@@ -37,12 +37,21 @@ class Screen(Reporter, AbstractContextManager[None], Protocol):
         """Requests are answered from now on."""
 
 
+class SessionKeys(msgspec.Struct, frozen=True):
+    """API keys of one session: for clients, and for who runs it (this machine, and the console)."""
+
+    user: str
+    operator: str
+
+
 class UpService:
     """One run of `tandem up`."""
 
-    def __init__(self, options: UpOptions, plan: LaunchPlan, api_key: str, screen: Screen) -> None:
+    def __init__(
+        self, options: UpOptions, plan: LaunchPlan, keys: SessionKeys, screen: Screen
+    ) -> None:
         self._options = options
-        self._api_key = api_key
+        self._keys = keys
         self._screen = screen
         self._supervisor = Supervisor(plan, screen)
         self._stop = asyncio.Event()
@@ -76,11 +85,19 @@ class UpService:
     async def _on_started(self, port: int) -> None:
         """Every process says that it is up: see for ourselves, then say so."""
         root_url = http_url(local_host(self._options.host), port)
-        models = await _served_models(root_url, self._api_key)
+        models = await _served_models(root_url, self._keys.user)
         base_url = root_url + API_PATH
-        write_session(self._options.data_dir, UpSession(base_url, self._api_key))
+        write_session(self._options.data_dir, UpSession(base_url, self._keys.operator))
         self._served = True
-        self._screen.ready(UpReady(base_url, self._api_key, models, self._supervisor.processes))
+        self._screen.ready(
+            UpReady(
+                base_url,
+                self._keys.user,
+                self._keys.operator,
+                models,
+                self._supervisor.processes,
+            )
+        )
 
 
 async def _served_models(root_url: str, api_key: str) -> list[str]:

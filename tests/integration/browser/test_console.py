@@ -27,8 +27,9 @@ def page(up: Up) -> Iterator[Page]:
     complaints: list[str] = []
 
     def heed(message: ConsoleMessage) -> None:
-        # The browser reports by itself that a key was refused, and that nothing can be served.
-        expected = any(status in message.text for status in ("401", "503"))
+        # The browser reports by itself that a key was refused (401, 403), and that nothing can be
+        # served.
+        expected = any(status in message.text for status in ("401", "403", "503"))
         if message.type == "error" and not expected:
             complaints.append(message.text)
 
@@ -48,10 +49,10 @@ def console(up: Up) -> str:
     return up.base_url.replace("/v1", "/console/")
 
 
-def signed_in(page: Page, up: Up, where: str = "") -> None:
-    page.goto(f"{console(up)}#key={up.api_key}")
+def signed_in(page: Page, up: Up, where: str = "", key: str | None = None) -> None:
+    page.goto(f"{console(up)}#key={key or up.api_key}")
     expect(page.locator("#chat")).to_be_visible()
-    assert up.api_key not in page.url, "the key must not stay in the address"
+    assert "#key" not in page.url, "the key must not stay in the address"
     if where:
         page.get_by_role("link", name=where).click()
 
@@ -103,7 +104,7 @@ def test_an_answer_can_be_stopped(page: Page, up: Up) -> None:
 
 def test_the_operator_sees_the_cluster_and_drains_it(page: Page, up: Up) -> None:
     """C12: the dashboard."""
-    signed_in(page, up, "Machines")
+    signed_in(page, up, "Machines", up.operator_key)
     first = page.get_by_role("row").filter(has_text="rank-0")
     expect(first).to_contain_text("ready, rank 0 of 2")
     expect(first).to_contain_text("self signed")
@@ -116,6 +117,13 @@ def test_the_operator_sees_the_cluster_and_drains_it(page: Page, up: Up) -> None
     first.get_by_role("button", name="Resume").click()
     expect(first).to_contain_text("ready")
     expect(page.get_by_role("status")).to_have_text("ready")
+
+
+def test_a_users_key_sees_models_and_no_machines(page: Page, up: Up) -> None:
+    signed_in(page, up, "Machines")
+    expect(page.locator("#models tbody tr")).to_have_count(1)
+    expect(page.locator("#providers")).to_be_hidden()
+    expect(page.get_by_role("alert").last).to_have_text("")
 
 
 def test_nothing_but_the_console_is_served(tmp_path: Path, up: Up) -> None:

@@ -17,7 +17,14 @@ from tandem.client import read_session, session_path
 
 
 def test_the_ready_line_says_all_that_a_script_needs(up: Up) -> None:
-    assert set(up.ready) == {"event", "base_url", "api_key", "models", "processes"}
+    assert set(up.ready) == {
+        "event",
+        "base_url",
+        "api_key",
+        "operator_key",
+        "models",
+        "processes",
+    }
     assert up.ready["event"] == "ready"
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", up.base_url)
     assert up.ready["models"] == ["tandem-demo"]
@@ -29,7 +36,7 @@ def test_the_session_file_is_there_and_private(up: Up) -> None:
     session = read_session(up.data_dir)
     assert session is not None
     assert session.base_url == up.base_url
-    assert session.api_key == up.api_key
+    assert session.api_key == up.operator_key
     assert stat.S_IMODE(session_path(up.data_dir).stat().st_mode) == 0o600
 
 
@@ -38,6 +45,7 @@ def test_no_secret_is_in_a_command_line(up: Up) -> None:
     for process in up.children:
         assert token not in " ".join(process.cmdline())
         assert up.api_key not in " ".join(process.cmdline())
+        assert up.operator_key not in " ".join(process.cmdline())
 
 
 def test_the_official_client_streams_an_answer(up: Up) -> None:

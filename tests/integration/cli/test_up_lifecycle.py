@@ -45,7 +45,8 @@ def test_killing_up_leaves_no_child_and_the_folder_can_be_used_again(tmp_path: P
     assert tandem("status", data_dir=tmp_path).returncode == 3
     with running_up(tmp_path) as again:
         keys = json.loads(tandem("keys", "list", "--json", data_dir=tmp_path).stdout)
-        assert [key["name"] for key in keys if key["revoked_at"] is None] == ["up"]
+        active = [(key["name"], key["role"]) for key in keys if key["revoked_at"] is None]
+        assert active == [("up", "user"), ("up-operator", "operator")]
         assert again.stop() == 0
 
 

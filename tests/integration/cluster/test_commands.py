@@ -63,7 +63,7 @@ def test_a_no_on_either_side_pairs_nobody(tmp_path: Path, answers: tuple[str, st
 def test_machines_of_one_account_pair_through_the_coordinator(tmp_path: Path) -> None:
     """Neither shows a code: each takes the other's certificate from the coordinator."""
     with running_up(tmp_path, "--providers=2") as up:
-        service = (f"--base-url={up.base_url}", f"--api-key={up.api_key}")
+        service = (f"--base-url={up.base_url}", f"--api-key={up.operator_key}")
         folders = [tmp_path / "nodes" / f"provider-{number}" for number in (1, 2)]
         for folder, other in zip(folders, reversed(folders), strict=True):
             paired = tandem("pair", "--account", other.name, *service, data_dir=folder)

@@ -38,7 +38,7 @@ def _strategy(up: Up) -> str:
 
 def _until_clustered(up: Up) -> None:
     """Waits until rank 0 answers for both: the coordinator lists it with its role."""
-    headers = {"Authorization": f"Bearer {up.api_key}"}
+    headers = {"Authorization": f"Bearer {up.operator_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
 
         def roles() -> list[str]:
@@ -95,7 +95,7 @@ def test_a_lost_rank_costs_no_request_and_the_cluster_comes_back(
 
 
 def _resume_when_missed(up: Up, rank_1: psutil.Process) -> None:
-    headers = {"Authorization": f"Bearer {up.api_key}"}
+    headers = {"Authorization": f"Bearer {up.operator_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
         until(
             lambda: all(

@@ -18,7 +18,7 @@ from tests.support.stores import create_key
 from websockets.asyncio.client import ClientConnection, connect
 
 from tandem import protocol
-from tandem.coordinator import CoordinatorConfig, serve
+from tandem.coordinator import CoordinatorConfig, KeyRole, serve
 from tandem.runtime import Stop
 from tandem.security import Prover, ProviderKeys, SealingKey, issue_certificate
 
@@ -32,7 +32,7 @@ class Running:
     """Where the coordinator listens, a key for it, and its event loop's thread."""
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
-        self.key = create_key(data_dir)
+        self.key = create_key(data_dir, role=KeyRole.OPERATOR)
         self.data_dir = data_dir
         config = CoordinatorConfig(
             host="127.0.0.1",

@@ -95,7 +95,7 @@ def test_200_cancelled_requests_leave_no_block_taken(up: Up) -> None:
                 await asyncio.gather(*(abandon(client, start + i) for i in range(20)))
 
     asyncio.run(scenario())
-    headers = {"Authorization": f"Bearer {up.api_key}"}
+    headers = {"Authorization": f"Bearer {up.operator_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
 
         def provider() -> dict[str, int]:

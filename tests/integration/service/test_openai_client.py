@@ -235,7 +235,7 @@ def test_a_consumer_who_leaves_frees_the_provider(client: OpenAI, up: Up) -> Non
     )
     next(iter(stream))
     stream.close()
-    headers = {"Authorization": f"Bearer {up.api_key}"}
+    headers = {"Authorization": f"Bearer {up.operator_key}"}
     with httpx2.Client(headers=headers, timeout=DEADLINE_S) as http:
 
         def providers() -> list[dict[str, int]]:

@@ -17,7 +17,7 @@ from tandem.cli.up_screen import TerminalScreen
 from tandem.client import read_session
 from tandem.up.child import ChildFailed, ChildSpec
 from tandem.up.launch import UpOptions
-from tandem.up.service import UpService
+from tandem.up.service import SessionKeys, UpService
 from tandem.up.supervisor import LaunchPlan
 
 #: For hangs only.
@@ -54,7 +54,8 @@ def _service(data_dir: Path, *, provider: str = _PROVIDER, as_json: bool = True)
         verbose=False,
     )
     options = _options(data_dir)
-    return UpService(options, plan, fake_service.KEY, TerminalScreen(options, as_json=as_json))
+    keys = SessionKeys(fake_service.KEY, fake_service.KEY)
+    return UpService(options, plan, keys, TerminalScreen(options, as_json=as_json))
 
 
 def _serve(

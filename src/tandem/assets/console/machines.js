@@ -1,18 +1,33 @@
-// The operator's page: which models can be served, by which machines, and draining them.
+// Which models can be served; and for an operator's key by which machines, and draining them.
 
-import { get, request } from "./api.js";
+import { get, key, request } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
+/** The key that machines were last refused to: a user's sees models only, and is not asked again. */
+let refusedTo = null;
+
 export async function showMachines() {
   try {
-    const [models, providers] = await Promise.all([get("/v1/models/capacity"), get("/v1/providers")]);
+    const [models, providers] = await Promise.all([get("/v1/models/capacity"), machines()]);
     fill("models", models.map(modelCells));
-    fill("providers", providers.map(providerCells));
+    fill("providers", (providers ?? []).map(providerCells));
+    $("operator").hidden = providers === null;
     $("machines-problem").textContent = "";
   } catch (error) {
     $("machines-problem").textContent = error.message;
     throw error;
+  }
+}
+
+async function machines() {
+  if (refusedTo === key.get()) return null;
+  try {
+    return await get("/v1/providers");
+  } catch (error) {
+    if (error.code !== "permission_refused") throw error;
+    refusedTo = key.get();
+    return null;
   }
 }
 

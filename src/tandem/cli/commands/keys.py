@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tandem.cli.discovery import Section
-from tandem.cli.local_keys import SESSION_KEY_NAME, open_keys
+from tandem.cli.local_keys import SESSION_KEY_NAMES, open_keys
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, stdout
 from tandem.errors import ConfigurationError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SECTION = Section.MANAGE
 
 Account = Annotated[
-    str, typer.Option(help="Whose key it is: that account's machines can be managed with it.")
+    str, typer.Option(help="Whose key it is: its requests go to that account's machines.")
 ]
 
 
@@ -48,6 +48,9 @@ def create(
     min_trust: Annotated[
         Trust, typer.Option(help="The least trust of a machine that may see its prompts.")
     ] = Trust.NONE,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="It also runs the service: status, metrics, drain.")
+    ] = False,
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -60,13 +63,13 @@ def create(
       tandem keys create ci --json
       tandem keys create guest --requests-per-minute 20 --budget-tokens 100000
       tandem keys create lawyer --min-trust hardware
+      tandem keys create admin --operator
     """
-    if name == SESSION_KEY_NAME:
+    if name in SESSION_KEY_NAMES:
         raise ConfigurationError(
-            f"the name {SESSION_KEY_NAME!r} is taken by `tandem up`, which revokes its keys:"
-            " choose another"
+            f"the name {name!r} is taken by `tandem up`, which revokes its keys: choose another"
         )
-    from tandem.coordinator import KeyLimits
+    from tandem.coordinator import KeyLimits, KeyRole
 
     with open_keys(data_dir_or_default(data_dir)) as store:
         created = store.create(
@@ -79,6 +82,7 @@ def create(
                 budget_tokens=budget_tokens,
                 min_trust=min_trust,
             ),
+            role=KeyRole.OPERATOR if operator else KeyRole.USER,
         )
     if json:
         print_json({"id": created.id, "name": created.name, "key": created.key})
@@ -107,12 +111,13 @@ def list_keys(json: Json = False, data_dir: DataDir = None) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("ID", "NAME", "KEY", "CREATED", "REVOKED", "LIMITS"):
+    for column in ("ID", "NAME", "ROLE", "KEY", "CREATED", "REVOKED", "LIMITS"):
         table.add_column(column, no_wrap=True)
     for record in records:
         table.add_row(
             str(record.id),
             record.name,
+            record.role,
             f"{record.prefix}...",
             _when(record.created_at),
             _when(record.revoked_at),

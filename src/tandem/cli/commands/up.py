@@ -1,6 +1,6 @@
 """`tandem up`: a coordinator and its providers on this machine, as one command.
 
-Here are its options, the model's download and the session's API key; `tandem.up` runs the rest.
+Here are its options, the model's download and the session's API keys; `tandem.up` runs the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tandem.cli.cluster_options import ParallelismOption, Ranks
 from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
-from tandem.cli.local_keys import session_key
+from tandem.cli.local_keys import session_keys
 from tandem.cli.option_groups import arguments_of
 from tandem.cli.options import DEFAULT_MODEL, DataDir, Host, ModelOptions, RequestTimeout
 from tandem.cli.output import note
@@ -117,9 +117,9 @@ def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
     prepare_logs(options)
     pair_nodes(options)
     plan = launch_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
-    with session_key(options.data_dir) as api_key:
+    with session_keys(options.data_dir) as keys:
         screen = TerminalScreen(options, as_json=as_json)
-        served = asyncio.run(UpService(options, plan, api_key, screen).run())
+        served = asyncio.run(UpService(options, plan, keys, screen).run())
     return ExitCode.OK if served else ExitCode.INTERRUPTED
 
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Hashable
 
 from tandem.coordinator.accounts.ports import JoinTokens, Keys
-from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord
-from tandem.errors import AuthenticationFailed
+from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord, KeyRole
+from tandem.errors import AuthenticationFailed, PermissionRefused
 from tandem.security import same_secret
 
 #: A store may see another process's change a moment late: this bounds how late.
@@ -49,6 +49,19 @@ class Authenticator:
         if revision == self._revision:
             self._remembered[secret] = (now + _REMEMBERED_S, record)
         return record
+
+    async def authenticate_operator(self, authorization: str | None) -> KeyRecord | None:
+        """As `authenticate`, for what is an operator's to see or to do.
+
+        Raises AuthenticationFailed, or PermissionRefused for a user's key.
+        """
+        key = await self.authenticate(authorization)
+        if key is not None and key.role is not KeyRole.OPERATOR:
+            raise PermissionRefused(
+                "this needs an operator's key, and yours is a user's: whoever runs the service"
+                " makes one with `tandem keys create NAME --operator`"
+            )
+        return key
 
 
 class MachineAuthenticator:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from tandem.coordinator.accounts.records import KeyLimits, KeyRecord
+from tandem.coordinator.accounts.records import KeyLimits, KeyRecord, KeyRole
 from tandem.errors import ConfigurationError
 from tandem.security import hash_secret, new_api_key
 
@@ -22,6 +22,7 @@ class NewKey(msgspec.Struct, frozen=True):
     name: str
     account: str
     limits: KeyLimits
+    role: KeyRole
     created_at: datetime
 
     @property
@@ -40,12 +41,14 @@ class StoredKey(msgspec.Struct, frozen=True):
     secret_hash: str
 
 
-def new_key(name: str, account: str, limits: KeyLimits | None) -> NewKey:
+def new_key(name: str, account: str, limits: KeyLimits | None, role: KeyRole) -> NewKey:
     """Raises ConfigurationError for an empty name or account."""
     check_account(account)
     if not name.strip():
         raise ConfigurationError("a key needs a name: whose it is, or what for")
-    return NewKey(new_api_key(), name, account, limits or KeyLimits(), datetime.now(UTC))
+    return NewKey(
+        new_api_key(), name, account, limits or KeyLimits(), role, created_at=datetime.now(UTC)
+    )
 
 
 def check_account(account: str) -> None:

@@ -17,6 +17,7 @@ from tandem.coordinator.accounts.records import (
     Entry,
     KeyLimits,
     KeyRecord,
+    KeyRole,
     Total,
 )
 
@@ -34,7 +35,12 @@ class Keys(Protocol):
         """
 
     def create(
-        self, name: str, *, account: str = DEFAULT_ACCOUNT, limits: KeyLimits | None = None
+        self,
+        name: str,
+        *,
+        account: str = DEFAULT_ACCOUNT,
+        limits: KeyLimits | None = None,
+        role: KeyRole = KeyRole.USER,
     ) -> CreatedKey:
         """Raises ConfigurationError for an empty name or account."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 
@@ -12,6 +13,13 @@ from tandem.protocol import Trust
 DEFAULT_ACCOUNT = "default"
 #: Outcomes of a request beside the codes of errors; OPEN while it is under way.
 OPEN, COMPLETED, CANCELLED, CRASHED = "open", "completed", "cancelled", "coordinator_crashed"
+
+
+class KeyRole(StrEnum):
+    """What a key is for: to ask models, or also to run the service (its machines, its figures)."""
+
+    USER = "user"
+    OPERATOR = "operator"
 
 
 class CreatedKey(msgspec.Struct, frozen=True):
@@ -36,7 +44,7 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """`account` is whose key it is: that account's machines may be listed and drained with it."""
+    """`account` is whose key it is."""
 
     id: int
     name: str
@@ -45,6 +53,12 @@ class KeyRecord(msgspec.Struct, frozen=True):
     revoked_at: datetime | None
     account: str = DEFAULT_ACCOUNT
     limits: KeyLimits = KeyLimits()
+    role: KeyRole = KeyRole.USER
+
+
+def account_of(key: KeyRecord | None) -> str:
+    """Whose request it is that came with this key, or with none where none is needed."""
+    return DEFAULT_ACCOUNT if key is None else key.account
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,8 +107,8 @@ class Inventory:
         )
 
     async def metrics(self, request: Request) -> Response:
-        """In Prometheus's text format. Needs a key: it tells who serves what, and how much."""
-        await self._authenticate(request)
+        """In Prometheus's text format. An operator's: it tells who serves what, and how much."""
+        await self._authenticator.authenticate_operator(request.headers.get("authorization"))
         return Response(self._metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(self, _: Request) -> Response:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tandem.coordinator.accounts.authentication import Authenticator
-from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT
+from tandem.coordinator.accounts.records import KeyRecord, account_of
 from tandem.coordinator.api.http import json_response
 from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.routing.registry import Registry
@@ -55,22 +55,24 @@ class ProviderRoutes:
         self._authenticator = authenticator
 
     async def providers(self, request: Request) -> Response:
-        account = await self._account(request)
-        return json_response(Machines([_machine(p) for p in self._of(account)]))
+        """Every account's, as all that an operator sees."""
+        await self._operator(request)
+        return json_response(Machines([_machine(p) for p in self._registry.providers]))
 
     async def status(self, request: Request) -> Response:
-        """Every account's: any key may see who serves."""
-        await self._account(request)
+        await self._operator(request)
         return json_response(ProviderStatuses([_status(p) for p in self._registry.providers]))
 
     async def peers(self, request: Request) -> Response:
-        """The account's machines that are in no cluster yet."""
-        account = await self._account(request)
+        """The operator's own account's machines that are in no cluster yet."""
+        account = account_of(await self._operator(request))
         return json_response(ClusterPeers([_peer(p) for p in self._registry.unclustered(account)]))
 
-    async def attestation(self, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
-        """Needs no key: whoever sends prompts here may check who reads them."""
-        return json_response(Attestations([_attestation(p) for p in self._registry.providers]))
+    async def attestation(self, request: Request) -> Response:
+        """The machines of the key's account: whoever sends prompts may check who reads them."""
+        account = account_of(await self._authenticate(request))
+        readers = [p for p in self._registry.providers if p.account == account]
+        return json_response(Attestations([_attestation(p) for p in readers]))
 
     async def drain(self, request: Request) -> Response:
         """Sends a provider nothing new, until it restarts or is resumed."""
@@ -80,15 +82,15 @@ class ProviderRoutes:
         return await self._set_drained(request, drained=False)
 
     async def _set_drained(self, request: Request, *, drained: bool) -> Response:
-        account = await self._account(request)
-        provider = self._find(account, request.path_params["provider"])
+        await self._operator(request)
+        provider = self._find(request.path_params["provider"])
         change = self._registry.hold if drained else self._registry.lift
         change(provider, Hold.DRAINED)
         return json_response(_machine(provider))
 
-    def _find(self, account: str, which: str) -> Provider:
+    def _find(self, which: str) -> Provider:
         """By id, or by a name that only one has."""
-        found = [p for p in self._of(account) if which in (p.id, p.name)]
+        found = [p for p in self._registry.providers if which in (p.id, p.name)]
         if not found:
             raise NotFound(f"no provider {which!r} is connected: GET /v1/providers lists them")
         if len(found) > 1:
@@ -96,12 +98,11 @@ class ProviderRoutes:
             raise InvalidRequest(f"several providers are called {which!r}: name one of {ids}")
         return found[0]
 
-    def _of(self, account: str) -> list[Provider]:
-        return [p for p in self._registry.providers if p.account == account]
+    async def _authenticate(self, request: Request) -> KeyRecord | None:
+        return await self._authenticator.authenticate(request.headers.get("authorization"))
 
-    async def _account(self, request: Request) -> str:
-        key = await self._authenticator.authenticate(request.headers.get("authorization"))
-        return DEFAULT_ACCOUNT if key is None else key.account
+    async def _operator(self, request: Request) -> KeyRecord | None:
+        return await self._authenticator.authenticate_operator(request.headers.get("authorization"))
 
 
 def _common(provider: Provider) -> dict[str, Any]:
@@ -135,6 +136,7 @@ def _machine(provider: Provider) -> Machine:
     beat = provider.heartbeat
     return Machine(
         **_common(provider),
+        account=provider.account,
         software=provider.registration.software,
         node_id=provider.node_id,
         trust=provider.trust,

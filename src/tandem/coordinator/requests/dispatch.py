@@ -15,9 +15,9 @@ from tandem.coordinator.accounts.ports import Ledger
 from tandem.coordinator.accounts.records import (
     CANCELLED,
     COMPLETED,
-    DEFAULT_ACCOUNT,
     Entry,
     KeyRecord,
+    account_of,
 )
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests.estimator import Estimator
@@ -167,7 +167,7 @@ def _entry(request: InferenceRequest, key: KeyRecord | None) -> Entry:
         request_id=new_id(),
         started_at=datetime.now(UTC),
         key_id=None if key is None else key.id,
-        account=DEFAULT_ACCOUNT if key is None else key.account,
+        account=account_of(key),
         model=request.model,
     )
 

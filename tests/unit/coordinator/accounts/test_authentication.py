@@ -8,8 +8,8 @@ import pytest
 from tests.support.stores import MemoryKeys, MemoryStores
 
 from tandem.coordinator.accounts.authentication import Authenticator, MachineAuthenticator
-from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord
-from tandem.errors import AuthenticationFailed
+from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord, KeyRole
+from tandem.errors import AuthenticationFailed, PermissionRefused
 
 
 class CountedKeys(MemoryKeys):
@@ -41,6 +41,24 @@ def test_a_key_is_looked_up_once_until_any_key_changes() -> None:
         keys.create("bob")
         await ask()
         assert keys.lookups == 2
+
+    asyncio.run(scenario())
+
+
+def test_what_is_an_operators_is_refused_to_a_users_key() -> None:
+    keys = MemoryKeys()
+    authenticator = Authenticator(keys, required=True)
+    user = keys.create("alice").key
+    operator = keys.create("admin", role=KeyRole.OPERATOR).key
+
+    async def scenario() -> None:
+        record = await authenticator.authenticate_operator(f"Bearer {operator}")
+        assert record is not None
+        assert record.name == "admin"
+        with pytest.raises(PermissionRefused, match="keys create NAME --operator"):
+            await authenticator.authenticate_operator(f"Bearer {user}")
+        with pytest.raises(AuthenticationFailed):
+            await authenticator.authenticate_operator(None)
 
     asyncio.run(scenario())
 

@@ -27,6 +27,7 @@ _UPGRADES = (
         "ALTER TABLE api_keys ADD COLUMN budget_tokens INTEGER",
         "ALTER TABLE api_keys ADD COLUMN min_trust VARCHAR NOT NULL DEFAULT 'none'",
     ),
+    ("ALTER TABLE api_keys ADD COLUMN role VARCHAR NOT NULL DEFAULT 'user'",),
 )
 
 

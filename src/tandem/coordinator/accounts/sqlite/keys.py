@@ -11,7 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tandem.coordinator.accounts.issuing import StoredKey, new_key, only_match
-from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, CreatedKey, KeyLimits, KeyRecord
+from tandem.coordinator.accounts.records import (
+    DEFAULT_ACCOUNT,
+    CreatedKey,
+    KeyLimits,
+    KeyRecord,
+    KeyRole,
+)
 from tandem.coordinator.accounts.sqlite.database import Base, database_path, open_database
 from tandem.protocol import Trust
 from tandem.security import hash_secret
@@ -32,6 +38,7 @@ class _Key(Base):
     concurrent: Mapped[int | None]
     budget_tokens: Mapped[int | None]
     min_trust: Mapped[str] = mapped_column(default=Trust.NONE.value)
+    role: Mapped[str] = mapped_column(default=KeyRole.USER.value)
 
     def record(self) -> KeyRecord:
         limits = KeyLimits(
@@ -44,7 +51,14 @@ class _Key(Base):
         revoked_at = self.revoked_at and self.revoked_at.replace(tzinfo=UTC)
         created_at = self.created_at.replace(tzinfo=UTC)
         return KeyRecord(
-            self.id, self.name, self.prefix, created_at, revoked_at, self.account, limits
+            self.id,
+            self.name,
+            self.prefix,
+            created_at,
+            revoked_at,
+            self.account,
+            limits,
+            KeyRole(self.role),
         )
 
 
@@ -72,15 +86,21 @@ class SQLiteKeys:
         return (status.st_mtime_ns, status.st_size)
 
     def create(
-        self, name: str, *, account: str = DEFAULT_ACCOUNT, limits: KeyLimits | None = None
+        self,
+        name: str,
+        *,
+        account: str = DEFAULT_ACCOUNT,
+        limits: KeyLimits | None = None,
+        role: KeyRole = KeyRole.USER,
     ) -> CreatedKey:
-        new = new_key(name, account, limits)
+        new = new_key(name, account, limits, role)
         key = _Key(
             name=new.name,
             prefix=new.prefix,
             secret_hash=new.secret_hash,
             created_at=new.created_at,
             account=new.account,
+            role=new.role.value,
             **msgspec.structs.asdict(new.limits),
         )
         with Session(self._engine) as session:

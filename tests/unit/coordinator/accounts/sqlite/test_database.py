@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tandem.coordinator.accounts.records import KeyLimits
+from tandem.coordinator.accounts.records import KeyLimits, KeyRole
 from tandem.coordinator.accounts.sqlite import SQLiteStores
 from tandem.coordinator.accounts.sqlite.database import database_path
 from tandem.errors import ConfigurationError
@@ -39,7 +39,8 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -
     engine.dispose()
     for _ in range(2):
         keys = SQLiteStores(tmp_path).keys()
-        assert keys.list()[0].limits == KeyLimits()
+        (old,) = keys.list()
+        assert (old.limits, old.role) == (KeyLimits(), KeyRole.USER)
         keys.close()
 
 
