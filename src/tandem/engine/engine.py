@@ -35,6 +35,7 @@ from tandem.engine.text.stops import StopMatcher
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import (
     ExecutorFailed,
+    InternalError,
     Overloaded,
     RequestTimedOut,
     ServiceStopping,
@@ -157,12 +158,11 @@ class Engine:
                 if not self._under_way:
                     continue
                 result = self._executor.collect()
+                self._steps += 1
+                self._deliver(self._scheduler.commit(self._under_way.popleft(), result))
             # The one boundary to arbitrary model code: whatever it raises must not end the thread.
             except Exception as error:  # noqa: BLE001
                 self._fail_all(error)
-                continue
-            self._steps += 1
-            self._deliver(self._scheduler.commit(self._under_way.popleft(), result))
         for request_id in tuple(self._generations):
             self._abort(request_id, ServiceStopping("the engine stopped; retry elsewhere"))
         self._executor.close()
@@ -211,6 +211,17 @@ class Engine:
             self._fail_all(error)
 
     def _start(self, request: GenerationRequest) -> None:
+        try:
+            generation = self._generation(request)
+            self._scheduler.add(generation.sequences())
+        # Whatever a request does to us is that request's end, and nobody else's.
+        except Exception as error:  # noqa: BLE001
+            self._on_events([Aborted(request.request_id, _own_failure(error))])
+            return
+        self._generations[request.request_id] = generation
+        self._by_sequence |= dict.fromkeys(generation.choices, generation)
+
+    def _generation(self, request: GenerationRequest) -> Generation:
         generation = Generation(
             request.request_id, request.deadline, sum(map(len, request.prompts))
         )
@@ -219,13 +230,7 @@ class Engine:
                 choice = self._choice(request, prompt, prompt_index, sample)
                 if choice is not None:
                     generation.choices[choice.sequence.sequence_id] = choice
-        try:
-            self._scheduler.add(generation.sequences())
-        except Overloaded as error:
-            self._on_events([Aborted(request.request_id, error)])
-            return
-        self._generations[request.request_id] = generation
-        self._by_sequence |= dict.fromkeys(generation.choices, generation)
+        return generation
 
     def _choice(
         self, request: GenerationRequest, prompt: list[int], prompt_index: int, sample: int
@@ -255,7 +260,7 @@ class Engine:
         events: list[EngineEvent] = []
         for request_id, entries in by_generation.items():
             generation = self._generations[request_id]
-            produced = generation.accept(entries, self.tokenizer)
+            produced = self._accept(generation, entries)
             events += produced
             for choice in generation.choices.values():
                 if choice.finish is not None:
@@ -265,6 +270,13 @@ class Engine:
             self._drop(request_id)
         if events:
             self._on_events(events)
+
+    def _accept(self, generation: Generation, entries: list[Sampled]) -> list[EngineEvent]:
+        try:
+            return generation.accept(entries, self.tokenizer)
+        # As in `_start`: tokens that cannot be made text end their request alone.
+        except Exception as error:  # noqa: BLE001
+            return [Aborted(generation.request_id, _own_failure(error))]
 
     def _expire(self) -> None:
         now = self._clock()
@@ -294,3 +306,11 @@ class Engine:
         for sequence in generation.sequences():
             self._scheduler.finish(sequence)
             del self._by_sequence[sequence.sequence_id]
+
+
+def _own_failure(error: Exception) -> TandemError:
+    """What a request is told that met a defect; only the log has it whole."""
+    if isinstance(error, TandemError):
+        return error
+    log.error("request_broke", error=type(error).__name__, exc_info=error)
+    return InternalError("the engine failed on this request; its log has the reason")

@@ -135,8 +135,11 @@ class Generation:
 
     def accept(self, sampled: Items[Sampled], tokenizer: Tokenizer) -> list[EngineEvent]:
         """Events of one step's tokens for this request."""
-        if any(entry.outcome is Outcome.NOT_FINITE for entry in sampled):
-            error = ExecutorFailed("the model's logits were not finite; try a wider dtype")
+        if any(entry.outcome is Outcome.NOT_SAMPLED for entry in sampled):
+            error = ExecutorFailed(
+                "no token could be drawn: the model's logits were not finite (a wider dtype "
+                "helps), or sampling failed"
+            )
             return [Aborted(self.request_id, error)]
         deltas = [
             self.choices[entry.sequence.sequence_id].accept(entry, tokenizer) for entry in sampled

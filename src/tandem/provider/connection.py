@@ -32,13 +32,42 @@ class _Lost(Exception):
     """This connection has ended, for the reason that it carries; the next one may work."""
 
 
+class _Outgoing:
+    """What waits to be sent. One message too many ends the connection, not whoever sends it."""
+
+    def __init__(self, bound: int) -> None:
+        self._queue: asyncio.Queue[protocol.ToCoordinator] = asyncio.Queue(bound)
+        self._overflown = asyncio.Event()
+
+    def put(self, message: protocol.ToCoordinator) -> None:
+        try:
+            self._queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self._overflown.set()
+
+    async def send_all(self, socket: ClientConnection) -> None:
+        """Sends what waits now."""
+        while not self._queue.empty():
+            await socket.send(protocol.encode(self._queue.get_nowait()))
+
+    async def write(self, socket: ClientConnection) -> None:
+        """Sends what comes, until cancelled."""
+        while True:
+            await socket.send(protocol.encode(await self._queue.get()))
+
+    async def watch(self) -> None:
+        """Raises _Lost once the coordinator reads nothing any more."""
+        await self._overflown.wait()
+        raise _Lost("the outgoing queue is full")
+
+
 @dataclass(eq=False)
 class _Session:
     """One connection: its socket, its end of the conversation, and what waits to be sent."""
 
     socket: ClientConnection
     side: protocol.ProviderSide
-    outgoing: asyncio.Queue[protocol.ToCoordinator]
+    outgoing: _Outgoing
 
 
 class CoordinatorConnection:
@@ -65,8 +94,7 @@ class CoordinatorConnection:
         """Tells the coordinator, now or when it is back, that nothing new is taken."""
         self._draining = True
         if self._side is not None:
-            with suppress(asyncio.QueueFull):  # it reads nothing: that ends the connection
-                self._side.drain()
+            self._side.drain()
 
     def notify(self) -> None:
         """Sends a heartbeat now: readiness or role has changed."""
@@ -112,10 +140,10 @@ class CoordinatorConnection:
         )
 
     def _session(self, socket: ClientConnection) -> _Session:
-        outgoing: asyncio.Queue[protocol.ToCoordinator] = asyncio.Queue(self._config.max_outgoing)
+        outgoing = _Outgoing(self._config.max_outgoing)
         registration = protocol.encode(self._registration(self._keys.public))
         self._side = protocol.ProviderSide(
-            self._keys, registration, outgoing.put_nowait, draining=self._draining
+            self._keys, registration, outgoing.put, draining=self._draining
         )
         return _Session(socket, self._side, outgoing)
 
@@ -123,8 +151,7 @@ class CoordinatorConnection:
         """Up to the welcome: how often to send heartbeats, in seconds."""
         session.side.greet(self._config.join_token)
         while True:
-            while not session.outgoing.empty():
-                await session.socket.send(protocol.encode(session.outgoing.get_nowait()))
+            await session.outgoing.send_all(session.socket)
             async with asyncio.timeout(self._config.answer_timeout_s):
                 event = session.side.receive(await _receive(session.socket))
             if isinstance(event, protocol.Welcome):
@@ -140,12 +167,13 @@ class CoordinatorConnection:
         session.side.beat(self._heartbeat())
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_write(session))
+                tasks.create_task(session.outgoing.write(session.socket))
+                tasks.create_task(session.outgoing.watch())
                 tasks.create_task(self._beat(session, interval_s))
                 self._joined.set()
                 await self._read(session, tasks)
-        except* (ConnectionClosed, ProtocolError, _Lost, asyncio.QueueFull) as group:
-            raise _Lost(str(group.exceptions[0]) or "the outgoing queue is full") from group
+        except* (ConnectionClosed, ProtocolError, _Lost) as group:
+            raise _Lost(str(group.exceptions[0])) from group
         finally:
             self._side = None
             self._runner.cancel_all()
@@ -173,11 +201,6 @@ class CoordinatorConnection:
                     await self._news.wait()
             self._news.clear()
             session.side.beat(self._heartbeat())
-
-
-async def _write(session: _Session) -> None:
-    while True:
-        await session.socket.send(protocol.encode(await session.outgoing.get()))
 
 
 async def _receive(socket: ClientConnection) -> protocol.ToProvider:

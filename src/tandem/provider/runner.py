@@ -16,6 +16,7 @@ import structlog
 
 from tandem import engine, protocol
 from tandem.errors import (
+    InternalError,
     ModelNotFound,
     NoProviderAvailable,
     Overloaded,
@@ -90,10 +91,12 @@ class RequestRunner:
                 stream.prompt_tokens = sum(map(len, prompts))
                 stream.submitted = time.time()
                 self._submit(request.request_id, wanted, prompts, deadline)
-        except TandemError as error:
-            if error.param == "prompt" and isinstance(wanted.prompts[0], protocol.ChatPrompt):
-                error.param = "messages"  # as the consumer knows it
-            self._fail(request.request_id, error)
+        # Whatever a request's text or parameters do to us ends that request, and nobody else's.
+        except Exception as error:  # noqa: BLE001
+            refusal = _typed(error)
+            if refusal.param == "prompt" and isinstance(wanted.prompts[0], protocol.ChatPrompt):
+                refusal.param = "messages"  # as the consumer knows it
+            self._fail(request.request_id, refusal)
 
     def _accept(self, request: protocol.Request, asked: protocol.Work) -> protocol.Generate:
         """What the engine is to do; raises the reason why it will not."""
@@ -133,15 +136,26 @@ class RequestRunner:
             stream = self._streams.get(request_id)
             if stream is None:
                 continue  # cancelled while the event was on its way
-            if isinstance(event, engine.Aborted):
-                self._fail(request_id, event.error)
-                continue
-            if isinstance(event, engine.Progress):
-                stream.first_token = stream.first_token or time.time()
-                stream.window.add(map(delta, event.deltas))
-            else:
-                stream.finished = _finished(stream, event)
-            self._flush(request_id, stream)
+            try:
+                self._take(request_id, stream, event)
+            # As in `start`: what one answer cannot be made of is that request's failure.
+            except Exception as error:  # noqa: BLE001
+                self._fail(request_id, _typed(error))
+                if self._engine is not None:
+                    self._engine.cancel(request_id)
+
+    def _take(
+        self, request_id: protocol.RequestId, stream: _Stream, event: engine.EngineEvent
+    ) -> None:
+        if isinstance(event, engine.Aborted):
+            self._fail(request_id, event.error)
+            return
+        if isinstance(event, engine.Progress):
+            stream.first_token = stream.first_token or time.time()
+            stream.window.add(map(delta, event.deltas))
+        else:
+            stream.finished = _finished(stream, event)
+        self._flush(request_id, stream)
 
     def _encode(self, asked: protocol.Generate) -> list[list[int]]:
         return [prompt_tokens(self._tokenizer, prompt) for prompt in asked.prompts]
@@ -197,3 +211,11 @@ def _finished(stream: _Stream, event: engine.Completed) -> protocol.Finished:
     timings = protocol.Timings(stream.received, stream.submitted, stream.first_token, time.time())
     usage = protocol.Usage(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
     return protocol.Finished(usage, timings)
+
+
+def _typed(error: Exception) -> TandemError:
+    """What the consumer is told of a failure; of a defect only the log has the whole."""
+    if isinstance(error, TandemError):
+        return error
+    log.error("request_broke", error=type(error).__name__, exc_info=error)
+    return InternalError("the provider failed on this request; its log has the reason")

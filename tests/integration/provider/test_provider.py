@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 
 from tandem import protocol
-from tandem.engine import DeviceFacts
+from tandem.engine import DeviceFacts, resolve_model
 from tandem.engine.backends.pytorch.backend import TorchBackend
 from tandem.errors import ConfigurationError
 from tandem.protocol import RequestId
@@ -121,7 +122,7 @@ class Peer:
         return request.request_id
 
 
-def run(directory: Path, script: Script) -> None:
+def run(directory: Path, script: Script, *, model: str = "tandem-demo") -> None:
     """Runs the provider until the script has ended; both must end well."""
 
     async def main() -> None:
@@ -140,7 +141,7 @@ def run(directory: Path, script: Script) -> None:
             config = ProviderConfig(
                 coordinator_url=f"ws://127.0.0.1:{port}",
                 join_token="join-test",
-                model="tandem-demo",
+                model=model,
                 name="test",
                 identity=load_or_create_identity(directory),
                 device="cpu",
@@ -218,6 +219,45 @@ def test_what_the_engine_cannot_do_is_refused_and_the_next_request_is_served(
         assert isinstance((await peer.answer())[1], protocol.Chunk)
 
     run(tmp_path, script)
+
+
+def with_template(directory: Path, template: str) -> str:
+    """The demonstration model with something before its template."""
+    model = directory / MODEL
+    shutil.copytree(resolve_model(MODEL), model)
+    settings = model / "tokenizer_config.json"
+    content = msgspec.json.decode(settings.read_bytes())
+    content["chat_template"] = template + content["chat_template"]
+    settings.write_bytes(msgspec.json.encode(content))
+    return str(model)
+
+
+def test_a_request_that_the_template_stumbles_over_ends_alone(tmp_path: Path) -> None:
+    """Another's stream on the same connection goes on, and so does the provider."""
+    model = with_template(
+        tmp_path, "{% if 'date' in messages[-1].content %}{{ 'x' + 1 }}{% endif %}"
+    )
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        stream = await peer.ask("Count to 25.")
+        assert (await peer.answer())[0] == stream
+        deadly = await peer.ask("What is the date?")
+        text, failures = "", []
+        while not isinstance((found := await peer.answer())[1], protocol.Finished):
+            if isinstance(found[1], protocol.Failed):
+                assert found[0] == deadly
+                failures.append(found[1].error)
+            elif isinstance(found[1], protocol.Chunk):
+                text += "".join(delta.text for delta in found[1].deltas)
+        assert found[0] == stream
+        assert text.endswith("24, 25.")
+        (error,) = failures
+        assert (error.code, error.param) == ("invalid_request", "messages")
+        assert "TypeError" in error.message
+        assert error.to_error().status == 400
+
+    run(tmp_path, script, model=model)
 
 
 def test_a_request_goes_on_where_another_provider_has_left_it(tmp_path: Path) -> None:

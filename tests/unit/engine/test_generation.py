@@ -130,6 +130,6 @@ def test_a_request_is_complete_when_all_its_choices_are(generation: Generation) 
 
 
 def test_logits_that_are_not_finite_end_the_request(generation: Generation) -> None:
-    (event,) = step(generation, Outcome.CONTINUES, Outcome.NOT_FINITE)
+    (event,) = step(generation, Outcome.CONTINUES, Outcome.NOT_SAMPLED)
     assert isinstance(event, Aborted)
     assert isinstance(event.error, ExecutorFailed)

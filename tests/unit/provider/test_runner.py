@@ -11,7 +11,7 @@ import pytest
 
 from tandem import engine, protocol
 from tandem.engine.generation import Finish
-from tandem.errors import ContextLengthExceeded, ExecutorFailed, InvalidRequest, TandemError
+from tandem.errors import ContextLengthExceeded, ExecutorFailed, InvalidRequest
 from tandem.provider.runner import RequestRunner
 
 MODEL = protocol.ModelName("m")
@@ -21,7 +21,11 @@ RID = protocol.RequestId("r")
 class TokenizerPlayed:
     """One token a character; a chat is refused."""
 
+    breaks: Exception | None = None
+
     def encode(self, text: str) -> list[int]:
+        if self.breaks is not None:
+            raise self.breaks
         return list(map(ord, text))
 
     def encode_chat(self, messages: list[engine.Message]) -> list[int]:
@@ -32,7 +36,7 @@ class TokenizerPlayed:
 class EnginePlayed:
     submitted: list[engine.GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    refuses: TandemError | None = None
+    refuses: Exception | None = None
 
     def submit(self, request: engine.GenerationRequest) -> None:
         if self.refuses is not None:
@@ -51,7 +55,8 @@ class Played:
     sent: list[protocol.AnswerPart] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.runner = RequestRunner(cast("engine.Tokenizer", TokenizerPlayed()), MODEL)
+        self.tokenizer = TokenizerPlayed()
+        self.runner = RequestRunner(cast("engine.Tokenizer", self.tokenizer), MODEL)
         self.runner.attach(cast("engine.Engine", self.engine))
 
     async def start(
@@ -215,5 +220,38 @@ def test_a_failed_step_ends_the_request_with_its_error() -> None:
         await played.start(generate())
         played.runner.on_events([engine.Aborted(RID, ExecutorFailed("the step failed"))])
         assert played.error().code == "executor_failed"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("x"), RecursionError(), MemoryError(), OverflowError()]
+)
+def test_whatever_tokenising_raises_is_that_requests_failure(error: Exception) -> None:
+    async def scenario(played: Played) -> None:
+        played.tokenizer.breaks = error
+        await played.start(generate())
+        assert played.error().code == "internal_error"
+        assert played.error().to_error().status == 500
+
+    play(scenario)
+
+
+def test_whatever_submitting_raises_is_that_requests_failure() -> None:
+    async def scenario(played: Played) -> None:
+        played.engine.refuses = AssertionError("ours")
+        await played.start(generate())
+        assert played.error().code == "internal_error"
+
+    play(scenario)
+
+
+def test_an_answer_that_cannot_be_sent_ends_its_request_on_the_engine_too() -> None:
+    async def scenario(played: Played) -> None:
+        await played.start(generate())
+        broken = engine.ChoiceDelta(0, "a", [1], None, cast("Finish", "no such end"))
+        played.runner.on_events([engine.Progress(RID, [broken])])
+        assert played.error().code == "internal_error"
+        assert played.engine.cancelled == [RID]
 
     play(scenario)

@@ -38,7 +38,7 @@ class Outcome(Enum):
     CONTINUES = "continues"
     STOPPED = "stopped"  # an EOS or stop token id: the token is not part of the text
     LENGTH = "length"
-    NOT_FINITE = "not_finite"  # no token: the logits were NaN or infinite
+    NOT_SAMPLED = "not_sampled"  # the logits were not finite, or the options broke the sampler
 
 
 class Sampled(msgspec.Struct, frozen=True):
@@ -205,7 +205,7 @@ class BatchScheduler:
     def _accept(self, sequence: Sequence, sampled: SampledToken) -> Sampled:
         if sampled.token is None:
             self.finish(sequence, poisoned=True)
-            return Sampled(sequence, sampled, Outcome.NOT_FINITE)
+            return Sampled(sequence, sampled, Outcome.NOT_SAMPLED)
         sequence.tokens.append(sampled.token)
         outcome = Outcome.CONTINUES
         if sampled.token in sequence.params.stop_token_ids:

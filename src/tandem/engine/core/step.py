@@ -44,7 +44,7 @@ class StepPlan(msgspec.Struct, frozen=True):
 
 
 class SampledToken(msgspec.Struct, frozen=True):
-    """`token` None: the logits were not finite. `top` are (token id, logprob), likeliest first."""
+    """`token` None: none could be drawn. `top` are (token id, logprob), likeliest first."""
 
     sequence_id: int
     token: int | None

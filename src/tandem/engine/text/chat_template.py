@@ -17,6 +17,7 @@ from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tandem.engine.checkpoint.files import convert, read_json, read_text
+from tandem.engine.text.failures import reason
 from tandem.engine.text.special_tokens import SETTINGS_FILE, Settings
 from tandem.errors import CheckpointError, InvalidRequest
 
@@ -68,7 +69,7 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> str:
         """The conversation up to where the assistant answers.
 
-        Raises InvalidRequest when the template refuses the messages.
+        Raises InvalidRequest when the template refuses the messages, or fails on them.
         """
         try:
             return self._template.render(
@@ -81,7 +82,15 @@ class ChatTemplate:
             )
         except jinja2.TemplateError as error:
             raise InvalidRequest(
-                f"the model's chat template refuses these messages: {error}", param="messages"
+                f"the model's chat template refuses these messages: {reason(error)}",
+                param="messages",
+            ) from error
+        # A template is a program that came with the model: it may raise anything.
+        except Exception as error:
+            raise InvalidRequest(
+                "the model's chat template fails on these messages: "
+                f"{type(error).__name__}: {reason(error)}",
+                param="messages",
             ) from error
 
 

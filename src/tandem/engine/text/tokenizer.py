@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tandem.engine.checkpoint.files import read_bounded
 from tandem.engine.text.chat_template import ChatTemplate, Message, template_source
+from tandem.engine.text.failures import no_panic, reason
 from tandem.engine.text.special_tokens import add_special_tokens, read_settings
 from tandem.errors import CheckpointError, InvalidRequest
 
@@ -35,8 +36,11 @@ class Tokenizer:
         self.eos_token_id = self._tokenizer.token_to_id(special.get("eos_token", ""))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a plain prompt, with the special tokens that the model expects around it."""
-        return list(self._tokenizer.encode(text).ids)
+        """Ids of a plain prompt, with the special tokens that the model expects around it.
+
+        Raises InvalidRequest for text that has no tokens, as lone surrogates have none.
+        """
+        return self._ids(text, special=True)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation, rendered up to where the assistant answers.
@@ -47,16 +51,28 @@ class Tokenizer:
             raise InvalidRequest(
                 "this model has no chat template; use /v1/completions", param="messages"
             )
-        text = self._template.render(messages)
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._ids(self._template.render(messages), special=False)
 
+    @no_panic
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
+        # The library raises plain Exception, TypeError, UnicodeError: all of them for the text.
+        except Exception as error:
+            raise InvalidRequest(
+                f"this text cannot be tokenised: {reason(error)}", param="prompt"
+            ) from error
+
+    @no_panic
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
+    @no_panic
     def token_text(self, token_id: int) -> str:
         """One token by itself, as logprobs show it; special tokens by their name."""
         return self._tokenizer.decode([token_id], skip_special_tokens=False)
 
+    @no_panic
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for: exact where `token_text` can only show U+FFFD."""
         piece = self._tokenizer.id_to_token(token_id)

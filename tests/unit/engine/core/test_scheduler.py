@@ -189,7 +189,7 @@ def test_logits_that_are_not_finite_poison_their_blocks() -> None:
     plan = scheduler.schedule()
     assert plan is not None
     (sampled,) = scheduler.commit(plan, StepResult(plan.step, [SampledToken(1, None)]))
-    assert sampled.outcome is Outcome.NOT_FINITE
+    assert sampled.outcome is Outcome.NOT_SAMPLED
     assert manager.free == 8
     scheduler.add([_sequence(2, list(range(6)))])
     following = scheduler.schedule()

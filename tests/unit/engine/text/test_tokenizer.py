@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.engine import DEMO_MODEL, Message, Tokenizer, resolve_model
-from tandem.errors import CheckpointError, InvalidRequest
+from tandem.errors import CheckpointError, InternalError, InvalidRequest
 
 TOKENIZER = Tokenizer(resolve_model(DEMO_MODEL))
 HELLO = [Message("user", "Hello!")]
@@ -93,6 +93,65 @@ def test_a_template_runs_in_a_sandbox(directory: Path) -> None:
     tokenizer = with_template(directory, "{{ ''.__class__.__mro__ }}")
     with pytest.raises(InvalidRequest, match="refuses"):
         tokenizer.encode_chat(HELLO)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ 'x' + 1 }}", "TypeError"),
+        ("{{ 1 // (messages[0].content | length - 6) }}", "ZeroDivisionError"),
+        ("{{ messages[0].content.index('</think>') }}", "ValueError"),
+        ("{{ messages[0] | tojson(no_such_argument=1) }}", "TypeError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ 10.0 ** 999 }}", "OverflowError"),
+        ("{{ strftime_now('\\ud800') }}", "fails|tokenised"),
+        ("{{ raise_exception('\\ud800' ~ 'x' * 100000) }}", "refuses"),
+        ("{{ '\\ud800' }}", "cannot be tokenised"),
+    ],
+)
+def test_whatever_a_template_raises_is_the_requests_failure(
+    directory: Path, template: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        with_template(directory, template).encode_chat(HELLO)
+    assert caught.value.param in {"messages", "prompt"}
+    caught.value.message.encode()  # it can be sent
+    assert len(caught.value.message) < 500
+
+
+def test_text_that_is_no_text_is_the_requests_failure() -> None:
+    with pytest.raises(InvalidRequest, match="cannot be tokenised"):
+        TOKENIZER.encode("\ud800")
+
+
+class PanicException(BaseException):
+    """As libraries in Rust raise it: no `Exception`, and not to be imported."""
+
+
+def test_a_panic_of_the_library_is_an_error_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Panicking:
+        def encode(self, *_: object, **__: object) -> None:
+            raise PanicException
+
+        decode = encode
+
+    tokenizer = Tokenizer(resolve_model(DEMO_MODEL))
+    monkeypatch.setattr(tokenizer, "_tokenizer", Panicking())
+    with pytest.raises(InternalError):
+        tokenizer.encode("x")
+    with pytest.raises(InternalError):
+        tokenizer.decode([1])
+
+
+def test_what_ends_the_process_is_no_error_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def encode(self, *_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+    tokenizer = Tokenizer(resolve_model(DEMO_MODEL))
+    monkeypatch.setattr(tokenizer, "_tokenizer", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode("x")
 
 
 @pytest.mark.parametrize(

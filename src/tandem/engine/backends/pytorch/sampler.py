@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import structlog
 import torch
 
 from tandem.engine.core.step import SampledToken, SampleSpec
+
+log = structlog.get_logger(__name__)
 
 #: top_p is searched among this many likeliest tokens before the whole vocabulary is sorted.
 _NUCLEUS = 256
@@ -22,7 +25,10 @@ _MANTISSA_BITS = 53
 def sample(
     logits: torch.Tensor, sequence_ids: Sequence[int], specs: Sequence[SampleSpec]
 ) -> list[SampledToken]:
-    """One token for each row of float32 (rows, vocabulary) logits."""
+    """One token for each row of float32 (rows, vocabulary) logits.
+
+    A row without one has a `token` of None: its logits are not finite, or its options break it.
+    """
     # One that is not finite spoils the sum; looking at each takes five times as long.
     finite = logits.sum(dim=-1).isfinite().tolist()
     greedy = logits.argmax(dim=-1).tolist()
@@ -31,10 +37,21 @@ def sample(
         if not finite[row]:
             sampled.append(SampledToken(sequence_id, None))
             continue
-        plain = not spec.adjusts_logits and spec.temperature == 0.0
-        token = greedy[row] if plain else _choose(logits[row], spec)
-        sampled.append(_with_logprobs(sequence_id, token, logits[row], spec.logprobs))
+        try:
+            sampled.append(_sample_row(sequence_id, logits[row], greedy[row], spec))
+        # One sequence's options must not cost the others of the step theirs.
+        except Exception as error:
+            log.exception("sampling_failed", error=type(error).__name__)
+            sampled.append(SampledToken(sequence_id, None))
     return sampled
+
+
+def _sample_row(
+    sequence_id: int, logits: torch.Tensor, greedy: int, spec: SampleSpec
+) -> SampledToken:
+    plain = not spec.adjusts_logits and spec.temperature == 0.0
+    token = greedy if plain else _choose(logits, spec)
+    return _with_logprobs(sequence_id, token, logits, spec.logprobs)
 
 
 def uniform(seed: int, choice: int, position: int) -> float:

@@ -139,3 +139,12 @@ def test_a_draw_depends_on_seed_choice_and_position(seed: int, choice: int, posi
     assert drawn == uniform(seed, choice, position)
     others = {uniform(seed ^ 1, choice, position), uniform(seed, choice + 1, position)}
     assert drawn not in {*others, uniform(seed, choice, position + 1)}
+
+
+def test_options_that_break_the_sampler_cost_their_own_row_alone() -> None:
+    broken = SampleSpec(position=0, logit_bias={len(LOGITS): 1.0})
+    nowhere = SampleSpec(position=0, temperature=0.5, logit_bias={0: float("nan")})
+    good = SampleSpec(position=0, temperature=0.0)
+    rows = torch.tensor([LOGITS] * 4)
+    found = sample(rows, range(4), [good, broken, nowhere, good])
+    assert [entry.token for entry in found] == [0, None, None, 0]
