@@ -245,7 +245,13 @@ class Engine:
             request.params, max_tokens=request.params.max_tokens or self.limits.room(prompt)
         )
         sequence = Sequence(
-            self._next_sequence_id, first_id, sample, [*prompt, *produced], params, len(prompt)
+            self._next_sequence_id,
+            first_id,
+            sample,
+            [*prompt, *produced],
+            params,
+            len(prompt),
+            request.cache_scope,
         )
         detokenizer = StreamDetokenizer(self.tokenizer.decode)
         choice = Choice(index, sequence, detokenizer, StopMatcher(request.stop))

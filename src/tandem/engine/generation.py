@@ -27,7 +27,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `params.max_tokens` 0 means as many as fit. `produced` is for a request that was begun
     elsewhere: the tokens that each choice has so far, None for one that has finished. Only what
-    follows them comes out.
+    follows them comes out. Requests of one `cache_scope` share cached prefixes, and only they.
     """
 
     request_id: str
@@ -38,6 +38,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool
     deadline: float
     produced: list[list[int] | None] = []
+    cache_scope: bytes = b""
 
 
 class LogprobEntry(msgspec.Struct, frozen=True):

@@ -179,6 +179,7 @@ class RequestRunner:
                 ignore_eos=asked.sampling.ignore_eos,
                 deadline=deadline,
                 produced=asked.produced,
+                cache_scope=asked.cache_scope,
             )
         )
 

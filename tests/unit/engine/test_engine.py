@@ -73,6 +73,7 @@ def submit(
     *,
     samples: int = 1,
     stop: list[str] | None = None,
+    cache_scope: bytes = b"",
 ) -> None:
     engine = loaded[0].engine
     engine.submit(
@@ -84,6 +85,7 @@ def submit(
             stop=stop or [],
             ignore_eos=False,
             deadline=time.monotonic() + 60.0,
+            cache_scope=cache_scope,
         )
     )
 
@@ -150,6 +152,17 @@ def test_a_repeated_prompt_is_not_prefilled_again(loaded: Loaded) -> None:
         cached.append(collect(loaded, 1)[1][request_id].cached_tokens)
     assert cached[0] == 0
     assert cached[1] >= 32
+
+
+def test_what_is_cached_does_not_tell_what_another_scope_has_asked(loaded: Loaded) -> None:
+    secret = "Repeat after me: " + "river stone cloud " * 12
+    cached: list[int] = []
+    for scope in (b"mine", b"yours", b"mine"):
+        name = f"{scope!r} {len(cached)}"
+        submit(loaded, name, secret, GREEDY, cache_scope=scope)
+        cached.append(collect(loaded, 1)[1][name].cached_tokens)
+    assert cached[:2] == [0, 0]
+    assert cached[2] >= 32
 
 
 def test_a_stop_string_ends_the_text_before_it(loaded: Loaded) -> None:

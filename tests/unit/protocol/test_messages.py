@@ -97,6 +97,12 @@ def test_a_heartbeats_device_is_a_field_more() -> None:
     assert frame.hex() == "89" + GOLDEN["heartbeat"][2:] + "a6646576696365a6637564613a30"
 
 
+def test_a_cache_scope_is_a_field_more_which_old_providers_pass_over() -> None:
+    work = INNER["generate"]
+    frame = protocol.encode(msgspec.structs.replace(work, cache_scope=b"ab"))
+    assert frame.hex() == "86" + GOLDEN["generate"][2:] + "ab63616368655f73636f7065c4026162"
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_bytes(name: str) -> None:
     message = (TO_COORDINATOR | TO_PROVIDER | INNER)[name]

@@ -98,7 +98,9 @@ def play(scenario: Callable[[Played], Awaitable[None]]) -> None:
 
 def generate(prompt: protocol.Prompt | None = None, **sampling: Any) -> protocol.Generate:  # noqa: ANN401 - any parameter
     prompts = [prompt or protocol.TextPrompt("hi")]
-    return protocol.Generate(b"k" * 32, prompts, 1, protocol.Sampling(**sampling), [[7]])
+    return protocol.Generate(
+        b"k" * 32, prompts, 1, protocol.Sampling(**sampling), [[7]], cache_scope=b"account"
+    )
 
 
 def test_an_engine_that_cannot_embed_says_so_by_name() -> None:
@@ -155,6 +157,7 @@ def test_a_request_reaches_the_engine_whole() -> None:
         assert (request.prompts, request.samples, request.produced) == ([[104, 105]], 1, [[7]])
         assert (request.params.max_tokens, request.params.seed) == (3, 5)
         assert (request.stop, request.ignore_eos) == (["x"], True)
+        assert request.cache_scope == b"account"
         played.runner.cancel(RID)
 
     play(scenario)

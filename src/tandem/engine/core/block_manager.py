@@ -2,7 +2,8 @@
 
 A full block is known by a key that chains all tokens before it (the idea of vLLM's automatic
 prefix caching). Free blocks keep their content until they are needed for something else, oldest
-first. Keys are BLAKE2b digests: a prompt cannot be made to collide with somebody else's.
+first. Keys are BLAKE2b digests: a prompt cannot be made to collide with somebody else's. The chain
+begins with the sequence's scope, so that nobody's time or count tells what another scope has asked.
 
 How many blocks there are is decided where the model is loaded: in `engine.load`, or, when several
 ranks share it, in `cluster.plan`.
@@ -52,7 +53,7 @@ class BlockManager:
         The last token is always left to compute: its logits are what the prompt is for.
         """
         assert not sequence.blocks, "only a sequence without blocks can take a prefix"
-        key = b""
+        key = _root(sequence.cache_scope)
         for start in range(0, self.reusable(len(sequence.tokens)), self.block_size):
             key = _chain(key, sequence.tokens[start : start + self.block_size])
             block = self._by_key.get(key)
@@ -79,7 +80,7 @@ class BlockManager:
         """Makes the sequence's full, computed blocks known for reuse."""
         full = sequence.computed // self.block_size
         for index in range(len(sequence.block_keys), full):
-            previous = sequence.block_keys[-1] if index else b""
+            previous = sequence.block_keys[-1] if index else _root(sequence.cache_scope)
             start = index * self.block_size
             key = _chain(previous, sequence.tokens[start : start + self.block_size])
             sequence.block_keys.append(key)
@@ -132,6 +133,11 @@ class BlockManager:
         if key is not None:
             del self._by_key[key]
             self._keys[block] = None
+
+
+def _root(scope: bytes) -> bytes:
+    """What the first block's key follows on; as long as any other key."""
+    return hashlib.blake2b(scope, digest_size=_DIGEST_BYTES, person=b"cache scope").digest()
 
 
 def _chain(previous: bytes, tokens: Tokens[int]) -> bytes:

@@ -32,7 +32,7 @@ class Sequence:
     `planned` runs ahead of `computed` while steps are under way; no plan names a token twice.
 
     `group` is shared by the samples of one prompt: while one member prefills, the others wait to
-    reuse its blocks.
+    reuse its blocks. Sequences of one `cache_scope` reuse each other's blocks, and nobody else's.
     """
 
     sequence_id: int
@@ -41,6 +41,7 @@ class Sequence:
     tokens: list[int]
     params: SamplingParams
     prompt_length: int
+    cache_scope: bytes = b""
     computed: int = 0
     planned: int = 0
     cached: int = 0

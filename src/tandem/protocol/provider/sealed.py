@@ -21,6 +21,9 @@ class Generate(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `produced` is for a request that another provider began: the tokens that each choice has so
     far, None for one that has finished. Only what follows is sent.
+
+    Only requests of one `cache_scope` share cached prefixes: how much of a prompt was cached tells
+    nobody what others have asked.
     """
 
     reply_key: bytes
@@ -28,6 +31,7 @@ class Generate(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int
     sampling: Sampling
     produced: list[list[int] | None] = []
+    cache_scope: bytes = b""
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):

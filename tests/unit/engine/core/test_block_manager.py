@@ -12,13 +12,15 @@ from tandem.engine.core.sequence import Sequence
 SIZE = 4
 
 
-def sequence(tokens: list[int], number: int = 0) -> Sequence:
-    return Sequence(number, number, 0, tokens, SamplingParams(max_tokens=9), len(tokens))
+def sequence(tokens: list[int], number: int = 0, scope: bytes = b"") -> Sequence:
+    return Sequence(number, number, 0, tokens, SamplingParams(max_tokens=9), len(tokens), scope)
 
 
-def computed(blocks: BlockManager, tokens: list[int], number: int = 0) -> Sequence:
+def computed(
+    blocks: BlockManager, tokens: list[int], number: int = 0, scope: bytes = b""
+) -> Sequence:
     """A sequence whose tokens are all in the cache."""
-    found = sequence(tokens, number)
+    found = sequence(tokens, number, scope)
     blocks.match_prefix(found)
     blocks.grow(found, len(tokens))
     found.computed = found.planned = len(tokens)
@@ -55,6 +57,38 @@ def test_a_known_prefix_is_shared_while_it_is_in_use_and_after() -> None:
     third = sequence(prompt, 3)
     blocks.match_prefix(third)
     assert third.blocks == shared
+
+
+def test_a_prefix_is_known_in_its_own_scope_alone() -> None:
+    blocks = BlockManager(20, SIZE)
+    prompt = list(range(9))
+    scopes = [b"", b"one", b"another", bytes(16)]
+    for number, scope in enumerate(scopes):
+        found = sequence(prompt, number, scope)
+        blocks.match_prefix(found)
+        assert (found.blocks, found.computed) == ([], 0), "nobody of this scope has asked yet"
+        blocks.release(computed(blocks, prompt, number, scope))
+    for number, scope in enumerate(scopes):
+        found = sequence(prompt, number, scope)
+        blocks.match_prefix(found)
+        assert found.computed == 8
+        blocks.release(found)
+    blocks.check([])
+
+
+@given(st.lists(st.binary(max_size=20), max_size=12))
+def test_a_guess_from_another_scope_never_hits(asked: list[bytes]) -> None:
+    blocks = BlockManager(8, SIZE)
+    for scope in asked:
+        found = computed(blocks, [1, 2, 3, 4, 5], scope=scope)
+        known = sequence([1, 2, 3, 4, 5], scope=scope)
+        blocks.match_prefix(known)
+        assert known.computed == 4
+        blocks.release(known)
+        stranger = sequence([1, 2, 3, 4, 5], scope=b"longer than any of those" + scope)
+        blocks.match_prefix(stranger)
+        assert not stranger.blocks
+        blocks.release(found)
 
 
 def test_the_last_token_is_always_left_to_compute() -> None:
