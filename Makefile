@@ -10,7 +10,7 @@ JOBS   ?= auto
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test soak lint format bench lock clean
+.PHONY: help install up test soak fuzz lint format bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -26,6 +26,9 @@ test: lint  ## check everything: format, lint, types, layers, tests (ARGS="-k na
 # One process: what is measured here shares the machine with nothing. Some twenty minutes.
 soak: $(VENV)/.installed-dev  ## before a release: faults, load and benchmarks for real minutes (ARGS="-k storm")
 	$(BIN)/python -m pytest tests/soak $(ARGS)
+
+fuzz: $(VENV)/.installed-dev  ## feed a million odd inputs to each parser (ARGS="templates --runs 10000")
+	$(BIN)/python -m fuzz $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check format, lint, types and layers
 	$(BIN)/ruff format --check .
@@ -47,7 +50,7 @@ lock:  ## pin versions and hashes again, and say so in the SBOM (ARGS=--upgrade 
 
 clean:  ## remove .venv, caches and build output
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts benchmarks fuzz -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A development set-up has all that the runtime needs; the reverse stamp is set by setup.py.
 $(VENV)/.installed-runtime: $(SETUP)

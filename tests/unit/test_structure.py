@@ -10,10 +10,12 @@ from tandem.errors import CheckpointError, ConfigurationError, PeerRefused, Tand
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tandem"
-SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+SOURCES = sorted(
+    path for root in (PACKAGE, ROOT / "benchmarks", ROOT / "fuzz") for path in root.rglob("*.py")
+)
 ALL = [
     path
-    for folder in ("src", "tests", "benchmarks", "scripts", "training")
+    for folder in ("src", "tests", "benchmarks", "fuzz", "scripts", "training")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 MAX_FILE_LINES = 400
