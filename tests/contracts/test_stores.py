@@ -17,9 +17,11 @@ from tandem.coordinator.accounts.records import (
     CANCELLED,
     COMPLETED,
     CRASHED,
+    EVERYONE,
     Entry,
     KeyLimits,
     KeyRole,
+    Share,
 )
 from tandem.coordinator.accounts.stores import STORES
 from tandem.errors import AuthenticationFailed, ConfigurationError
@@ -127,6 +129,36 @@ def test_a_remembered_key_is_refused_as_soon_as_another_process_revokes_it(store
     asyncio.run(scenario())
     ours.close()
     theirs.close()
+
+
+def test_a_key_knows_who_shares_machines_with_its_account(stores: Stores) -> None:
+    keys, shares = stores.keys(), stores.shares()
+    alice = keys.create("alice", account="alice").key
+
+    def lenders() -> frozenset[str]:
+        found = asyncio.run(keys.find(alice))
+        assert found is not None
+        return found.lenders
+
+    before = keys.revision()
+    assert lenders() == frozenset()
+    for share in (Share("bob", "alice"), Share("carol", EVERYONE), Share("bob", "dave")):
+        shares.share(share)
+        shares.share(share)
+    assert lenders() == {"bob", "carol"}
+    assert keys.revision() != before, "what was remembered of a key does not hold any more"
+    shares.unshare(Share("bob", "alice"))
+    assert lenders() == {"carol"}
+    assert shares.list() == [Share("bob", "dave"), Share("carol", EVERYONE)]
+    with pytest.raises(ConfigurationError, match="does not share"):
+        shares.unshare(Share("bob", "alice"))
+    for wrong in (Share("", "alice"), Share("bob", ""), Share("a", "a"), Share(EVERYONE, "a")):
+        with pytest.raises(ConfigurationError):
+            shares.share(wrong)
+    with pytest.raises(ConfigurationError, match="all of them"):
+        keys.create("x", account=EVERYONE)
+    keys.close()
+    shares.close()
 
 
 def test_a_join_token_is_its_accounts(stores: Stores) -> None:

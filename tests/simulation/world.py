@@ -36,6 +36,7 @@ from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.requests.inference_request import Generation, InferenceRequest
 from tandem.coordinator.requests.run import RequestRun
+from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.registry import Registry
 from tandem.protocol import ModelName
 
@@ -161,7 +162,7 @@ class World:
 
     async def until_served(self, model: ModelName = MODEL) -> None:
         """Returns once some provider has said that it is ready."""
-        while self.registry.served_within_s(model) > 1e6:
+        while self.registry.served_within_s(Demand(model)) > 1e6:
             await self.served.wait()  # it was said, and is on its way
             await asyncio.sleep(0.1)
 

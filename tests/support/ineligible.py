@@ -31,6 +31,7 @@ def spoil(**changes: Any) -> Callable[[Provider], None]:  # noqa: ANN401 - any f
 
 #: What is wrong with a provider, the demand, and the reason that it must be.
 REASONS: dict[Reason, tuple[Callable[[Provider], None], Demand]] = {
+    Reason.OTHER_ACCOUNT: (lambda _: None, Demand(MODEL, owners=frozenset({"another"}))),
     Reason.OTHER_MODELS: (lambda _: None, Demand(ModelName("b"))),
     Reason.NOT_READY: (spoil(holds={Hold.NOT_READY}), SMALL),
     Reason.DRAINING: (spoil(holds={Hold.DRAINED}), SMALL),

@@ -11,17 +11,26 @@ from typing import Any
 import msgspec
 
 from tandem.coordinator import Entry, KeyRecord, Total, stores_in
-from tandem.coordinator.accounts.issuing import StoredKey, check_account, new_key, only_match
+from tandem.coordinator.accounts.issuing import (
+    StoredKey,
+    check_account,
+    check_share,
+    new_key,
+    only_match,
+)
 from tandem.coordinator.accounts.records import (
     CANCELLED,
     COMPLETED,
     CRASHED,
     DEFAULT_ACCOUNT,
+    EVERYONE,
     OPEN,
     CreatedKey,
     KeyLimits,
     KeyRole,
+    Share,
 )
+from tandem.errors import ConfigurationError
 from tandem.security import hash_secret, new_join_token
 
 
@@ -48,6 +57,9 @@ class MemoryStores:
     def keys(self) -> MemoryKeys:
         return self._keys
 
+    def shares(self) -> MemoryShares:
+        return MemoryShares(self._keys)
+
     def join_tokens(self) -> MemoryJoinTokens:
         return self._join_tokens
 
@@ -60,12 +72,19 @@ class MemoryStores:
 
 class MemoryKeys:
     def __init__(self) -> None:
+        self.shared: set[tuple[str, str]] = set()
         self._stored: list[StoredKey] = []
         self._changes = 0
 
+    def changed(self) -> None:
+        self._changes += 1
+
     async def find(self, secret: str) -> KeyRecord | None:
         found = [key.record for key in self._active() if key.secret_hash == hash_secret(secret)]
-        return found[0] if found else None
+        if not found:
+            return None
+        lenders = {o for o, b in self.shared if b in (found[0].account, EVERYONE)}
+        return msgspec.structs.replace(found[0], lenders=frozenset(lenders))
 
     def revision(self) -> int:
         return self._changes
@@ -103,6 +122,28 @@ class MemoryKeys:
 
     def _active(self) -> tuple[StoredKey, ...]:
         return tuple(key for key in self._stored if key.record.revoked_at is None)
+
+
+class MemoryShares:
+    def __init__(self, keys: MemoryKeys) -> None:
+        self._keys = keys
+
+    def share(self, share: Share) -> None:
+        check_share(share)
+        self._keys.shared.add((share.owner, share.borrower))
+        self._keys.changed()
+
+    def unshare(self, share: Share) -> None:
+        if (share.owner, share.borrower) not in self._keys.shared:
+            raise ConfigurationError(f"{share.owner!r} does not share with {share.borrower!r}")
+        self._keys.shared.remove((share.owner, share.borrower))
+        self._keys.changed()
+
+    def list(self) -> list[Share]:
+        return [Share(*pair) for pair in sorted(self._keys.shared)]
+
+    def close(self) -> None:
+        pass
 
 
 class MemoryJoinTokens:

@@ -19,13 +19,14 @@ from tandem.runtime import on_demand
 
 if TYPE_CHECKING:
     from tandem.coordinator.accounts.join_token import load_or_create_join_token
-    from tandem.coordinator.accounts.ports import Keys
+    from tandem.coordinator.accounts.ports import Keys, Shares
     from tandem.coordinator.accounts.records import (
         CreatedKey,
         Entry,
         KeyLimits,
         KeyRecord,
         KeyRole,
+        Share,
         Total,
     )
     from tandem.coordinator.accounts.stores import stores_in
@@ -43,6 +44,8 @@ __all__ = [
     "KeyRecord",
     "KeyRole",
     "Keys",
+    "Share",
+    "Shares",
     "Total",
     "Trace",
     "load_or_create_join_token",
@@ -55,13 +58,14 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
         __name__,
         {
             "accounts.join_token": ("load_or_create_join_token",),
-            "accounts.ports": ("Keys",),
+            "accounts.ports": ("Keys", "Shares"),
             "accounts.records": (
                 "CreatedKey",
                 "Entry",
                 "KeyLimits",
                 "KeyRecord",
                 "KeyRole",
+                "Share",
                 "Total",
             ),
             "accounts.stores": ("stores_in",),

@@ -20,7 +20,8 @@ from tests.integration.coordinator.conftest import (
 from tests.support.stores import create_key
 
 from tandem import protocol
-from tandem.coordinator import stores_in
+from tandem.coordinator import Share, stores_in
+from tandem.protocol import Chunk, Delta, Finished, FinishReason, Usage
 
 Scenario = Callable[[PlayedProvider, httpx2.AsyncClient], Awaitable[None]]
 
@@ -123,5 +124,71 @@ def test_a_key_reads_the_attestations_of_its_own_accounts_machines(coordinator: 
         assert [proof["trust"] for proof in shown] == ["self_signed"]
         shown = (await http.get("/v1/providers/attestation", headers=strangers)).json()["data"]
         assert shown == []
+
+    play(coordinator, scenario)
+
+
+async def answered(provider: PlayedProvider, asked: asyncio.Task[httpx2.Response]) -> int:
+    """The status of a request that the provider answers."""
+    request = await provider.generate()
+    done = Delta(0, "a", [1], finish=FinishReason.STOP)
+    await provider.reply(request.request_id, Chunk([done]))
+    await provider.reply(request.request_id, Finished(Usage(1, 1, 0)))
+    return (await asked).status_code
+
+
+async def listed(http: httpx2.AsyncClient, headers: dict[str, str]) -> list[str]:
+    """The models that a key sees."""
+    both = []
+    for path in ("/v1/models", "/v1/models/capacity"):
+        models = (await http.get(path, headers=headers)).json()["data"]
+        both.append([model["id"] for model in models])
+    assert both[0] == both[1]
+    return both[0]
+
+
+def ask(http: httpx2.AsyncClient, headers: dict[str, str]) -> asyncio.Task[httpx2.Response]:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+    return asyncio.create_task(http.post("/v1/chat/completions", json=body, headers=headers))
+
+
+def test_an_accounts_requests_go_to_its_own_machines_unless_another_shares(
+    coordinator: Running,
+) -> None:
+    bob = bearer(coordinator.data_dir, "bob", account="bob")
+    shares = stores_in(coordinator.data_dir).shares()
+
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        refused = await ask(http, bob)
+        assert refused.status_code == 404
+        error = refused.json()["error"]
+        assert error["code"] == "model_not_found"
+        assert "account `bob`" in error["message"]
+        assert await listed(http, bob) == []
+        await asyncio.to_thread(shares.share, Share("default", "bob"))
+        assert await listed(http, bob) == [MODEL]
+        proofs = (await http.get("/v1/providers/attestation", headers=bob)).json()["data"]
+        assert len(proofs) == 1
+        assert await answered(provider, ask(http, bob)) == 200
+        await asyncio.to_thread(shares.unshare, Share("default", "bob"))
+        assert await listed(http, bob) == []
+
+    play(coordinator, scenario)
+    shares.close()
+
+
+def test_a_machine_of_another_account_reads_nobodys_prompts(coordinator: Running) -> None:
+    """However much it says that it can take."""
+    with closing(stores_in(coordinator.data_dir).join_tokens()) as tokens:
+        mallorys = tokens.create("mallory")
+    user = bearer(coordinator.data_dir, "victim")
+
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        async with provider_socket(coordinator) as socket:
+            evil = PlayedProvider(socket, "evil")
+            assert isinstance(await evil.join(mallorys), protocol.Welcome)
+            await evil.beat(max_sequences=100_000)
+            for _ in range(3):
+                assert await answered(provider, ask(http, user)) == 200
 
     play(coordinator, scenario)

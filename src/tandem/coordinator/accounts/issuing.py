@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from tandem.coordinator.accounts.records import KeyLimits, KeyRecord, KeyRole
+from tandem.coordinator.accounts.records import EVERYONE, KeyLimits, KeyRecord, KeyRole, Share
 from tandem.errors import ConfigurationError
 from tandem.security import hash_secret, new_api_key
 
@@ -52,9 +52,20 @@ def new_key(name: str, account: str, limits: KeyLimits | None, role: KeyRole) ->
 
 
 def check_account(account: str) -> None:
-    """Raises ConfigurationError for an empty name."""
+    """Raises ConfigurationError for an empty name, and for one that means something else."""
     if not account.strip():
         raise ConfigurationError("an account needs a name")
+    if account == EVERYONE:
+        raise ConfigurationError(f"no account can be called {EVERYONE!r}: it means all of them")
+
+
+def check_share(share: Share) -> None:
+    """Raises ConfigurationError for accounts that are none, and for one that shares with itself."""
+    check_account(share.owner)
+    if share.borrower != EVERYONE:
+        check_account(share.borrower)
+    if share.owner == share.borrower:
+        raise ConfigurationError(f"{share.owner!r} may use its own machines as it is")
 
 
 def only_match(active: Sequence[StoredKey], which: str) -> KeyRecord:

@@ -18,6 +18,7 @@ from tandem.coordinator.accounts.records import (
     KeyLimits,
     KeyRecord,
     KeyRole,
+    Share,
     Total,
 )
 
@@ -26,10 +27,10 @@ class Keys(Protocol):
     """API keys, of which only hashes are kept."""
 
     async def find(self, secret: str) -> KeyRecord | None:
-        """The active key with this secret."""
+        """The active key with this secret, and who shares machines with its account."""
 
     def revision(self) -> Hashable:
-        """Differs from an earlier one when any process may have changed a key since.
+        """Differs from an earlier one when any process may have changed a key or a share since.
 
         Asked for at each request: it never blocks. A store that is told of changes counts them.
         """
@@ -52,6 +53,21 @@ class Keys(Protocol):
 
         Raises ConfigurationError when none is active under that, or more than one.
         """
+
+    def close(self) -> None: ...
+
+
+class Shares(Protocol):
+    """Which accounts' machines serve other accounts too."""
+
+    def share(self, share: Share) -> None:
+        """Repeating it changes nothing. Raises ConfigurationError for a share of no use."""
+
+    def unshare(self, share: Share) -> None:
+        """Raises ConfigurationError when there is no such share."""
+
+    def list(self) -> list[Share]:
+        """All of them, ordered by owner and borrower."""
 
     def close(self) -> None: ...
 
@@ -105,6 +121,8 @@ class Stores(Protocol):
 
     def keys(self) -> Keys:
         """Raises ConfigurationError when this version cannot read what is there, as the others."""
+
+    def shares(self) -> Shares: ...
 
     def join_tokens(self) -> JoinTokens: ...
 

@@ -11,6 +11,8 @@ from tandem.protocol import Trust
 
 #: Whose keys and machines are, where nobody has said otherwise.
 DEFAULT_ACCOUNT = "default"
+#: With whom machines are shared that every account may use; no account can be called so.
+EVERYONE = "everyone"
 #: Outcomes of a request beside the codes of errors; OPEN while it is under way.
 OPEN, COMPLETED, CANCELLED, CRASHED = "open", "completed", "cancelled", "coordinator_crashed"
 
@@ -44,7 +46,7 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """`account` is whose key it is."""
+    """`account` is whose key it is; those that are `lenders` share their machines with it."""
 
     id: int
     name: str
@@ -54,6 +56,20 @@ class KeyRecord(msgspec.Struct, frozen=True):
     account: str = DEFAULT_ACCOUNT
     limits: KeyLimits = KeyLimits()
     role: KeyRole = KeyRole.USER
+    lenders: frozenset[str] = frozenset()
+
+
+class Share(msgspec.Struct, frozen=True):
+    """Requests of the `borrower`, an account or EVERYONE, may go to the `owner`'s machines."""
+
+    owner: str
+    borrower: str
+
+
+def owners_for(key: KeyRecord | None) -> frozenset[str]:
+    """The accounts whose machines may serve requests that come with this key."""
+    own = frozenset({account_of(key)})
+    return own if key is None else own | key.lenders
 
 
 def account_of(key: KeyRecord | None) -> str:

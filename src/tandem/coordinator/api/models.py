@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.records import KeyRecord, account_of, owners_for
 from tandem.coordinator.api.http import json_response
 from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.requests.dispatch import Dispatcher
@@ -88,20 +89,21 @@ class Inventory:
         self._started_at = int(time.time())
 
     async def models(self, request: Request) -> Response:
-        await self._authenticate(request)
-        return json_response(ModelList([self._model(*found) for found in self._served()]))
+        key = await self._authenticate(request)
+        served = self._served(owners_for(key))
+        return json_response(ModelList([self._model(*found, key) for found in served]))
 
     async def capacity(self, request: Request) -> Response:
-        await self._authenticate(request)
-        snapshot = sorted(self._registry.capacities().items())
-        return json_response(CapacityList([self._capacity(*found) for found in snapshot]))
+        key = await self._authenticate(request)
+        snapshot = sorted(self._registry.capacities(owners_for(key)).items())
+        return json_response(CapacityList([self._capacity(*found, key) for found in snapshot]))
 
     async def model(self, request: Request) -> Response:
-        await self._authenticate(request)
+        key = await self._authenticate(request)
         wanted = request.path_params["model"]
-        for name, capacity in self._served():
+        for name, capacity in self._served(owners_for(key)):
             if name == wanted:
-                return json_response(self._model(name, capacity))
+                return json_response(self._model(name, capacity, key))
         raise ModelNotFound(
             f"the model `{wanted}` does not exist, or nobody serves it now", param="model"
         )
@@ -123,16 +125,19 @@ class Inventory:
             raise NoProviderAvailable("no provider is ready")
         return json_response(Health("ready"))
 
-    async def _authenticate(self, request: Request) -> None:
-        await self._authenticator.authenticate(request.headers.get("authorization"))
+    async def _authenticate(self, request: Request) -> KeyRecord | None:
+        return await self._authenticator.authenticate(request.headers.get("authorization"))
 
-    def _served(self) -> list[tuple[ModelName, Capacity]]:
-        snapshot = sorted(self._registry.capacities().items())
+    def _served(self, owners: frozenset[str] | None = None) -> list[tuple[ModelName, Capacity]]:
+        """What these accounts' machines can serve, or anybody's."""
+        snapshot = sorted(self._registry.capacities(owners).items())
         return [(name, capacity) for name, capacity in snapshot if capacity.routable]
 
-    def _availability(self, name: ModelName, capacity: Capacity) -> dict[str, Any]:
+    def _availability(
+        self, name: ModelName, capacity: Capacity, key: KeyRecord | None
+    ) -> dict[str, Any]:
         """The fields of `_Availability`."""
-        queued = self._dispatcher.waiting(name)
+        queued = self._dispatcher.waiting(name, owners_for(key))
         return {
             "id": name,
             "routable_providers": capacity.routable,
@@ -142,24 +147,27 @@ class Inventory:
             "expected_first_token_s": capacity.first_s,
         }
 
-    def _capacity(self, name: ModelName, capacity: Capacity) -> ModelCapacity:
+    def _capacity(
+        self, name: ModelName, capacity: Capacity, key: KeyRecord | None
+    ) -> ModelCapacity:
         return ModelCapacity(
-            **self._availability(name, capacity),
+            **self._availability(name, capacity, key),
             free_providers=capacity.free,
-            refusal=self._refusal(name),
+            refusal=self._refusal(name, key),
         )
 
-    def _refusal(self, name: ModelName) -> str | None:
+    def _refusal(self, name: ModelName, key: KeyRecord | None) -> str | None:
+        demand = Demand(name, account=account_of(key), owners=owners_for(key))
         try:
-            self._registry.select_provider(Demand(name))
+            self._registry.select_provider(demand)
         except TandemError as error:
             return error.code
         return None
 
-    def _model(self, name: ModelName, capacity: Capacity) -> Model:
+    def _model(self, name: ModelName, capacity: Capacity, key: KeyRecord | None) -> Model:
         info = capacity.info
         return Model(
-            **self._availability(name, capacity),
+            **self._availability(name, capacity, key),
             created=self._started_at,
             architecture=info.architecture,
             parameters=info.parameters,

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tandem.coordinator.accounts.authentication import Authenticator
-from tandem.coordinator.accounts.records import KeyRecord, account_of
+from tandem.coordinator.accounts.records import KeyRecord, account_of, owners_for
 from tandem.coordinator.api.http import json_response
 from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.routing.registry import Registry
@@ -69,9 +69,9 @@ class ProviderRoutes:
         return json_response(ClusterPeers([_peer(p) for p in self._registry.unclustered(account)]))
 
     async def attestation(self, request: Request) -> Response:
-        """The machines of the key's account: whoever sends prompts may check who reads them."""
-        account = account_of(await self._authenticate(request))
-        readers = [p for p in self._registry.providers if p.account == account]
+        """The machines that the key's requests may go to: who sends prompts checks who reads."""
+        owners = owners_for(await self._authenticate(request))
+        readers = [p for p in self._registry.providers if p.account in owners]
         return json_response(Attestations([_attestation(p) for p in readers]))
 
     async def drain(self, request: Request) -> Response:

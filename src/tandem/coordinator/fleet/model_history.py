@@ -1,4 +1,4 @@
-"""Which models providers have named, and when one was last served."""
+"""Which models the providers of which account have named, and when one was last served."""
 
 from __future__ import annotations
 
@@ -15,20 +15,30 @@ class ModelHistory:
     """Times are the caller's monotonic seconds."""
 
     def __init__(self) -> None:
-        self._served_at: dict[str, float] = {}
+        #: By model, then by account.
+        self._served_at: dict[str, dict[str, float]] = {}
 
-    def saw(self, models: Iterable[ModelName], now: float, *, served: bool) -> None:
-        """A provider names these models, and serves them now or not yet."""
+    def saw(self, account: str, models: Iterable[ModelName], now: float, *, served: bool) -> None:
+        """A provider of the account names these models, and serves them now or not yet."""
         for name in models:
-            if served:
-                self._served_at[name] = now
-            elif len(self._served_at) < _MAX_REMEMBERED:
-                self._served_at.setdefault(name, _NEVER)
+            if not served and name not in self._served_at and self._is_full:
+                continue
+            by_account = self._served_at.setdefault(name, {})
+            by_account[account] = now if served else by_account.get(account, _NEVER)
 
-    def knows(self, model: str) -> bool:
-        """Whether any provider has ever named this model."""
-        return model in self._served_at
+    def knows(self, model: str, owners: frozenset[str] | None = None) -> bool:
+        """Whether any provider, of these accounts or any, has ever named this model."""
+        by_account = self._served_at.get(model, {})
+        return bool(by_account) if owners is None else not owners.isdisjoint(by_account)
 
-    def served_at(self, model: ModelName) -> float:
-        """When a provider last said that it is ready for the model; minus infinity for never."""
-        return self._served_at.get(model, _NEVER)
+    def served_at(self, model: ModelName, owners: frozenset[str]) -> float:
+        """When a provider of these accounts last said that it is ready for the model.
+
+        Minus infinity for never.
+        """
+        by_account = self._served_at.get(model, {})
+        return max((by_account.get(owner, _NEVER) for owner in owners), default=_NEVER)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._served_at) >= _MAX_REMEMBERED

@@ -20,9 +20,10 @@ from tandem.coordinator.accounts.records import (
     account_of,
 )
 from tandem.coordinator.config import CoordinatorConfig
+from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.inference_request import InferenceRequest
-from tandem.coordinator.requests.run import Consumer, RequestRun
+from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
@@ -66,9 +67,9 @@ class Dispatcher:
     def stopping(self) -> bool:
         return self._stopping
 
-    def waiting(self, model: ModelName) -> int:
-        """Requests for a model that wait for a reservation."""
-        return self._admission.waiting(model)
+    def waiting(self, model: ModelName, owners: frozenset[str]) -> int:
+        """Requests for a model at the machines of these accounts that wait for a reservation."""
+        return self._admission.waiting(model, owners)
 
     @asynccontextmanager
     async def dispatch(
@@ -82,7 +83,7 @@ class Dispatcher:
         self._check_admits()
         run = RequestRun(
             request,
-            _consumer(key, min_trust),
+            Consumer.of(key, min_trust),
             config=self._config,
             admission=self._admission,
             estimator=self._estimator,
@@ -152,14 +153,6 @@ class Dispatcher:
         if key is None:
             return None
         return self._limiter.admit(key, self._estimator.tokens(request))
-
-
-def _consumer(key: KeyRecord | None, min_trust: Trust) -> Consumer:
-    """The stricter of what the key and the request ask for."""
-    if key is None:
-        return Consumer(min_trust=min_trust)
-    least = key.limits.min_trust
-    return Consumer(str(key.id), min_trust if min_trust.reaches(least) else least)
 
 
 def _entry(request: InferenceRequest, key: KeyRecord | None) -> Entry:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.demand import Demand
-from tandem.protocol import ChatPrompt, ModelName, Prompt, TextPrompt, Trust
+from tandem.protocol import ChatPrompt, ModelName, Prompt, TextPrompt
 
 _DECAY = 0.95
 _MAX_MODELS = 1024
@@ -34,9 +35,7 @@ class Estimator:
         self._affinity = affinity
         self._averages: OrderedDict[ModelName, _RunningAverages] = OrderedDict()
 
-    def demand(
-        self, request: InferenceRequest, *, produced: int = 0, min_trust: Trust = Trust.NONE
-    ) -> Demand:
+    def demand(self, request: InferenceRequest, consumer: Consumer, *, produced: int = 0) -> Demand:
         """What the rest of a request needs that has `produced` so many tokens already."""
         prompt, each = self._expected(request)
         task = request.task
@@ -52,8 +51,10 @@ class Estimator:
             prompt_tokens=prompt + produced,
             output_tokens=each,
             least_tokens=max(exact, default=1) + least,
-            min_trust=min_trust,
-            prefixes=self._affinity.prefixes(request.model, task.prompts[0]),
+            min_trust=consumer.min_trust,
+            prefixes=self._affinity.prefixes(request.model, task.prompts[0], consumer.account),
+            account=consumer.account,
+            owners=consumer.owners,
         )
 
     def tokens(self, request: InferenceRequest) -> int:

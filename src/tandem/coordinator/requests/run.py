@@ -19,6 +19,7 @@ import structlog
 
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.failures import Blame, Failures, blame
 from tandem.coordinator.requests.inference_request import InferenceRequest
@@ -28,18 +29,11 @@ from tandem.coordinator.requests.trace import Trace
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import TandemError
-from tandem.protocol import Delta, Trust, Usage
+from tandem.protocol import Delta, Usage
 
 log = structlog.get_logger(__name__)
 
 _REPORT_EVERY_S = 2.0
-
-
-class Consumer(msgspec.Struct, frozen=True):
-    """For whom a request is: whose turn in the queue it takes, and whom it trusts."""
-
-    key: str = ""
-    min_trust: Trust = Trust.NONE
 
 
 @dataclass
@@ -153,7 +147,7 @@ class RequestRun:
     async def _reserve(self) -> _Attempt:
         """Waits for a reservation."""
         demand = self._estimator.demand(
-            self._request, produced=self._produced.tokens, min_trust=self._consumer.min_trust
+            self._request, self._consumer, produced=self._produced.tokens
         )
         reservation = await self._admission.reserve(
             demand,

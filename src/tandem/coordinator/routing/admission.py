@@ -1,7 +1,8 @@
 """Requests that wait for a reservation: bounded queues, fair between API keys.
 
-There is one queue a model and level of trust, so that nobody waits behind a request that only
-others than his providers could serve.
+There is one queue a model, level of trust and set of accounts whose machines may serve, so that
+nobody waits behind a request that only others than his providers could serve. Queues that want the
+same provider take turns.
 
 A request that finds none waits for one when somebody who serves its model is busy, or was
 there a moment ago: a provider that restarts is worth a few seconds. Whoever waits is served in the
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
@@ -25,8 +27,13 @@ from tandem.protocol import ModelName, ProviderId, Trust
 #: Some things change without an event: a pause of a breaker ends, a provider goes stale.
 _RECHECK_S = 0.25
 
-#: What those who wait in one queue have in common.
-_QueueId = tuple[ModelName, Trust]
+
+class _QueueId(NamedTuple):
+    """What those who wait in one queue have in common."""
+
+    model: ModelName
+    min_trust: Trust
+    owners: frozenset[str]
 
 
 @dataclass(eq=False)
@@ -55,8 +62,10 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         registry.on_capacity(self._on_capacity)
 
-    def waiting(self, model: ModelName) -> int:
-        return sum(len(queue) for queue_id, queue in self._queues.items() if queue_id[0] == model)
+    def waiting(self, model: ModelName, owners: frozenset[str]) -> int:
+        """Those who wait for the model at the machines of just these accounts."""
+        wanted = (model, owners)
+        return sum(len(q) for id_, q in self._queues.items() if (id_.model, id_.owners) == wanted)
 
     async def reserve(
         self,
@@ -93,7 +102,7 @@ class Admission:
         """Raises the refusal when nobody is busy, and nobody was here lately."""
         if isinstance(error, Overloaded):
             return
-        if self._registry.served_within_s(demand.model) > self._patience_s:
+        if self._registry.served_within_s(demand) > self._patience_s:
             raise error
 
     def _enqueue(self, waiter: _Waiter, key: str) -> None:
@@ -128,15 +137,27 @@ class Admission:
 
         Thousands of providers beat every second: none of that may cost a look at all of them.
         """
-        for queue_id, queue in tuple(self._queues.items()):
-            if queue_id[0] not in provider.models:
-                continue
-            while (waiter := _next(queue)) is not None:
-                reservation = self._registry.reserve_at(provider, waiter.demand)
-                if reservation is None:
-                    break
-                queue.pop()
-                waiter.reservation.set_result(reservation)
+        wanted = [
+            queue_id
+            for queue_id in self._queues
+            if queue_id.model in provider.models and provider.account in queue_id.owners
+        ]
+        while wanted:
+            wanted = [queue_id for queue_id in wanted if self._serve_next(queue_id, provider)]
+
+    def _serve_next(self, queue_id: _QueueId, provider: Provider) -> bool:
+        """Gives a queue its turn at a provider; the others then come before it."""
+        queue = self._queues[queue_id]
+        waiter = _next(queue)
+        if waiter is None:
+            return False
+        reservation = self._registry.reserve_at(provider, waiter.demand)
+        if reservation is None:
+            return False
+        queue.pop()
+        waiter.reservation.set_result(reservation)
+        self._queues[queue_id] = self._queues.pop(queue_id)
+        return True
 
     def _pump(self, queue_id: _QueueId) -> None:
         """Makes reservations for those whose turn it is, until there is none for the next."""
@@ -168,7 +189,7 @@ class Admission:
 
 
 def _queue_id(demand: Demand) -> _QueueId:
-    return demand.model, demand.min_trust
+    return _QueueId(demand.model, demand.min_trust, demand.owners)
 
 
 def _next(queue: FairQueue[_Waiter]) -> _Waiter | None:

@@ -33,11 +33,16 @@ class Affinity:
         self._key = secrets.token_bytes(32)
         self._seen: OrderedDict[bytes, ProviderId] = OrderedDict()
 
-    def prefixes(self, model: ModelName, prompt: Prompt) -> Prefixes:
-        """Digests of what the prompt begins with, and how much of it that is, shortest first."""
+    def prefixes(self, model: ModelName, prompt: Prompt, account: str) -> Prefixes:
+        """Digests of what an account's prompt begins with, and how much of it that is.
+
+        The shortest first. Another account's digests of the same prompt are others.
+        """
         pieces = _pieces(prompt)
         whole = sum(map(len, pieces))
-        digest = hashlib.blake2b(model.encode(), key=self._key, digest_size=_DIGEST_BYTES)
+        whose = account.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(whose, key=self._key, digest_size=_DIGEST_BYTES)
+        digest.update(len(whose).to_bytes(8, "big") + model.encode())
         prefixes: Prefixes = []
         length = 0
         for piece in pieces:

@@ -55,9 +55,18 @@ def choose(
     return None
 
 
-def capacity(serving: Mapping[ProviderId, Provider], model: ModelName, *, now: float) -> Capacity:
-    """Of a model that somebody serves."""
-    demand, pool = Demand(model), list(serving.values())
+def capacity(
+    serving: Mapping[ProviderId, Provider],
+    model: ModelName,
+    owners: frozenset[str],
+    *,
+    now: float,
+) -> Capacity | None:
+    """Of a model, at the machines of these accounts; None when none of them serves it."""
+    demand = Demand(model, owners=owners)
+    pool = [provider for provider in serving.values() if provider.account in owners]
+    if not pool:
+        return None
     reasons = [eligibility(provider, demand, now=now) for provider in pool]
     free = _open(pool, reasons, desperate=True)
     return Capacity(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT
 from tandem.protocol import ModelName, Trust
 
 
@@ -14,6 +15,7 @@ class Demand(msgspec.Struct, frozen=True):
     `prompt_tokens` are prefilled once; `least_tokens` is what one sequence surely needs.
     `prefixes` are digests of what its prompt begins with, the longest last, with their share of
     the prompt: a provider that has seen one has it in its cache.
+    `account` is whose request it is, `owners` are the accounts whose machines may have it.
     """
 
     model: ModelName
@@ -24,3 +26,5 @@ class Demand(msgspec.Struct, frozen=True):
     least_tokens: int = 0
     min_trust: Trust = Trust.NONE
     prefixes: list[tuple[bytes, float]] = []
+    account: str = DEFAULT_ACCOUNT
+    owners: frozenset[str] = frozenset({DEFAULT_ACCOUNT})

@@ -15,6 +15,7 @@ from tandem.coordinator.routing.demand import Demand
 class Reason(StrEnum):
     """Why a provider does not get a request."""
 
+    OTHER_ACCOUNT = "it is of an account that does not share its machines with this one"
     OTHER_MODELS = "it does not serve the model"
     NOT_READY = "it has not said that it is ready"
     DRAINING = "it is draining"
@@ -32,6 +33,8 @@ def eligibility(provider: Provider, demand: Demand, *, now: float) -> Reason | N
 
     FULL and SET_ASIDE come last: they are said only of a provider that could serve otherwise.
     """
+    if provider.account not in demand.owners:
+        return Reason.OTHER_ACCOUNT
     info = provider.models.get(demand.model)
     if info is None:
         return Reason.OTHER_MODELS

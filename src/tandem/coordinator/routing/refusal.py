@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import Reason
 from tandem.errors import (
@@ -17,7 +18,8 @@ _NEVER_FITS = {Reason.TOO_SMALL, Reason.NOT_RANK_ZERO, Reason.MALFORMED_ROLE}
 
 
 def refusal(demand: Demand, reasons: set[Reason], *, model_is_known: bool) -> TandemError:
-    """`reasons` are those of all who serve the model; `model_is_known` if anybody ever has.
+    """`reasons` are those of all who serve the model to this account; `model_is_known` if anybody
+    ever has.
 
     ModelNotFound (404) when nobody is known to serve it, ContextLengthExceeded (400) when no cache
     could hold the request, Overloaded (429) when somebody could and is full, NoProviderAvailable
@@ -35,7 +37,16 @@ def refusal(demand: Demand, reasons: set[Reason], *, model_is_known: bool) -> Ta
     if reasons or model_is_known:
         why = "; ".join(sorted(reasons)) or "its last provider has gone"
         return NoProviderAvailable(f"nobody can serve the model `{model}` now: {why}")
-    return ModelNotFound(
-        f"the model `{model}` does not exist: GET /v1/models lists those that do",
-        param="model",
+    return ModelNotFound(_not_found(demand), param="model")
+
+
+def _not_found(demand: Demand) -> str:
+    """Of a model that only others' machines serve it says the same as of one that is made up."""
+    listed = "GET /v1/models lists those that do"
+    if demand.account == DEFAULT_ACCOUNT:
+        return f"the model `{demand.model}` does not exist: {listed}"
+    return (
+        f"the model `{demand.model}` does not exist for the account `{demand.account}`, whose"
+        " requests go to its own machines and to those that `tandem accounts share` gives it:"
+        f" {listed}"
     )

@@ -21,7 +21,7 @@ from tandem.coordinator.fleet.unclustered import unclustered
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.choice import Capacity, capacity, choose
 from tandem.coordinator.routing.demand import Demand
-from tandem.coordinator.routing.eligibility import eligibility
+from tandem.coordinator.routing.eligibility import Reason, eligibility
 from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import Overloaded
@@ -117,7 +117,8 @@ class Registry:
             provider.holds.discard(Hold.NOT_READY)
         else:
             provider.holds.add(Hold.NOT_READY)
-        self._history.saw(provider.models, now, served=beat.ready and provider.role.answers)
+        served = beat.ready and provider.role.answers
+        self._history.saw(provider.account, provider.models, now, served=served)
         self._tell(provider)
 
     def attest(self, provider: Provider, attested: Attested) -> None:
@@ -150,9 +151,9 @@ class Registry:
         """Whether any provider has ever named this model."""
         return self._history.knows(model)
 
-    def served_within_s(self, model: ModelName) -> float:
-        """How long ago a provider last said that it is ready for the model."""
-        return self._clock() - self._history.served_at(model)
+    def served_within_s(self, demand: Demand) -> float:
+        """How long ago a provider that may serve it last said that it is ready for the model."""
+        return self._clock() - self._history.served_at(demand.model, demand.owners)
 
     def select_provider(self, demand: Demand, avoid: Collection[ProviderId] = ()) -> Provider:
         """The provider that a request would get now; raises what `refusal` makes of it.
@@ -164,8 +165,11 @@ class Registry:
         chosen = choose(serving, demand, now=now, draw=self._draw, cached=cached, avoid=avoid)
         if chosen is None:
             answers = {eligibility(p, demand, now=now) for p in serving.values()}
-            reasons = {reason for reason in answers if reason is not None}
-            raise refusal(demand, reasons, model_is_known=self.knows(demand.model))
+            # Machines of others are none, to who asks.
+            reasons: set[Reason] = {r for r in answers if r is not None}
+            reasons.discard(Reason.OTHER_ACCOUNT)
+            known = self._history.knows(demand.model, demand.owners)
+            raise refusal(demand, reasons, model_is_known=known)
         return chosen
 
     def reserve(self, demand: Demand, avoid: Collection[ProviderId] = ()) -> Reservation:
@@ -180,10 +184,15 @@ class Registry:
             return None
         return self._reserve(provider, demand)
 
-    def capacities(self) -> dict[ModelName, Capacity]:
-        """What a small request for each model would find now."""
+    def capacities(self, owners: frozenset[str] | None = None) -> dict[ModelName, Capacity]:
+        """What a small request would find now, for each model that these accounts serve, or all."""
         now = self._clock()
-        return {name: capacity(pool, name, now=now) for name, pool in self._by_model.items()}
+        if owners is None:
+            owners = frozenset(provider.account for provider in self._providers.values())
+        found = {
+            name: capacity(pool, name, owners, now=now) for name, pool in self._by_model.items()
+        }
+        return {name: served for name, served in found.items() if served is not None}
 
     def unclustered(self, account: str) -> list[Provider]:
         """The account's machines that could form a cluster."""

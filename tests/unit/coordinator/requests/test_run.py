@@ -12,13 +12,14 @@ from tests.support.requests_played import LinkPlayed
 
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.inference_request import (
     Embedding,
     Generation,
     InferenceRequest,
 )
-from tandem.coordinator.requests.run import Consumer, RequestRun
+from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.routing.admission import Admission
 from tandem.errors import (
     ContextLengthExceeded,

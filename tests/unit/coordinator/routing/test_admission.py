@@ -42,7 +42,7 @@ def test_a_place_that_is_given_back_goes_to_whoever_waits(monkeypatch: pytest.Mo
         registry, admission, places = full_fleet(300)
         waiting = [asyncio.create_task(admission.reserve(A, "k")) for _ in range(3)]
         await asyncio.sleep(0)
-        assert admission.waiting(A.model) == 3
+        assert admission.waiting(A.model, A.owners) == 3
         for module in (registry_module, choice):
             monkeypatch.setattr(module, "eligibility", counted)
         looks = 0
@@ -83,7 +83,7 @@ def test_nobody_is_placed_at_a_provider_that_has_gone() -> None:
         await asyncio.sleep(0)
         registry.remove(places[0].provider)
         places[0].release()
-        assert admission.waiting(A.model) == 1
+        assert admission.waiting(A.model, A.owners) == 1
         other = next(p for p in places if p.provider is not places[0].provider)
         other.release()
         assert (await waiting).provider is other.provider
@@ -102,6 +102,32 @@ def test_a_waiter_who_is_cancelled_with_a_place_in_hand_gives_it_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert registry.providers[0].in_flight == 1
-        assert admission.waiting(A.model) == 0
+        assert admission.waiting(A.model, A.owners) == 0
+
+    asyncio.run(main())
+
+
+def test_accounts_that_share_a_machine_take_turns_at_it() -> None:
+    async def main() -> None:
+        registry, admission, (place, _) = full_fleet(1)
+        guests = Demand(A.model, account="guest", owners=frozenset({"guest", "default"}))
+        waiting = [
+            (name, asyncio.create_task(admission.reserve(demand, name)))
+            for name, demand in (("own", A), ("guests", guests))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        assert admission.waiting(A.model, A.owners) == 3
+        assert admission.waiting(A.model, frozenset({"stranger"})) == 0
+        served = []
+        while waiting:
+            place.release()
+            await asyncio.sleep(0)
+            (turn,) = [pair for pair in waiting if pair[1].done()]
+            waiting.remove(turn)
+            served.append(turn[0])
+            place = turn[1].result()
+        assert served == ["own", "guests"] * 3
+        assert len(registry) == 1
 
     asyncio.run(main())

@@ -154,9 +154,13 @@ def test_capacity_counts_who_could_serve_who_is_warm_and_who_has_room() -> None:
     draining.holds = {Hold.LEAVING}
     loading.holds = {Hold.NOT_READY}
     aside.breaker.trip(0.0)
-    found = capacity(providers, MODEL, now=0.0)
+    found = capacity(providers, MODEL, Demand(MODEL).owners, now=0.0)
+    assert found is not None
     assert (found.routable, found.warm, found.free) == (3, 4, 1)
     assert found.info.name == MODEL
     assert found.first_s == pytest.approx(0.1), "a step of an ordinary machine"
     only = {loading.id: loading}
-    assert capacity(only, MODEL, now=0.0).first_s is None
+    alone = capacity(only, MODEL, Demand(MODEL).owners, now=0.0)
+    assert alone is not None
+    assert alone.first_s is None
+    assert capacity(providers, MODEL, frozenset({"another"}), now=0.0) is None

@@ -160,11 +160,34 @@ def test_every_path_asks_for_eligibility(reason: Reason) -> None:
             path(demand)
     assert provider.in_flight == (2 if reason is Reason.FULL else 0)
     capacity = registry.capacities()[MODELS[0]]
-    general = reason not in {Reason.OTHER_MODELS, Reason.UNTRUSTED, Reason.TOO_SMALL}
+    of_demand = {Reason.OTHER_ACCOUNT, Reason.OTHER_MODELS, Reason.UNTRUSTED, Reason.TOO_SMALL}
+    general = reason not in of_demand
     if general:  # the listings are of small requests that trust anybody
         assert capacity.free == 0
         assert capacity.routable == (1 if reason is Reason.FULL else 0)
         assert capacity.first_s is None
+
+
+def test_who_may_not_use_a_machine_is_told_what_he_is_told_of_a_model_that_is_made_up() -> None:
+    registry = make_registry()
+    registry.heartbeat(join(registry, [MODELS[0]], account="alice"), beat())
+    owners = frozenset({"bob", "carol"})
+
+    def bobs(model: ModelName) -> Demand:
+        return Demand(model, account="bob", owners=owners)
+
+    messages = set()
+    for model in MODELS:  # alice's, and nobody's
+        with pytest.raises(ModelNotFound, match="tandem accounts share") as refused:
+            registry.select_provider(bobs(model))
+        assert "`bob`" in refused.value.message
+        messages.add(refused.value.message.replace(f"`{model}`", "?"))
+        assert registry.served_within_s(bobs(model)) == float("inf")
+    assert len(messages) == 1
+    assert registry.capacities(owners) == {}
+    registry.heartbeat(join(registry, [MODELS[0]], account="carol"), beat())
+    assert registry.select_provider(bobs(MODELS[0])).account == "carol"
+    assert registry.capacities(owners)[MODELS[0]].routable == 1
 
 
 def test_unknown_busy_and_absent_models_are_different_errors() -> None:
@@ -238,10 +261,10 @@ def test_a_conversation_goes_back_to_where_it_was() -> None:
     for provider in (join(registry, ["a"]), join(registry, ["a"])):
         registry.heartbeat(provider, beat(max_sequences=8))
     messages = [protocol.ChatMessage("user", "hello " * 50)]
-    first = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages))
+    first = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages), "default")
     place = registry.reserve(Demand(MODELS[0], prompt_tokens=100, prefixes=first))
     messages += [protocol.ChatMessage("assistant", "hi"), protocol.ChatMessage("user", "more")]
-    second = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages))
+    second = registry.affinity.prefixes(MODELS[0], protocol.ChatPrompt(messages), "default")
     place.saw_first_token(100)
     place.release()
     again = registry.select_provider(Demand(MODELS[0], prompt_tokens=110, prefixes=second))

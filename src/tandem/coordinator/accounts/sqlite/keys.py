@@ -19,6 +19,7 @@ from tandem.coordinator.accounts.records import (
     KeyRole,
 )
 from tandem.coordinator.accounts.sqlite.database import Base, database_path, open_database
+from tandem.coordinator.accounts.sqlite.shares import lenders
 from tandem.protocol import Trust
 from tandem.security import hash_secret
 
@@ -131,4 +132,6 @@ class SQLiteKeys:
         )
         with Session(self._engine) as session:
             key = session.scalar(query)
-            return None if key is None else key.record()
+            if key is None:
+                return None
+            return msgspec.structs.replace(key.record(), lenders=lenders(session, key.account))
