@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tandem.coordinator.api.app import DIALECTS
 from tandem.coordinator.api.decode import RequestDecoder
+from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.errors import InvalidRequest
@@ -40,5 +41,5 @@ def run(data: bytes) -> None:
         request = route.to_request(asked)
     except InvalidRequest:
         return
-    _ESTIMATOR.demand(request)
+    _ESTIMATOR.demand(request, Consumer())
     route.format(asked, "id", 0).opening(request.task.choices)
