@@ -12,6 +12,7 @@ import pytest
 from tests.integration.coordinator.conftest import (
     MODEL,
     TIMEOUT_S,
+    Opened,
     PlayedProvider,
     Running,
     provider_socket,
@@ -130,11 +131,14 @@ def test_a_key_reads_the_attestations_of_its_own_accounts_machines(coordinator: 
 
 async def answered(provider: PlayedProvider, asked: asyncio.Task[httpx2.Response]) -> int:
     """The status of a request that the provider answers."""
-    request = await provider.generate()
+    await finish(provider, await provider.generate())
+    return (await asked).status_code
+
+
+async def finish(provider: PlayedProvider, request: Opened) -> None:
     done = Delta(0, "a", [1], finish=FinishReason.STOP)
     await provider.reply(request.request_id, Chunk([done]))
     await provider.reply(request.request_id, Finished(Usage(1, 1, 0)))
-    return (await asked).status_code
 
 
 async def listed(http: httpx2.AsyncClient, headers: dict[str, str]) -> list[str]:
@@ -190,5 +194,26 @@ def test_a_machine_of_another_account_reads_nobodys_prompts(coordinator: Running
             await evil.beat(max_sequences=100_000)
             for _ in range(3):
                 assert await answered(provider, ask(http, user)) == 200
+
+    play(coordinator, scenario)
+
+
+def test_accounts_that_use_one_machine_share_no_cache(coordinator: Running) -> None:
+    alice, carol = (bearer(coordinator.data_dir, name, account=name) for name in ("alice", "carol"))
+    with closing(stores_in(coordinator.data_dir).shares()) as shares:
+        for name in ("alice", "carol"):
+            shares.share(Share("default", name))
+
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        scopes = []
+        for headers in (alice, carol, alice):
+            asked = ask(http, headers)
+            request = await provider.generate()
+            scopes.append(request.content.cache_scope)
+            await finish(provider, request)
+            assert (await asked).status_code == 200
+        first, other, again = scopes
+        assert first == again
+        assert len({first, other, b""}) == 3
 
     play(coordinator, scenario)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -58,6 +59,7 @@ class Dispatcher:
             registry, max_waiting=config.max_waiting, patience_s=config.patience_s
         )
         self._estimator = Estimator(registry.affinity)
+        self._scope_key = secrets.token_bytes(32)
         self._running = 0
         self._stopping = False
         self._idle = asyncio.Event()
@@ -83,7 +85,7 @@ class Dispatcher:
         self._check_admits()
         run = RequestRun(
             request,
-            Consumer.of(key, min_trust),
+            Consumer.of(key, min_trust, self._scope_key),
             config=self._config,
             admission=self._admission,
             estimator=self._estimator,

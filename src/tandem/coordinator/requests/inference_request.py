@@ -40,9 +40,9 @@ class Generation(msgspec.Struct, frozen=True):
         sampling = msgspec.structs.replace(self.sampling, seed=seed)
         return msgspec.structs.replace(self, sampling=sampling)
 
-    def work(self, produced: list[list[int] | None]) -> Work:
+    def work(self, produced: list[list[int] | None], cache_scope: bytes) -> Work:
         """For a provider: what follows the tokens that each choice has so far."""
-        return Generate(b"", self.prompts, self.n, self.sampling, produced)
+        return Generate(b"", self.prompts, self.n, self.sampling, produced, cache_scope)
 
 
 class Embedding(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Embedding(msgspec.Struct, frozen=True):
     def seeded(self, seed: int) -> Embedding:  # noqa: ARG002 - nothing is drawn
         return self
 
-    def work(self, produced: list[list[int] | None]) -> Work:  # noqa: ARG002 - it comes whole
+    def work(self, produced: list[list[int] | None], cache_scope: bytes) -> Work:  # noqa: ARG002 - it comes whole
         return Embed(b"", self.prompts)
 
 

@@ -167,7 +167,7 @@ class RequestRun:
         attempt.stream = open_stream(
             attempt.reservation.provider.link,
             self._request.model,
-            self._request.task.work(self._produced.so_far()),
+            self._request.task.work(self._produced.so_far(), self._consumer.cache_scope),
             unfinished=self._produced.unfinished,
             deadline_s=max(0.001, self._deadline - self._clock()),
             window=self._config.window,
