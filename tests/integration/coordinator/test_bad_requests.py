@@ -59,7 +59,7 @@ def _error(response: httpx2.Response) -> dict[str, Any]:
         ({"logit_bias": {"1": 200}}, "logit_bias"),
         ({"seed": 2**64}, "seed"),
         ({"stop": [""]}, "stop[0]"),
-        ({"stop": ["a"] * 17}, "stop"),
+        ({"stop": ["a"] * 257}, "stop"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"top_logprobs": 2}, "top_logprobs"),

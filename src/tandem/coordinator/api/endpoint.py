@@ -36,6 +36,8 @@ from tandem.runtime import new_id
 log = structlog.get_logger(__name__)
 
 _LAST_WRITE_TIMEOUT_S = 10.0
+#: Decoding a larger one takes milliseconds: what else there is to do goes on meanwhile.
+_LARGE_BODY = 1024 * 1024
 _MIN_TRUST = b"x-tandem-min-trust"
 
 
@@ -107,7 +109,10 @@ class InferenceEndpoint(Generic[R]):
         """What is left to do. Of the body nothing remains but the request, which `held` holds."""
         body = await incoming.read(held)
         await self._pacer.wait_turn()
-        asked = self._decoder.decode(body)
+        if len(body) < _LARGE_BODY:
+            asked = self._decoder.decode(body)
+        else:
+            asked = await self._pacer.aside(self._decoder.decode, body)
         request = self._route.to_request(asked)
         # As much as the body again is what is on its way to a provider.
         held.resize(memory_of(request) + len(body))

@@ -10,6 +10,9 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
+        self._by_first: dict[str, list[str]] = {}
+        for stop in stops:
+            self._by_first.setdefault(stop[:1], []).append(stop)
         self._held = ""
         self.stopped = False
 
@@ -31,8 +34,13 @@ class StopMatcher:
 
     def _overlap(self, text: str) -> int:
         """The longest suffix of `text` that a stop string begins with."""
-        longest = max(map(len, self._stops), default=1) - 1
-        for size in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[-size:]) for stop in self._stops):
-                return size
-        return 0
+        longest = 0
+        for first, stops in self._by_first.items():
+            if first not in text:
+                continue
+            for stop in stops:
+                for size in range(min(len(stop) - 1, len(text)), longest, -1):
+                    if stop.startswith(text[-size:]):
+                        longest = size
+                        break
+        return longest

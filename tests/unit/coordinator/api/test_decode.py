@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.coordinator.api import decode
 from tandem.coordinator.api.decode import RequestDecoder
 from tandem.errors import InvalidRequest
 
@@ -63,3 +64,55 @@ def test_any_bytes_are_a_request_or_an_error(body: bytes) -> None:
 def test_what_is_right_comes_through(name: str, sizes: list[int]) -> None:
     body = json.dumps({"name": name, "parts": [{"size": size} for size in sizes]}).encode()
     assert DECODER.decode(body) == Outer(name, [Inner(size) for size in sizes])
+
+
+class Loose(msgspec.Struct):
+    texts: list[str] = []
+    lists: list[list[int]] = []
+    numbers: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("field", "part", "most", "what"),
+    [
+        ("texts", b'"a"', 100_000, "texts"),
+        ("lists", b"[]", 100_000, "lists and objects"),
+        ("other", b"{}", 100_000, "lists and objects"),
+        ("numbers", b"300", 512 * 1024, "values"),
+        ("other", b"0", 512 * 1024, "values"),
+    ],
+)
+def test_a_body_of_too_many_parts_is_not_decoded(
+    field: str, part: bytes, most: int, what: str
+) -> None:
+    decoder = RequestDecoder(Loose)
+
+    def body(count: int) -> bytes:
+        return b'{"%s":[' % field.encode() + b",".join([part] * count) + b"]}"
+
+    decoder.decode(body(most - 10))
+    with pytest.raises(InvalidRequest, match=f"{what}, more than {most}"):
+        decoder.decode(body(most + 10))
+
+
+def test_what_stands_in_a_text_is_none_of_a_bodys_parts() -> None:
+    decoder = RequestDecoder(Loose)
+    text = '[{"a": "\\"}, [1,2,3]], ' * 60_000 + "\\"
+    body = json.dumps({"texts": [text, text]}).encode()
+    assert decoder.decode(body) == Loose([text, text])
+
+
+@given(st.lists(st.text(alphabet='\\"[{,a'), max_size=20))
+def test_parts_are_counted_outside_of_texts_alone(texts: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_SMALL_BODY", 0), ("_MAX_CONTAINERS", 2), ("_MAX_VALUES", 19)):
+            patch.setattr(decode, name, value)
+        patch.setattr(decode, "_MAX_TEXTS", len(texts) + 1)
+        body = json.dumps({"texts": texts}).encode()
+        assert RequestDecoder(Loose).decode(body) == Loose(texts)
+
+
+def test_an_unknown_field_is_named_in_short() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        DECODER.decode(json.dumps({"name": "n", "x" * 100_000: 1}).encode())
+    assert len(refused.value.message) < 200

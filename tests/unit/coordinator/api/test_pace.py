@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from tandem.coordinator.api.pace import Pacer
 
@@ -30,3 +31,25 @@ def test_a_burst_is_let_in_over_several_rounds() -> None:
     assert admitted == list(range(20))
     assert max(rounds) <= 4
     assert sum(rounds) == 20
+
+
+def test_long_work_is_done_beside_the_loop_one_at_a_time() -> None:
+    started, release, running = threading.Event(), threading.Event(), 0
+
+    def work(number: int) -> int:
+        nonlocal running
+        running += 1
+        assert running == 1
+        started.set()
+        assert release.wait(60)
+        running -= 1
+        return number
+
+    async def main() -> list[int]:
+        pacer = Pacer()
+        done = asyncio.gather(*(pacer.aside(work, number) for number in range(3)))
+        assert await asyncio.to_thread(started.wait, 60)  # the loop goes on
+        release.set()
+        return await done
+
+    assert asyncio.run(main()) == [0, 1, 2]

@@ -1,14 +1,16 @@
 """Requests as OpenAI documents them, plus the sampling options that other servers share.
 
 `null` is the same as absent. Unknown fields are refused: a misspelt option that is silently
-ignored gives wrong answers. Fields of type Any belong to features that are refused when used.
+ignored gives wrong answers. In messages they are ignored, since clients send back what other
+servers have put there. Fields of type Raw belong to features that are refused when used: no object
+is made of what they hold.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 _INT64_MAX = 2**63 - 1
 
@@ -18,6 +20,8 @@ Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31)]
 StopString = Annotated[str, Meta(min_length=1, max_length=1024)]
+#: What `Raw | None` would say, if msgspec gave it anything but null.
+ABSENT = Raw(b"null")
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +46,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         | None
     ) = None
     seed: Seed | None = None
-    stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
+    stop: StopString | Annotated[list[StopString], Meta(max_length=256)] | None = None
 
     # Not OpenAI's, but known to the clients of other servers.
     top_k: Annotated[int, Meta(ge=-1, le=2**31)] | None = None
@@ -53,31 +57,33 @@ class GenerationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     # Of no consequence here: they change no answer.
     user: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Raw] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
     service_tier: str | None = None
+    #: Nothing is stored, whatever it says.
+    store: bool | None = None
 
 
 class ContentPart(Struct, frozen=True):
-    """Only text is served; another `type` is refused by name."""
+    """Only text is served, and an assistant's refusal; another `type` is refused by name."""
 
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
-class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
+class ChatMessage(Struct, frozen=True):
     """`content` null is an empty text, as SDKs send it in an assistant's message."""
 
     role: str
     content: str | list[ContentPart] | None = None
     name: Annotated[str, Meta(max_length=256)] | None = None
-    refusal: str | None = None
-    annotations: list[Any] | None = None
-    tool_calls: Any = None
-    tool_call_id: Any = None
-    function_call: Any = None
-    audio: Any = None
+    tool_calls: Raw = ABSENT
+    tool_call_id: Raw = ABSENT
+    function_call: Raw = ABSENT
+    audio: Raw = ABSENT
 
 
 class ResponseFormat(Struct, frozen=True):
@@ -90,19 +96,19 @@ class ChatCompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    modalities: list[str] | None = None
     parallel_tool_calls: bool | None = None
-    store: bool | None = None
 
-    tools: Any = None
-    tool_choice: Any = None
-    functions: Any = None
-    function_call: Any = None
-    audio: Any = None
-    prediction: Any = None
-    reasoning_effort: Any = None
-    verbosity: Any = None
-    web_search_options: Any = None
+    tools: Raw = ABSENT
+    tool_choice: Raw = ABSENT
+    functions: Raw = ABSENT
+    function_call: Raw = ABSENT
+    modalities: Raw = ABSENT
+    audio: Raw = ABSENT
+    prediction: Raw = ABSENT
+    reasoning_effort: Raw = ABSENT
+    verbosity: Raw = ABSENT
+    web_search_options: Raw = ABSENT
+    include_reasoning: bool | None = None
 
 
 class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):

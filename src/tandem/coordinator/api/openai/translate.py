@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from tandem import protocol
 from tandem.coordinator.api.openai.schemas import (
+    ABSENT,
     ChatCompletionRequest,
     ChatMessage,
     CompletionRequest,
@@ -20,6 +23,11 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 _TOOL_ROLES = {"tool", "function"}
 #: Sequences that one request may start: prompts times n.
 _MAX_SEQUENCES = 128
+
+#: Characters of all stop strings: each token of an answer is compared with them.
+_MAX_STOP_LENGTH = 16 * 1024
+_MAX_HARMLESS_BYTES = 64
+_MAX_SHOWN = 64
 
 #: Sampling parameters that go on under their name; null is the default. `_sampling` has the others
 #: that are named alike and said differently.
@@ -39,7 +47,7 @@ _UNSERVED_CHAT: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (None, "none"),
     "verbosity": (None,),
     "web_search_options": (None,),
-    "store": (None, False),
+    "include_reasoning": (None, True),
 }
 _UNSERVED_MESSAGE: dict[str, tuple[Any, ...]] = {
     "tool_calls": (None, []),
@@ -53,9 +61,10 @@ _UNSERVED_COMPLETION: dict[str, tuple[Any, ...]] = {"echo": (None, False), "suff
 def request_of_chat(request: ChatCompletionRequest) -> InferenceRequest:
     """Raises InvalidRequest or UnsupportedParameter."""
     _refuse_unserved(request, _UNSERVED_CHAT)
-    if request.response_format is not None and request.response_format.type != "text":
+    given = "text" if request.response_format is None else request.response_format.type
+    if given != "text":
         raise UnsupportedParameter(
-            f"response_format.type: only `text` is served, not `{request.response_format.type}`",
+            f"response_format.type: only `text` is served, not {_shown(given)}",
             param="response_format.type",
         )
     if request.top_logprobs is not None and not request.logprobs:
@@ -99,24 +108,32 @@ def _sampling(
 ) -> protocol.Sampling:
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options: needs stream to be true", param="stream_options")
-    stop = request.stop if request.stop is not None else []
     given = {name: getattr(request, name) for name in _SAME_NAME}
     translated = {
         "max_tokens": max_completion_tokens or request.max_tokens or default_max_tokens,
         "top_k": max(0, request.top_k or 0),
         "logit_bias": _logit_bias(request.logit_bias or {}),
-        "stop": [stop] if isinstance(stop, str) else stop,
+        "stop": _stop(request.stop or []),
         "logprobs": logprobs,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return protocol.Sampling(**(chosen | translated))
 
 
+def _stop(given: str | list[str]) -> list[str]:
+    stop = [given] if isinstance(given, str) else given
+    if (length := sum(map(len, stop))) > _MAX_STOP_LENGTH:
+        raise InvalidRequest(
+            f"stop: {length} characters together are over {_MAX_STOP_LENGTH}", param="stop"
+        )
+    return stop
+
+
 def _logit_bias(given: dict[str, float]) -> dict[int, float]:
     """JSON has no integer keys: token ids come as decimal text."""
     for key in given:
         if not (key.isascii() and key.isdecimal() and len(key) < 10):
-            raise InvalidRequest(f"logit_bias: {key!r} is not a token id", param="logit_bias")
+            raise InvalidRequest(f"logit_bias: {_shown(key)} is not a token id", param="logit_bias")
     return {int(key): bias for key, bias in given.items()}
 
 
@@ -128,26 +145,33 @@ def _message(message: ChatMessage, index: int) -> protocol.ChatMessage:
     if role is None:
         known = ", ".join(_ROLES)
         raise InvalidRequest(
-            f"{where}.role: {message.role!r} is not one of {known}", param=f"{where}.role"
+            f"{where}.role: {_shown(message.role)} is not one of {known}", param=f"{where}.role"
         )
     _refuse_unserved(message, _UNSERVED_MESSAGE, where + ".")
     if message.content is None and role != "assistant":
         raise InvalidRequest(f"{where}.content: is required", param=f"{where}.content")
-    return protocol.ChatMessage(role, _text(message.content, f"{where}.content"), message.name)
+    content = _text(message.content, role, f"{where}.content")
+    return protocol.ChatMessage(role, content, message.name)
 
 
-def _text(content: str | list[ContentPart] | None, where: str) -> str:
+def _text(content: str | list[ContentPart] | None, role: str, where: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
-    for i, part in enumerate(content):
-        if part.type != "text":
-            raise UnsupportedParameter(
-                f"{where}[{i}].type: only `text` is served, not {part.type!r}",
-                param=f"{where}[{i}].type",
-            )
-        if part.text is None:
-            raise InvalidRequest(f"{where}[{i}].text: is required", param=f"{where}[{i}].text")
-    return "".join(part.text or "" for part in content)
+    return "".join(_part(part, role, f"{where}[{i}]") for i, part in enumerate(content))
+
+
+def _part(part: ContentPart, role: str, where: str) -> str:
+    if part.type == "refusal" and role == "assistant":
+        kind, text = "refusal", part.refusal
+    elif part.type == "text":
+        kind, text = "text", part.text
+    else:
+        raise UnsupportedParameter(
+            f"{where}.type: only `text` is served, not {_shown(part.type)}", param=f"{where}.type"
+        )
+    if text is None:
+        raise InvalidRequest(f"{where}.{kind}: is required", param=f"{where}.{kind}")
+    return text
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[protocol.Prompt]:
@@ -169,6 +193,22 @@ def _refuse_unserved(
     given: GenerationRequest | ChatMessage, unserved: dict[str, tuple[Any, ...]], where: str = ""
 ) -> None:
     for field, harmless in unserved.items():
-        if getattr(given, field) not in harmless:
+        value = getattr(given, field)
+        if value is not ABSENT and _plain(value) not in harmless:
             path = where + field
             raise UnsupportedParameter(f"{path}: this feature is not served", param=path)
+
+
+def _plain(value: object) -> object:
+    """A raw value as it is when it may ask for nothing; a long one is sure to ask for something."""
+    if not isinstance(value, msgspec.Raw) or len(value) > _MAX_HARMLESS_BYTES:
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return value
+
+
+def _shown(text: str) -> str:
+    """The consumer's own words in an error, of which there may be megabytes."""
+    return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
