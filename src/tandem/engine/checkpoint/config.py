@@ -6,16 +6,29 @@ A family extends both structs: `RawConfig` by what it reads from Hugging Face's 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
-from tandem.engine.checkpoint.files import read_json
+from tandem.engine.checkpoint.files import convert, read_json
 from tandem.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
+
+#: Far above every model there is; a config that says more would cost memory before a file is read.
+_LARGEST = {
+    "vocab_size": 2**24,
+    "hidden_size": 2**18,
+    "intermediate_size": 2**20,
+    "num_hidden_layers": 2**10,
+    "num_attention_heads": 2**12,
+    "num_key_value_heads": 2**12,
+    "head_dim": 2**12,
+    "max_position_embeddings": 2**31,
+}
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +53,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of `config.json` that decide the computation; the rest is ignored."""
+    """The fields of `config.json` that decide the computation; the rest is ignored.
+
+    `num_key_value_heads` None is as many as there are heads, `head_dim` None what they divide
+    `hidden_size` into.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -53,31 +70,45 @@ class RawConfig(msgspec.Struct, frozen=True, kw_only=True):
     tie_word_embeddings: bool | None = None
     torch_dtype: str | None = None
     dtype: str | None = None
-    eos_token_id: int | list[int] | None = None
-    quantization_config: msgspec.Raw | None = None
+    eos_token_id: int | list[int] | msgspec.UnsetType | None = msgspec.UNSET
+    quantization_config: Any = None
 
 
-class _Architectures(msgspec.Struct, frozen=True):
-    architectures: list[str]
+Raw = TypeVar("Raw", bound=RawConfig)
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What `config.json` says a model is: the class that computes it, and its family's name."""
+
+    architectures: list[str] | None = None
+    model_type: str | None = None
 
 
 class _RawGenerationConfig(msgspec.Struct, frozen=True):
     eos_token_id: int | list[int] | None = None
 
 
-def read_architecture(directory: Path) -> str:
-    """The model's class, as `config.json` names it. Raises CheckpointError."""
-    names = read_json(directory / CONFIG_FILE, _Architectures).architectures
-    return names[0] if names else "none"
+def read_identity(directory: Path) -> Identity:
+    """Raises CheckpointError."""
+    return read_json(directory / CONFIG_FILE, Identity)
 
 
-def common_fields(raw: RawConfig, directory: Path) -> dict[str, Any]:
+def read_raw(directory: Path, kind: type[Raw], defaults: Mapping[str, Any]) -> Raw:
+    """`config.json`, with `defaults` for fields that it does not have. Raises CheckpointError."""
+    path = directory / CONFIG_FILE
+    return convert({**defaults, **read_json(path, dict[str, Any])}, kind, path)
+
+
+def common_fields(
+    raw: RawConfig, directory: Path, default_eos: int | None = None
+) -> dict[str, Any]:
     """Those of `ModelConfig`, but for the architecture and the windows.
 
-    Raises CheckpointError naming the file, the field and what was expected.
+    `default_eos` ends a text where no file says what does. Raises CheckpointError naming the file,
+    the field and what was expected.
     """
     path = directory / CONFIG_FILE
-    if raw.quantization_config is not None and bytes(raw.quantization_config) != b"null":
+    if raw.quantization_config is not None:
         raise CheckpointError(
             f"{path}: quantization_config is not supported; use an unquantized checkpoint "
             "and --quantize int8"
@@ -87,42 +118,53 @@ def common_fields(raw: RawConfig, directory: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: dtype {dtype!r} is not supported; expected one of {tuple(ITEM_BYTES)}"
         )
-    fields = {
-        "vocab_size": raw.vocab_size,
-        "hidden_size": raw.hidden_size,
-        "intermediate_size": raw.intermediate_size,
-        "num_layers": raw.num_hidden_layers,
-        "num_heads": raw.num_attention_heads,
-        "num_kv_heads": raw.num_key_value_heads or raw.num_attention_heads,
-        "head_dim": raw.head_dim or raw.hidden_size // max(1, raw.num_attention_heads),
-        "context_length": raw.max_position_embeddings,
-    }
-    _check_sizes(fields, path)
-    others = {
+    sizes = _checked_sizes(raw, path)
+    return {
+        "vocab_size": sizes["vocab_size"],
+        "hidden_size": sizes["hidden_size"],
+        "intermediate_size": sizes["intermediate_size"],
+        "num_layers": sizes["num_hidden_layers"],
+        "num_heads": sizes["num_attention_heads"],
+        "num_kv_heads": sizes["num_key_value_heads"],
+        "head_dim": sizes["head_dim"],
+        "context_length": sizes["max_position_embeddings"],
         "tie_word_embeddings": bool(raw.tie_word_embeddings),
         "dtype": dtype,
-        "eos_token_ids": _eos_token_ids(raw, directory),
+        "eos_token_ids": _eos_token_ids(raw, directory, default_eos),
     }
-    return fields | others
 
 
-def _check_sizes(fields: dict[str, int], path: Path) -> None:
-    for field, value in fields.items():
-        if value < 1:
-            raise CheckpointError(f"{path}: {field} is {value}; expected at least 1")
-    if fields["num_heads"] % fields["num_kv_heads"]:
+def _checked_sizes(raw: RawConfig, path: Path) -> dict[str, int]:
+    """By their names in the file, complete and within `_LARGEST`."""
+    heads = raw.num_attention_heads
+    missing = {
+        "num_key_value_heads": heads,
+        "head_dim": raw.hidden_size // max(1, heads),
+    }
+    sizes = {}
+    for field, most in _LARGEST.items():
+        value = getattr(raw, field)
+        sizes[field] = missing[field] if value is None else value
+        if not 1 <= sizes[field] <= most:
+            shown = sizes[field] if abs(sizes[field]) < 10**15 else "out of all bounds"
+            raise CheckpointError(f"{path}: {field} is {shown}; expected 1 to {most}")
+    if heads % sizes["num_key_value_heads"]:
         raise CheckpointError(
-            f"{path}: {fields['num_heads']} attention heads do not divide among "
-            f"{fields['num_kv_heads']} KV heads"
+            f"{path}: {heads} attention heads do not divide among "
+            f"{sizes['num_key_value_heads']} KV heads"
         )
+    return sizes
 
 
-def _eos_token_ids(raw: RawConfig, directory: Path) -> frozenset[int]:
-    """Every EOS id that either file names: Llama 3 has two, in `generation_config.json` only."""
-    ids = _id_set(raw.eos_token_id)
+def _eos_token_ids(raw: RawConfig, directory: Path, default: int | None) -> frozenset[int]:
+    """Every id that either file names: Llama 3 has two, in `generation_config.json` only."""
     path = directory / "generation_config.json"
+    stated = None if raw.eos_token_id is msgspec.UNSET else raw.eos_token_id
+    ids = _id_set(stated)
     if path.exists():
         ids |= _id_set(read_json(path, _RawGenerationConfig).eos_token_id)
+    if not ids and raw.eos_token_id is msgspec.UNSET:
+        ids = _id_set(default)
     return frozenset(ids)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_architecture
+from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_identity
 from tandem.engine.checkpoint.layout import specs_of
 from tandem.engine.families import llama
 from tandem.engine.families.family import Family, Size
@@ -40,7 +40,7 @@ def read_config(directory: Path) -> ModelConfig:
 
     Raises CheckpointError naming the file, the field and what was expected.
     """
-    architecture = read_architecture(directory)
+    architecture = _architecture(directory)
     if architecture not in FAMILIES:
         raise CheckpointError(
             f"{directory / CONFIG_FILE}: architecture {architecture} is not supported; "
@@ -48,6 +48,17 @@ def read_config(directory: Path) -> ModelConfig:
         )
     config: ModelConfig = FAMILIES[architecture].read_config(architecture, directory)
     return config
+
+
+def _architecture(directory: Path) -> str:
+    """That of the `model_type`, which decides for `transformers` too, or else the one stated."""
+    stated = read_identity(directory)
+    architecture = stated.architectures[0] if stated.architectures else None
+    if architecture is None or architecture in FAMILIES:
+        for known, family in FAMILIES.items():
+            if family.name == stated.model_type:
+                return known
+    return architecture or f"of model_type {stated.model_type!r}"
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, RawConfig, common_fields
-from tandem.engine.checkpoint.files import read_json
+from tandem.engine.checkpoint.config import (
+    CONFIG_FILE,
+    ModelConfig,
+    RawConfig,
+    common_fields,
+    read_raw,
+)
 from tandem.engine.checkpoint.layout import (
     Axis,
     DecoderTensors,
@@ -22,6 +29,19 @@ from tandem.engine.checkpoint.layout import (
 from tandem.engine.families.family import Family, Size
 from tandem.engine.families.rope import RawRope, RopeScaling, rope_scaling
 from tandem.errors import CheckpointError
+
+_WINDOWED = "sliding_attention"
+_LAYER_TYPES = {_WINDOWED, "full_attention"}
+#: Two names of one function.
+_ACTIVATIONS = {"silu", "swish"}
+#: What a `config.json` may leave out; a family's own come on top.
+_DEFAULTS = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "rms_norm_eps": 1e-6,
+}
 
 
 class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
@@ -55,10 +75,10 @@ class _RawLlama(RawConfig, frozen=True, kw_only=True):
     rope_theta: float | None = None
     rope_scaling: RawRope | None = None
     rope_parameters: RawRope | None = None
-    attention_bias: bool = False
-    mlp_bias: bool = False
+    attention_bias: bool | None = None
+    mlp_bias: bool | None = None
     hidden_act: str = "silu"
-    sliding_window: int | msgspec.UnsetType | None = msgspec.UNSET
+    sliding_window: int | None = None
     use_sliding_window: bool | None = None
     max_window_layers: int | None = None
     layer_types: list[str] | None = None
@@ -68,47 +88,43 @@ class _RawLlama(RawConfig, frozen=True, kw_only=True):
 class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
     """What a family fixes in code rather than in its config.
 
-    A bias of None is as the config says. `default_window` is the sliding window of every layer
-    when the config does not mention one; families without it need `use_sliding_window`.
+    `defaults` are for fields that a `config.json` leaves out, as `transformers` has them. A bias of
+    None is as the config says; families without `always_windowed` need `use_sliding_window`.
     """
 
     name: str
     model: str = "llama"
     #: Older exports carry the first, which derives from the config; the second is a tied head.
     ignored_tensors: tuple[str, ...] = ("rotary_emb.inv_freq", "lm_head.weight")
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    default_eos: int | None = None
     qkv_bias: bool | None = None
     output_bias: bool | None = None
     mlp_bias: bool | None = False
     qk_norm: bool = False
     always_windowed: bool = False
-    default_window: int | None = None
-    default_max_window_layers: int = 28
     usually_tied: bool = True
 
     def read_config(self, architecture: str, directory: Path) -> LlamaConfig:
         path = directory / CONFIG_FILE
-        raw = read_json(path, _RawLlama)
-        if raw.hidden_act != "silu":
-            raise CheckpointError(
-                f"{path}: hidden_act {raw.hidden_act!r} is not supported; expected 'silu'"
-            )
-        rope = raw.rope_parameters or raw.rope_scaling or RawRope()
+        raw = read_raw(directory, _RawLlama, {**_DEFAULTS, **self.defaults})
+        attention_bias = bool(raw.attention_bias)
+        empty = RawRope()
+        stated = (raw.rope_scaling, raw.rope_parameters)
+        rope = next((part for part in stated if part not in (None, empty)), None) or empty
         config = LlamaConfig(
             architecture=architecture,
-            **common_fields(raw, directory),
+            **common_fields(raw, directory, self.default_eos),
             rms_norm_eps=raw.rms_norm_eps,
             rope_theta=rope.rope_theta or raw.rope_theta or 10000.0,
             rope_scaling=rope_scaling(rope, raw.max_position_embeddings, path),
-            qkv_bias=raw.attention_bias if self.qkv_bias is None else self.qkv_bias,
-            output_bias=raw.attention_bias if self.output_bias is None else self.output_bias,
-            mlp_bias=raw.mlp_bias if self.mlp_bias is None else self.mlp_bias,
+            qkv_bias=attention_bias if self.qkv_bias is None else self.qkv_bias,
+            output_bias=attention_bias if self.output_bias is None else self.output_bias,
+            mlp_bias=bool(raw.mlp_bias) if self.mlp_bias is None else self.mlp_bias,
             qk_norm=self.qk_norm,
             sliding_windows=self._sliding_windows(raw, path),
         )
-        if config.head_dim % 2:
-            raise CheckpointError(
-                f"{path}: head_dim is {config.head_dim}; rotary needs an even number"
-            )
+        _check(config, raw, path)
         return config
 
     def tensors(self, config: LlamaConfig) -> DecoderTensors[LlamaLayer]:
@@ -136,24 +152,34 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
 
     def _sliding_windows(self, raw: _RawLlama, path: Path) -> tuple[int | None, ...]:
         """Each layer's attention window in tokens, None for full attention."""
-        layers, stated = raw.num_hidden_layers, raw.sliding_window
-        window = self.default_window if isinstance(stated, msgspec.UnsetType) else stated
+        layers, window = raw.num_hidden_layers, raw.sliding_window
+        kinds = raw.layer_types
+        if kinds is not None and (len(kinds) != layers or not set(kinds) <= _LAYER_TYPES):
+            raise CheckpointError(
+                f"{path}: layer_types has {len(kinds)} entries, of {sorted(set(kinds))[:5]}; "
+                f"expected {layers}, each one of {sorted(_LAYER_TYPES)}"
+            )
         if window is None or not (self.always_windowed or raw.use_sliding_window):
             return (None,) * layers
-        if raw.layer_types is not None:
-            if len(raw.layer_types) != layers:
-                raise CheckpointError(
-                    f"{path}: layer_types has {len(raw.layer_types)} entries; expected {layers}"
-                )
-            return tuple(
-                window if kind == "sliding_attention" else None for kind in raw.layer_types
-            )
-        first = raw.max_window_layers
-        if first is None:
-            first = self.default_max_window_layers
-        if self.always_windowed:
-            first = 0
+        if window < 1:
+            raise CheckpointError(f"{path}: sliding_window is {window}; expected at least 1")
+        if kinds is not None:
+            return tuple(window if kind == _WINDOWED else None for kind in kinds)
+        first = 0 if self.always_windowed else raw.max_window_layers or 0
         return tuple(window if layer >= first else None for layer in range(layers))
+
+
+def _check(config: LlamaConfig, raw: _RawLlama, path: Path) -> None:
+    """Raises CheckpointError for what these layers can't compute."""
+    if raw.hidden_act not in _ACTIVATIONS:
+        raise CheckpointError(
+            f"{path}: hidden_act {raw.hidden_act!r} is not supported; expected 'silu'"
+        )
+    if config.head_dim % 2:
+        raise CheckpointError(f"{path}: head_dim is {config.head_dim}; rotary needs an even number")
+    for name, number in (("rms_norm_eps", config.rms_norm_eps), ("rope_theta", config.rope_theta)):
+        if not 0 < number < math.inf:
+            raise CheckpointError(f"{path}: {name} is {number}; expected a positive number")
 
 
 def _layer(config: LlamaConfig, number: int) -> LlamaLayer:
@@ -181,16 +207,38 @@ def _layer(config: LlamaConfig, number: int) -> LlamaLayer:
     )
 
 
+_QWEN = {
+    "vocab_size": 151936,
+    "intermediate_size": 22016,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32768,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+}
+
 FAMILIES = {
-    "LlamaForCausalLM": LlamaFamily(name="llama", mlp_bias=None),
+    "LlamaForCausalLM": LlamaFamily(
+        name="llama",
+        defaults={"intermediate_size": 11008, "max_position_embeddings": 2048},
+        default_eos=2,
+        mlp_bias=None,
+    ),
     "MistralForCausalLM": LlamaFamily(
         name="mistral",
+        defaults={
+            "intermediate_size": 14336,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131072,
+            "sliding_window": 4096,
+        },
+        default_eos=2,
         qkv_bias=False,
         output_bias=False,
         always_windowed=True,
-        default_window=4096,
         usually_tied=False,
     ),
-    "Qwen2ForCausalLM": LlamaFamily(name="qwen2", qkv_bias=True, output_bias=False),
-    "Qwen3ForCausalLM": LlamaFamily(name="qwen3", qk_norm=True),
+    "Qwen2ForCausalLM": LlamaFamily(name="qwen2", defaults=_QWEN, qkv_bias=True, output_bias=False),
+    "Qwen3ForCausalLM": LlamaFamily(
+        name="qwen3", defaults={**_QWEN, "head_dim": 128}, qk_norm=True
+    ),
 }

@@ -94,9 +94,19 @@ def test_windows_are_stated_in_several_ways(tmp_path: Path) -> None:
     [
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"torch_dtype": "float8"}, "dtype 'float8'"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"quantization_config": {"bits": 4}}, "unquantized checkpoint and --quantize int8"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
-        ({"num_hidden_layers": 0}, "num_layers is 0"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_hidden_layers": 200_000}, "num_hidden_layers is 200000; expected 1 to 1024"),
+        ({"hidden_size": 10**30}, "hidden_size is out of all bounds"),
+        ({"max_position_embeddings": 2**40}, "max_position_embeddings is 1099511627776"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"rms_norm_eps": -1.0}, "rms_norm_eps is -1.0"),
+        ({"rope_theta": -5}, "rope_theta is -5.0"),
+        ({"rope_scaling": {"type": "linear"}}, "factor is None; rope_type 'linear' needs one"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor is 0"),
+        ({"layer_types": ["chunked_attention"] * 2}, "layer_types has 2 entries"),
+        ({"layer_types": ["full_attention"] * 3}, "layer_types has 3 entries"),
         ({"num_key_value_heads": 3}, "8 attention heads do not divide among 3"),
         ({"head_dim": 15}, "head_dim is 15"),
         ({"vocab_size": -1}, "vocab_size is -1"),
@@ -108,6 +118,31 @@ def test_what_layers_cannot_compute_is_refused_by_name(
     with pytest.raises(CheckpointError, match=r"config\.json") as caught:
         read(tmp_path, "LlamaForCausalLM", **changes)
     assert words in caught.value.message
+
+
+def test_what_leaves_no_room_for_a_number_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "LlamaForCausalLM") / "config.json"
+    sound = path.read_text()
+    for number in ("NaN", "Infinity", "1e999", "9" * 5000):
+        path.write_text(sound.replace('"hidden_size": 48', f'"hidden_size": {number}'))
+        with pytest.raises(CheckpointError, match=r"config\.json"):
+            families.read_config(tmp_path)
+
+
+def test_the_model_type_decides_where_no_architecture_is_named(tmp_path: Path) -> None:
+    absent: list[str] | None
+    for absent in (None, []):
+        config = read(tmp_path, "Qwen3ForCausalLM", architectures=absent, model_type="qwen3")
+        assert config.architecture == "Qwen3ForCausalLM"
+    with pytest.raises(CheckpointError, match="architecture of model_type 'mamba'"):
+        read(tmp_path, "LlamaForCausalLM", architectures=None, model_type="mamba")
+    with pytest.raises(CheckpointError, match="LlamaForSequenceClassification"):
+        read(
+            tmp_path,
+            "LlamaForCausalLM",
+            architectures=["LlamaForSequenceClassification"],
+            model_type="llama",
+        )
 
 
 @settings(deadline=None)

@@ -1,0 +1,77 @@
+"""`config.json` as hypothesis draws it: any of a family's fields, stated, null or left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+_HEADS = st.sampled_from([4, 8])
+_ROPES = st.one_of(
+    st.none(),
+    st.just({}),
+    st.just({"rope_theta": 5e5, "rope_type": "default"}),
+    st.just({"type": "linear", "factor": 2.0}),
+    st.just({"rope_type": "linear", "factor": 4, "rope_theta": 1e6}),
+    st.just(
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        }
+    ),
+    st.just(
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    ),
+)
+_ENDS = st.none() | st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=3)
+_COMMON: dict[str, st.SearchStrategy[Any]] = {
+    "architectures": st.none() | st.just([]),
+    "vocab_size": st.integers(1, 500),
+    "intermediate_size": st.integers(1, 500),
+    "num_hidden_layers": st.integers(1, 5),
+    "max_position_embeddings": st.integers(64, 500),
+    "rms_norm_eps": st.sampled_from([1e-5, 1e-6]),
+    "tie_word_embeddings": st.booleans(),
+    "hidden_act": st.just("silu"),
+    "rope_theta": st.sampled_from([1e4, 5e5, 1000000]),
+    "rope_scaling": _ROPES,
+    "rope_parameters": _ROPES,
+    "torch_dtype": st.sampled_from(["float32", "bfloat16", "float16"]) | st.none(),
+    "dtype": st.sampled_from(["float32", "bfloat16"]) | st.none(),
+    "eos_token_id": _ENDS,
+    "head_dim": st.sampled_from([16, 32]),
+}
+_WINDOW: dict[str, st.SearchStrategy[Any]] = {"sliding_window": st.none() | st.integers(1, 99)}
+_QWEN: dict[str, st.SearchStrategy[Any]] = {
+    **_WINDOW,
+    "use_sliding_window": st.booleans(),
+    "max_window_layers": st.integers(0, 6),
+}
+_OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "llama": {"attention_bias": st.booleans(), "mlp_bias": st.booleans()},
+    "mistral": _WINDOW,
+    "qwen2": _QWEN,
+    "qwen3": {**_QWEN, "attention_bias": st.booleans()},
+}
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> dict[str, Any]:
+    """A config that `transformers` takes, and that these families can compute."""
+    family = draw(st.sampled_from(sorted(_OWN)))
+    config: dict[str, Any] = {"model_type": family}
+    config |= draw(st.fixed_dictionaries({}, optional=_COMMON | _OWN[family]))
+    if draw(st.booleans()):
+        heads = draw(_HEADS)
+        config |= {"num_attention_heads": heads, "hidden_size": heads * 16}
+        config["num_key_value_heads"] = draw(st.sampled_from([1, 2, heads]))
+        if family in ("llama", "qwen2"):
+            config["num_key_value_heads"] = draw(st.sampled_from([None, 2, heads]))
+    layers = config.get("num_hidden_layers", 32)
+    if family.startswith("qwen") and draw(st.booleans()):
+        kinds = st.sampled_from(["sliding_attention", "full_attention"])
+        config["layer_types"] = draw(st.lists(kinds, min_size=layers, max_size=layers))
+    return config
