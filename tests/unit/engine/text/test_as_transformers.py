@@ -16,7 +16,7 @@ from tests.support.models.folders import (
     with_template,
     write_folder,
 )
-from tests.support.models.reading import ours, theirs
+from tests.support.models.tokenizer_reading import ours, theirs
 
 
 def _settings(**fields: object) -> Files:
