@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from tandem.link import Channel, DataListener, LinkCredentials, dial_data
+from tandem.link import Channel, ControlLink, LinkCredentials, LinkListener, dial_data
 from tandem.protocol.cluster import DataHello
 from tandem.security import Identity, PairedNode, load_or_create_identity
 
@@ -32,39 +32,50 @@ def all_paired(directory: Path, count: int) -> list[LinkCredentials]:
     return [LinkCredentials(node, [paired(other) for other in nodes]) for node in nodes]
 
 
+@asynccontextmanager
+async def listening(
+    credentials: LinkCredentials,
+    host: str = "127.0.0.1",
+    on_control: Callable[[ControlLink], None] = ControlLink.close,
+) -> AsyncIterator[LinkListener]:
+    """A listener that accepts meanwhile."""
+    listener = LinkListener(credentials, (host, 0))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(listener.run(on_control))
+        try:
+            yield listener
+        finally:
+            running.cancel()
+
+
 @contextmanager
 def channels(directory: Path, *, timeout_s: float = TIMEOUT_S) -> Iterator[tuple[Channel, Channel]]:
     """Both ends of one data connection: rank 0's, rank 1's."""
     zero, one = all_paired(directory, 2)
-    listener = DataListener(zero, "127.0.0.1")
-    accepted: dict[int, Channel] = {}
-
-    def accept() -> None:
-        accepted.update(
-            listener.accept(
-                SESSION,
-                {1: one.identity.node_id},
-                deadline=time.monotonic() + TIMEOUT_S,
-                timeout_s=timeout_s,
-            )
-        )
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    dialled = dial_data(
-        one,
-        ("127.0.0.1", listener.port),
-        zero.identity.node_id,
-        DataHello(SESSION, 1),
-        timeout_s=timeout_s,
-    )
-    thread.join(TIMEOUT_S)
-    listener.close()
+    accepted, dialled = asyncio.run(_both_ends(zero, one, timeout_s))
     try:
-        yield accepted[1], dialled
+        yield accepted, dialled
     finally:
-        accepted[1].close()
+        accepted.close()
         dialled.close()
+
+
+async def _both_ends(
+    zero: LinkCredentials, one: LinkCredentials, timeout_s: float
+) -> tuple[Channel, Channel]:
+    async with listening(zero) as listener:
+        dialled = await asyncio.to_thread(
+            dial_data,
+            one,
+            ("127.0.0.1", listener.port),
+            zero.identity.node_id,
+            DataHello(SESSION, 1),
+            timeout_s=timeout_s,
+        )
+        accepted = await listener.claim(
+            SESSION, {1: one.identity.node_id}, deadline_s=TIMEOUT_S, timeout_s=timeout_s
+        )
+        return accepted[1], dialled
 
 
 class Tap:

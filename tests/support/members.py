@@ -44,8 +44,7 @@ def hello(**changes: Any) -> PeerHello:  # noqa: ANN401 - any field
         "layers": None,
         "memory_bytes": 16_000_000_000,
         "bytes_per_s": 10e9,
-        "control_port": 1,
-        "data_port": 2,
+        "port": 1,
     }
     return PeerHello(**(fields | changes))
 

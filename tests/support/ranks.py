@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.links import SESSION, TIMEOUT_S, all_paired
+from tests.support.links import SESSION, TIMEOUT_S, all_paired, listening
 
 from tandem.cluster.collectives import Rendezvous
 from tandem.cluster.strategies import STRATEGIES, RankContext, RankWork, ShardServer
@@ -32,7 +32,7 @@ from tandem.engine import (
     whole,
 )
 from tandem.errors import TandemError
-from tandem.link import Channel, DataListener, dial_data
+from tandem.link import Channel, LinkCredentials, LinkListener, dial_data
 from tandem.protocol.cluster import Collectives, DataHello, Parallelism, Part, Proposal
 from tandem.runtime import free_port
 
@@ -47,27 +47,32 @@ def mesh(
     via: Callable[[int], int] = lambda port: port,
 ) -> list[dict[int, Channel]]:
     """Each rank's channels to all others; rank j dials each i < j, through `via` its port."""
-    nodes = all_paired(directory, size)
-    listeners = [DataListener(node, "127.0.0.1") for node in nodes]
-    channels: list[dict[int, Channel]] = [{} for _ in range(size)]
+    return asyncio.run(_mesh(all_paired(directory, size), timeout_s, via))
 
-    def open_channels(rank: int) -> None:
+
+async def _mesh(
+    nodes: list[LinkCredentials], timeout_s: float, via: Callable[[int], int]
+) -> list[dict[int, Channel]]:
+    channels: list[dict[int, Channel]] = [{} for _ in nodes]
+
+    async def open_channels(rank: int, listeners: list[LinkListener]) -> None:
         for lower in range(rank):
-            channels[rank][lower] = dial_data(
+            channels[rank][lower] = await asyncio.to_thread(
+                dial_data,
                 nodes[rank],
                 ("127.0.0.1", via(listeners[lower].port)),
                 nodes[lower].identity.node_id,
                 DataHello(SESSION, rank),
                 timeout_s=timeout_s,
             )
-        expected = {higher: nodes[higher].identity.node_id for higher in range(rank + 1, size)}
-        deadline = time.monotonic() + TIMEOUT_S
-        found = listeners[rank].accept(SESSION, expected, deadline=deadline, timeout_s=timeout_s)
-        channels[rank].update(found)
+        expected = {other: nodes[other].identity.node_id for other in range(rank + 1, len(nodes))}
+        channels[rank] |= await listeners[rank].claim(
+            SESSION, expected, deadline_s=TIMEOUT_S, timeout_s=timeout_s
+        )
 
-    together(open_channels, size)
-    for listener in listeners:
-        listener.close()
+    async with AsyncExitStack() as stack:
+        listeners = [await stack.enter_async_context(listening(node)) for node in nodes]
+        await asyncio.gather(*(open_channels(rank, listeners) for rank in range(len(nodes))))
     return channels
 
 

@@ -5,6 +5,7 @@ Both ranks are processes of this machine. For each size the two kinds take turns
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import statistics
 import time
@@ -16,7 +17,7 @@ import torch
 from tandem.bench.sealing import credentials, identity
 from tandem.cluster import COLLECTIVES, Rendezvous, SealedCommunicator
 from tandem.engine import Communicator, find_backend
-from tandem.link import Channel, DataListener, dial_data
+from tandem.link import Channel, ControlLink, LinkListener, dial_data
 from tandem.protocol.cluster import Collectives, DataHello
 from tandem.runtime import free_port
 
@@ -49,18 +50,29 @@ class _Rank(msgspec.Struct, frozen=True):
 
 def measure_link(folder: Path) -> list[Latency]:
     """Raises LinkLost when the other process does not come."""
-    own = credentials(folder, 0)
-    listener = DataListener(own, _HOST)
+    return asyncio.run(_first_rank(folder))
+
+
+async def _first_rank(folder: Path) -> list[Latency]:
+    listener = LinkListener(credentials(folder, 0), (_HOST, 0))
+    async with asyncio.TaskGroup() as tasks:
+        accepting = tasks.create_task(listener.run(ControlLink.close))
+        latencies = await _against_another_process(folder, listener)
+        accepting.cancel()
+    return latencies
+
+
+async def _against_another_process(folder: Path, listener: LinkListener) -> list[Latency]:
     one = _Rank(1, folder, listener.port, Rendezvous(_HOST, free_port(), _HOST, _TIMEOUT_S))
     child = multiprocessing.get_context("spawn").Process(target=_other_rank, args=(one,))
     child.start()
     try:
-        peer = identity(folder, 1).node_id
-        deadline = time.monotonic() + _TIMEOUT_S
-        channels = listener.accept(_SESSION, {1: peer}, deadline=deadline, timeout_s=_TIMEOUT_S)
-        return _measure(0, channels, one.meeting)
+        expected = {1: identity(folder, 1).node_id}
+        channels = await listener.claim(
+            _SESSION, expected, deadline_s=_TIMEOUT_S, timeout_s=_TIMEOUT_S
+        )
+        return await asyncio.to_thread(_measure, 0, channels, one.meeting)
     finally:
-        listener.close()
         child.join(_TIMEOUT_S)
         child.kill()
 

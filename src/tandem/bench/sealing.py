@@ -44,7 +44,7 @@ def seal_s(frame_bytes: int) -> float:
 
 def _connected(folder: Path) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     one_way, other_way = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = credentials(folder, 0).client_context.wrap_bio(other_way, one_way)
+    client = credentials(folder, 0).data_context.wrap_bio(other_way, one_way)
     server = credentials(folder, 1).server_context.wrap_bio(one_way, other_way, server_side=True)
     for _ in range(_MAX_HANDSHAKE_TURNS):
         if all([_shake(client), _shake(server)]):

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from tandem import runtime
 from tandem.errors import ConfigurationError
-from tandem.protocol.cluster import Collectives, Parallelism
+from tandem.protocol.cluster import MAX_RANKS, Collectives, Parallelism
+from tandem.runtime import Address
 
 if TYPE_CHECKING:
     from tandem.cluster import ClusterConfig
@@ -20,13 +22,16 @@ if TYPE_CHECKING:
 STATUS_FILE = "cluster-status.json"
 
 
-Ranks = Annotated[int, typer.Option(min=1, max=64, help="Machines that form one cluster.")]
+Ranks = Annotated[int, typer.Option(min=1, max=MAX_RANKS, help="Machines that form one cluster.")]
 ParallelismOption = Annotated[
     Parallelism, typer.Option(help="How a cluster divides the model; auto measures.")
 ]
 ClusterListen = Annotated[
     str | None,
-    typer.Option(help="HOST:PORT to wait for the other ranks on.", show_default="not listening"),
+    typer.Option(
+        help="HOST:PORT to wait for the other ranks on, the one port that a cluster needs.",
+        show_default="not listening",
+    ),
 ]
 PeerAddresses = Annotated[
     list[str] | None, typer.Option("--peer", help="HOST:PORT of another rank; may be repeated.")
@@ -119,28 +124,36 @@ def pair_config(
     return config
 
 
-def _listen(listen: str | None, discover: list[str] | None) -> tuple[str, int] | None:
+def _listen(listen: str | None, discover: list[str] | None) -> Address | None:
     """A node that is to be found must listen: on the first interface, unless told otherwise."""
     if listen:
-        return parse_address(listen, "--cluster-listen")
+        return parse_address(listen, "--cluster-listen", to_listen=True)
     return (_interface(discover[0]), 0) if discover else None
 
 
 def _interface(text: str) -> str:
     try:
-        return str(ipaddress.IPv4Address(text))
+        return str(ipaddress.ip_address(text))
     except ValueError:
         raise ConfigurationError(
-            f"--discover {text!r} is not the IPv4 address of an interface, e.g. 10.0.0.1"
+            f"--discover {text!r} is not the address of an interface, e.g. 10.0.0.1"
         ) from None
 
 
-def parse_address(text: str, option: str) -> tuple[str, int]:
-    """Accepts `host:port`, `[v6]:port` and, for a host alone, no default: ports are chosen."""
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535 or not host:
-        raise ConfigurationError(f"{option} {text!r} is not HOST:PORT, e.g. 10.0.0.2:7700")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+def parse_address(text: str, option: str, *, to_listen: bool = False) -> Address:
+    """`host:port` or `[v6]:port`; `:port` to listen on all addresses.
+
+    Raises ConfigurationError.
+    """
+    try:
+        host, port = runtime.parse_address(text)
+    except ValueError:
+        host, port = "", None
+    if port is None or not (host or to_listen):
+        raise ConfigurationError(
+            f"{option} {text!r} is not HOST:PORT, e.g. 10.0.0.2:7700 or [fe80::2%eth0]:7700"
+        )
+    return host, port
 
 
 def _split(text: str, ranks: int) -> list[int]:

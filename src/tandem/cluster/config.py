@@ -6,9 +6,9 @@ from typing import Protocol
 
 import msgspec
 
-from tandem.cluster.peers import Address
 from tandem.engine import Executor
 from tandem.protocol.cluster import Collectives, Parallelism
+from tandem.runtime import Address
 from tandem.security import Identity, PairedNode
 
 

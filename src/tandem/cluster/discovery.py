@@ -14,7 +14,7 @@ import structlog
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from tandem.cluster.peers import Address
+from tandem.runtime import Address
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,9 @@ class ClusterDiscovery:
 
     async def run(self, port: int | None) -> None:
         """Until cancelled. Announces `port`, unless it is None."""
-        zeroconf = AsyncZeroconf(interfaces=self._interfaces, ip_version=IPVersion.V4Only)
+        zeroconf = AsyncZeroconf(
+            interfaces=self._interfaces, ip_version=_version_of(self._interfaces)
+        )
         browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
         try:
             if port is not None:
@@ -81,6 +83,13 @@ class ClusterDiscovery:
         node_id = NodeId((info.properties.get(_ID) or b"").decode("ascii", "replace"))
         if node_id not in self._paired or node_id == self._own:
             return
-        for address in info.parsed_addresses(IPVersion.V4Only):
+        for address in info.parsed_scoped_addresses(_version_of(self._interfaces)):
             log.info("node_found", node_id=node_id[:16], address=address, port=info.port)
             self._on_found((address, info.port))
+
+
+def _version_of(interfaces: list[str]) -> IPVersion:
+    """That of what is announced and looked for: what the interfaces speak."""
+    versions = {ipaddress.ip_address(address).version for address in interfaces}
+    only = {frozenset({4}): IPVersion.V4Only, frozenset({6}): IPVersion.V6Only}
+    return only.get(frozenset(versions), IPVersion.All)

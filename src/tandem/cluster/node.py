@@ -12,10 +12,11 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import structlog
 
+from tandem.cluster.addresses import hosts_behind
 from tandem.cluster.agreement import FirstRank, OtherRank, RankSide
 from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.discovery import ClusterDiscovery
@@ -28,7 +29,7 @@ from tandem.cluster.state import Event, State, decide
 from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import ModelSetup
 from tandem.errors import LinkLost, TandemError
-from tandem.link import Channel, DataListener, LinkCredentials
+from tandem.link import Channel, LinkCredentials, LinkListener
 from tandem.protocol.cluster import (
     CLUSTER_VERSION,
     ClusterReport,
@@ -39,12 +40,10 @@ from tandem.protocol.cluster import (
     Proposal,
     RankReport,
 )
-from tandem.runtime import Backoff, first_failure, raise_if_cancelled
+from tandem.runtime import Backoff, address_text, first_failure, in_thread, raise_if_cancelled
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class ClusterNode:
@@ -58,7 +57,7 @@ class ClusterNode:
     ) -> None:
         """`wrap` is put around every data channel, by whoever measures them.
 
-        Raises ConfigurationError without paired nodes; OSError when a port is not free.
+        Raises ConfigurationError without paired nodes, or when the address cannot be listened on.
         """
         self._config = config
         self._setup = setup
@@ -71,18 +70,15 @@ class ClusterNode:
         self._facts = facts
         self._incarnation = secrets.token_hex(8)
         self._credentials = LinkCredentials(config.identity, config.paired)
-        self._listener = DataListener(
-            self._credentials,
-            config.listen[0] if config.listen else "0.0.0.0",  # noqa: S104
+        self._listener = (
+            None if config.listen is None else LinkListener(self._credentials, config.listen)
         )
-        self._peers = Peers(self._credentials, self._hello, config.listen, config.peers)
-        #: Sessions that became active, that were lost, and plans that fell back from TP to PP.
-        self.counters = Counter(
+        self._peers = Peers(self._credentials, self._hello, self._listener, config.peers)
+        self._counters = Counter(
             cluster_sessions=0, cluster_sessions_degraded=0, pipeline_fallbacks=0
         )
         #: Why the last session ended, or did not come about.
         self.last_end: str | None = None
-        self.listening = asyncio.Event()
         self.changed = asyncio.Event()
 
     @property
@@ -95,15 +91,24 @@ class ClusterNode:
         return model_bytes(self._facts.model)
 
     @property
-    def control_port(self) -> int | None:
-        return self._peers.control_port
+    def port(self) -> int | None:
+        """The one that it listens on, for all that other machines want of it."""
+        return None if self._listener is None else self._listener.port
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Sessions that became active, that were lost, plans that fell back from TP to PP, and
+        connections to the port that were turned away.
+        """
+        refused = 0 if self._listener is None else self._listener.refusals.count
+        return {**self._counters, "cluster_connections_refused": refused}
 
     @property
     def addresses(self) -> list[str]:
         """Where other machines reach this one, HOST:PORT; empty when it only dials."""
-        if self._config.listen is None or self.control_port is None:
+        if self._config.listen is None or self.port is None:
             return []
-        return [f"{self._config.listen[0]}:{self.control_port}"]
+        return [address_text(host, self.port) for host in hosts_behind(self._config.listen[0])]
 
     @property
     def role(self) -> int | None:
@@ -139,20 +144,16 @@ class ClusterNode:
 
     async def run(self) -> None:
         """Until cancelled: one session after the other."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._peers.run(self.listening))
-                await self.listening.wait()
-                if self._config.discover_on:
-                    tasks.create_task(self._discover())
-                backoff = Backoff(base_s=0.2, cap_s=5.0)
-                while True:
-                    if await self._live_through():
-                        backoff.reset()
-                    raise_if_cancelled()
-                    await asyncio.sleep(backoff.next_delay_s())
-        finally:
-            self._listener.close()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._peers.run())
+            if self._config.discover_on:
+                tasks.create_task(self._discover())
+            backoff = Backoff(base_s=0.2, cap_s=5.0)
+            while True:
+                if await self._live_through():
+                    backoff.reset()
+                raise_if_cancelled()
+                await asyncio.sleep(backoff.next_delay_s())
 
     async def _discover(self) -> None:
         discovery = ClusterDiscovery(
@@ -161,7 +162,7 @@ class ClusterNode:
             self._config.discover_on,
             self._peers.add_address,
         )
-        await discovery.run(self._peers.control_port)
+        await discovery.run(self.port)
 
     async def _live_through(self) -> bool:
         """One session from pairing to its end; whether it was ever active."""
@@ -205,7 +206,7 @@ class ClusterNode:
         proposal = await side.proposal(session.session_id, session.slowest_round_trip_s)
         self._agreed(rank, proposal)
         await self._host.release()
-        await _in_thread(lambda: session.load_shard(self._setup, proposal))
+        await in_thread(lambda: session.load_shard(self._setup, proposal))
         await side.all_loaded(session.session_id)
         return session
 
@@ -217,35 +218,31 @@ class ClusterNode:
 
     async def _open(self, invitation: Invitation, rank: int, peers: dict[NodeId, Peer]) -> Session:
         """The session's channels, opened and measured."""
-
-        def work() -> Session:
-            channels = open_channels(self._credentials, self._listener, invitation, rank, peers)
-            if self._wrap is not None:
-                channels = {other: self._wrap(channel) for other, channel in channels.items()}
-            # Known at once, so that whatever happens from here on ends it.
-            self._session = session = Session(
-                invitation.session_id,
-                rank,
-                channels,
-                self._config.collectives,
-                rendezvous_of(invitation, peers),
-            )
-            session.measure()
-            return session
-
-        return await _in_thread(work)
+        channels = await open_channels(self._credentials, self._listener, invitation, rank, peers)
+        if self._wrap is not None:
+            channels = {other: self._wrap(channel) for other, channel in channels.items()}
+        # Known at once, so that whatever happens from here on ends it.
+        self._session = session = Session(
+            invitation.session_id,
+            rank,
+            channels,
+            self._config.collectives,
+            rendezvous_of(invitation, peers),
+        )
+        await in_thread(session.measure)
+        return session
 
     def _agreed(self, rank: int, proposal: Proposal) -> None:
         self._move(Event.AGREED)
         self._proposal = proposal
         chosen = self._config.parallelism is Parallelism.AUTO
         if chosen and proposal.strategy is Parallelism.PIPELINE:
-            self.counters["pipeline_fallbacks"] += 1
+            self._counters["pipeline_fallbacks"] += 1
         log.info("plan_agreed", rank=rank, strategy=proposal.strategy, why=proposal.why)
 
     async def _serve(self, session: Session) -> NoReturn:
         """Until the session ends; always by raising."""
-        self.counters["cluster_sessions"] += 1
+        self._counters["cluster_sessions"] += 1
         log.info("session_active", rank=session.rank, blocks=session.blocks)
         if session.executor is not None:
             await self._host.activate(session.executor, session.blocks)
@@ -259,7 +256,7 @@ class ClusterNode:
         """The one place that leaves a session: afterwards nothing of it is left."""
         self.last_end = reason
         if self._state is State.ACTIVE:
-            self.counters["cluster_sessions_degraded"] += 1
+            self._counters["cluster_sessions_degraded"] += 1
         self._move(Event.FAILED, reason=reason)
         session, self._session = self._session, None
         if session is not None:
@@ -295,16 +292,5 @@ class ClusterNode:
             layers=config.split,
             memory_bytes=available_memory_bytes(self._setup),
             bytes_per_s=self._facts.bytes_per_s,
-            control_port=self._peers.control_port,
-            data_port=self._listener.port,
+            port=self.port,
         )
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Like `asyncio.to_thread`, but a cancelled caller still waits for the thread to end."""
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise

@@ -1,21 +1,24 @@
 """Control connections to the other nodes: dialling, greeting, pings. No plans, no sessions.
 
-Every node dials the addresses that it was given or that others have named, and listens if it
-was told to. One connection a pair is kept: the one that the node with the lower id has opened.
+Every node dials the addresses that it was given or that others have named, and takes what comes to
+its listener if it has one. One connection a pair is kept: the one that the node with the lower id
+has opened.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from tandem.cluster.members import Member, check_compatible
 from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link import ControlLink, LinkCredentials, dial_control, serve_control
+from tandem.link import ControlLink, LinkCredentials, LinkListener, dial_control
 from tandem.protocol.cluster import (
+    MAX_RANKS,
     Known,
     Leaving,
     PeerHello,
@@ -23,18 +26,20 @@ from tandem.protocol.cluster import (
     Ping,
     ToNode,
 )
-from tandem.runtime import Backoff, raise_if_cancelled
+from tandem.runtime import Address, Backoff, address_text, is_link_local, raise_if_cancelled
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
-
-Address = tuple[str, int]
 
 PING_INTERVAL_S = 1.0
 #: Three pings have not come, nor anything else: the peer is gone.
 SILENCE_S = 3.0
 _HELLO_TIMEOUT_S = 10.0
 _MAX_INBOX = 64
+#: Addresses that are dialled, however many other nodes name.
+_MAX_ADDRESSES = 4 * MAX_RANKS
+#: Connections that one node has opened, at once: an old one, and others that will replace it.
+_MAX_LINKS_A_NODE = 4
 
 
 class Peer:
@@ -71,19 +76,21 @@ class Peers:
         self,
         credentials: LinkCredentials,
         hello: Callable[[], PeerHello],
-        listen: Address | None,
+        listener: LinkListener | None,
         dial: list[Address],
     ) -> None:
         self._changed = asyncio.Event()
         self.refusals: dict[str, str] = {}
-        self.control_port: int | None = None
         self._credentials = credentials
         self._hello = hello
-        self._listen = listen
-        self._addresses = asyncio.Queue[Address]()
+        self._listener = listener
+        self._to_dial = asyncio.Queue[Address]()
+        self._addresses: set[Address] = set()
+        self._accepted: Counter[NodeId] = Counter()
+        self._ended = False
         self._connected: dict[NodeId, Peer] = {}
         for address in dial:
-            self._addresses.put_nowait(address)
+            self.add_address(address)
 
     @property
     def connected(self) -> dict[NodeId, Peer]:
@@ -112,44 +119,38 @@ class Peers:
         await self._changed.wait()
 
     def add_address(self, address: Address) -> None:
-        """An address that a discovery or another node has named."""
-        self._addresses.put_nowait(address)
+        """An address that an operator, a discovery or another node has named."""
+        if address in self._addresses or len(self._addresses) >= _MAX_ADDRESSES:
+            return
+        self._addresses.add(address)
+        self._to_dial.put_nowait(address)
 
-    async def run(self, listening: asyncio.Event) -> None:
-        """Until cancelled. `listening` is set once the control port is known."""
+    async def run(self) -> None:
+        """Until cancelled."""
         try:
-            async with asyncio.TaskGroup() as tasks, self._accepting(tasks):
-                listening.set()
-                dialled: set[Address] = set()
-                while True:
-                    address = await self._addresses.get()
-                    if address not in dialled:
-                        dialled.add(address)
+            async with asyncio.TaskGroup() as tasks:
+                try:
+                    if self._listener is not None:
+                        tasks.create_task(self._listener.run(partial(self._accept, tasks)))
+                    while True:
+                        address = await self._to_dial.get()
                         tasks.create_task(self._keep_dialling(address))
+                finally:
+                    self._ended = True
         finally:
             self.drop_all("the node stops")
 
-    @asynccontextmanager
-    async def _accepting(self, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
-        """Listens meanwhile, if it was told to; each connection becomes a task."""
-        if self._listen is None:
-            yield
+    def _accept(self, tasks: asyncio.TaskGroup, link: ControlLink) -> None:
+        if self._ended or self._accepted[link.peer] >= _MAX_LINKS_A_NODE:
+            link.close()
             return
-        ended = False
 
-        async def accept(link: ControlLink) -> None:
-            if ended:  # its handshake was still under way: no task may begin any more
-                link.close()
-            else:
-                tasks.create_task(self._attend(link))
+        def ended(_: asyncio.Task[None]) -> None:
+            self._accepted[link.peer] -= 1
+            link.close()  # the task may have ended before it began
 
-        server = await serve_control(self._credentials, *self._listen, accept)
-        self.control_port = server.sockets[0].getsockname()[1]
-        try:
-            yield
-        finally:
-            ended = True
-            server.close()
+        self._accepted[link.peer] += 1
+        tasks.create_task(self._attend(link)).add_done_callback(ended)
 
     def drop_all(self, reason: str) -> None:
         """Ends every connection; those that dialled will dial again."""
@@ -158,10 +159,10 @@ class Peers:
 
     async def _keep_dialling(self, address: Address) -> None:
         backoff = Backoff(base_s=0.2, cap_s=5.0)
-        where = f"{address[0]}:{address[1]}"
+        where = address_text(*address)
         while True:
             try:
-                link = await dial_control(self._credentials, *address)
+                link = await dial_control(self._credentials, address)
                 backoff.reset()
                 self.refusals.pop(where, None)
                 await self._attend(link)
@@ -226,10 +227,13 @@ class Peers:
             raise first from group
 
     def _known_to(self, peer: Peer) -> list[Address]:
+        """Others' listening addresses, but for those that mean nothing on another link."""
         return [
-            (other.link.host, other.hello.control_port)
+            (other.link.host, other.hello.port)
             for other in self._connected.values()
-            if other is not peer and other.hello.control_port is not None
+            if other is not peer
+            and other.hello.port is not None
+            and not is_link_local(other.link.host)
         ]
 
     async def _ping(self, peer: Peer) -> None:

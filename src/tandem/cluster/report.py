@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tandem.cluster.peers import Peer
 from tandem.cluster.session import LinkFigures
 from tandem.protocol.cluster import Proposal, RankReport
+from tandem.runtime import address_text
 from tandem.security import NodeId
 
 
@@ -25,7 +26,7 @@ def report_ranks(
                 rank=rank,
                 node_id=part.node_id,
                 name=own_name if peer is None else peer.name,
-                address=f"{peer.link.host}:{peer.hello.data_port}" if peer else "here",
+                address=address_text(peer.link.host, peer.link.port) if peer else "here",
                 layers=f"{part.first_layer}-{part.end_layer - 1}",
                 round_trip_us=figures.round_trip_us if figures else None,
                 mb_per_s=figures.mb_per_s if figures else None,

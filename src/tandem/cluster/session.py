@@ -6,10 +6,12 @@ connections, new keys, a new executor and an empty cache.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 
 import msgspec
 
@@ -18,7 +20,7 @@ from tandem.cluster.peers import Peer
 from tandem.cluster.strategies import STRATEGIES, RankContext, ShardServer
 from tandem.engine import Executor, ModelSetup
 from tandem.errors import TandemError
-from tandem.link import Channel, DataListener, LinkCredentials, dial_data
+from tandem.link import Channel, LinkCredentials, LinkListener, dial_data
 from tandem.protocol.cluster import (
     Collectives,
     DataHello,
@@ -26,6 +28,7 @@ from tandem.protocol.cluster import (
     Proposal,
     TensorHeader,
 )
+from tandem.runtime import first_failure, in_thread
 from tandem.security import NodeId
 
 #: A step's sends and waits make progress within this, or the session is over.
@@ -135,55 +138,50 @@ def measure_link(channel: Channel) -> LinkFigures:
     return LinkFigures(round(min(trips) * 1e6, 1), round(_MEASURED_BYTES / seconds / 1e6, 1))
 
 
-def open_channels(
+async def open_channels(
     credentials: LinkCredentials,
-    listener: DataListener,
+    listener: LinkListener | None,
     invitation: Invitation,
     rank: int,
     peers: Mapping[NodeId, Peer],
 ) -> dict[int, Channel]:
     """A channel to every other rank; who dialled the control connection dials this one too.
 
-    Blocks. Raises LinkLost or PeerRefused, and then has closed what it had opened.
+    `listener` is None at a node that only dials. Raises LinkLost or PeerRefused, and then has
+    closed what it had opened.
     """
-    session_id = invitation.session_id
     ranks = {NodeId(node_id): number for number, node_id in enumerate(invitation.nodes)}
-    dialled = [peer for peer in peers.values() if peer.link.dialled]
-    expected = {
-        ranks[peer.link.peer]: peer.link.peer for peer in peers.values() if not peer.link.dialled
-    }
-    deadline = time.monotonic() + _OPEN_TIMEOUT_S
-
-    def dial(peer: Peer) -> dict[int, Channel]:
-        address = (peer.link.host, peer.hello.data_port)
-        hello = DataHello(session_id, rank)
-        channel = dial_data(credentials, address, peer.link.peer, hello, timeout_s=STEP_TIMEOUT_S)
-        return {ranks[peer.link.peer]: channel}
-
-    # All at once: a rank that waits for its own dial to be answered must still answer others.
-    with ThreadPoolExecutor(len(peers) + 1, thread_name_prefix="open-channel") as pool:
-        found = [pool.submit(dial, peer) for peer in dialled]
-        if expected:
-            found.append(
-                pool.submit(
-                    listener.accept,
-                    session_id,
-                    expected,
-                    deadline=deadline,
-                    timeout_s=STEP_TIMEOUT_S,
-                )
-            )
-    return _all_or_none(found)
-
-
-def _all_or_none(found: list[Future[dict[int, Channel]]]) -> dict[int, Channel]:
-    errors = [error for future in found if (error := future.exception()) is not None]
+    session_id, hello = invitation.session_id, DataHello(invitation.session_id, rank)
+    coming = [peer.link.peer for peer in peers.values() if not peer.link.dialled]
+    expected = {ranks[node_id]: node_id for node_id in coming}
     channels: dict[int, Channel] = {}
-    for future in found:
-        if future.exception() is None:
-            channels |= future.result()
-    if errors:
+
+    def dial(peer: Peer) -> None:
+        address, node_id = (peer.link.host, peer.link.port), peer.link.peer
+        channels[ranks[node_id]] = dial_data(
+            credentials, address, node_id, hello, timeout_s=STEP_TIMEOUT_S
+        )
+
+    async def claim() -> None:
+        assert listener is not None, "somebody has dialled this node"
+        channels.update(
+            await listener.claim(
+                session_id, expected, deadline_s=_OPEN_TIMEOUT_S, timeout_s=STEP_TIMEOUT_S
+            )
+        )
+
+    try:
+        # All at once: a rank that waits for its own dial to be answered must still answer others.
+        async with asyncio.TaskGroup() as tasks:
+            for peer in peers.values():
+                if peer.link.dialled:
+                    tasks.create_task(in_thread(partial(dial, peer)))
+            if expected:
+                tasks.create_task(claim())
+    except BaseException as error:
         for channel in channels.values():
             channel.close()
-        raise errors[0]
+        if isinstance(error, BaseExceptionGroup):
+            raise first_failure(error) from error
+        raise
     return channels

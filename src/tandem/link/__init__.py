@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from tandem.link.channel import Buffer, Channel, TlsChannel
-from tandem.link.control import ControlLink, dial_control, serve_control
-from tandem.link.data import DataListener, dial_data
+from tandem.link.control import ControlLink, dial_control
+from tandem.link.data import dial_data
+from tandem.link.listener import LinkListener
 from tandem.link.pairing import pair_by_dialling, pair_by_listening
-from tandem.link.tls import ALPN_PROTOCOLS, LinkCredentials
+from tandem.link.tls import LinkCredentials
 
 __all__ = [
-    "ALPN_PROTOCOLS",
     "Buffer",
     "Channel",
     "ControlLink",
-    "DataListener",
     "LinkCredentials",
+    "LinkListener",
     "TlsChannel",
     "dial_control",
     "dial_data",
     "pair_by_dialling",
     "pair_by_listening",
-    "serve_control",
 ]

@@ -11,7 +11,13 @@ import ssl
 from typing import Protocol
 
 from tandem.errors import LinkLost
-from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
+from tandem.link.frames import (
+    PREFIX_BYTES,
+    HeaderDecoder,
+    check_payload,
+    decode_prefix,
+    encode_frame,
+)
 from tandem.protocol.cluster import ToRank
 from tandem.security import NodeId
 
@@ -81,8 +87,7 @@ class TlsChannel:
         finally:
             if patient:
                 self._connection.settimeout(self._timeout_s)
-        header_bytes, payload_bytes = decode_prefix(prefix)
-        header = _decoder.decode(self._read(header_bytes))
+        header, payload_bytes = self._header(prefix)
         return header, self._read(payload_bytes)
 
     def swap(self, header: ToRank, payload: Buffer) -> tuple[ToRank, bytearray]:
@@ -91,8 +96,7 @@ class TlsChannel:
             return self.receive()
         try:
             self._connection.sendall(encode_frame(header, len(payload)))
-            header_bytes, payload_bytes = decode_prefix(self._read(PREFIX_BYTES))
-            theirs = _decoder.decode(self._read(header_bytes))
+            theirs, payload_bytes = self._header(self._read(PREFIX_BYTES))
             received = bytearray(payload_bytes)
             own, view = memoryview(payload), memoryview(received)
             for start in range(0, max(payload_bytes, len(payload)), _PIECE_BYTES):
@@ -112,6 +116,13 @@ class TlsChannel:
     def close(self) -> None:
         self.abort()
         self._connection.close()
+
+    def _header(self, prefix: bytearray) -> tuple[ToRank, int]:
+        """The message, and how many bytes follow it."""
+        header_bytes, payload_bytes = decode_prefix(prefix)
+        header = _decoder.decode(self._read(header_bytes))
+        check_payload(header, payload_bytes)
+        return header, payload_bytes
 
     def _read(self, count: int) -> bytearray:
         received = bytearray(count)

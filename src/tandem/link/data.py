@@ -1,92 +1,90 @@
-"""Data connections: a listening port for them, and dialling; both end in a `Channel`."""
+"""Data connections: dialling one, and those that have come and wait for their session."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
-import time
-from contextlib import suppress
+from collections.abc import Callable
 
-import structlog
-
-from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
+from tandem.errors import LinkLost, PeerRefused, TandemError
 from tandem.link.channel import Channel, TlsChannel
-from tandem.link.tls import HANDSHAKE_TIMEOUT_S, LinkCredentials, tune
+from tandem.link.tls import HANDSHAKE_TIMEOUT_S, LinkCredentials, reason_of, tune
 from tandem.protocol.cluster import DataHello
+from tandem.runtime import Address, address_text
 from tandem.security import NodeId
 
-log = structlog.get_logger(__name__)
 
-_BACKLOG = 64
+class Arrivals:
+    """Data connections of paired nodes, until a session claims them: of each node the newest.
 
+    A rank may dial before the other has read its invitation, so who comes early is kept.
+    """
 
-class DataListener:
-    """Accepts data connections for one session at a time; others wait, or are turned away."""
+    def __init__(self, refuse: Callable[[NodeId, str], None]) -> None:
+        """`refuse` is told whose connection was closed, and why."""
+        self._refuse = refuse
+        self._waiting: dict[NodeId, tuple[DataHello, ssl.SSLSocket]] = {}
+        self._news = asyncio.Event()
 
-    def __init__(self, credentials: LinkCredentials, host: str, port: int = 0) -> None:
-        """Raises OSError when the address cannot be listened on."""
-        self._credentials = credentials
-        self._listener = socket.create_server((host, port), backlog=_BACKLOG)
-        self.port: int = self._listener.getsockname()[1]
+    def put(self, peer: NodeId, hello: DataHello, connection: ssl.SSLSocket) -> None:
+        self._drop(peer, "a newer data connection took its place")
+        self._waiting[peer] = (hello, connection)
+        self._news.set()
 
-    def accept(
-        self, session_id: str, expected: dict[int, NodeId], *, deadline: float, timeout_s: float
+    async def claim(
+        self, session_id: str, expected: dict[int, NodeId], *, deadline_s: float, timeout_s: float
     ) -> dict[int, Channel]:
-        """A channel from each rank of `expected`; blocks, until `deadline` (monotonic).
+        """A channel from each rank of `expected`, which then time out after `timeout_s`.
 
-        Whoever else comes is closed and logged. Raises LinkLost when somebody does not come.
+        Whoever comes for something else meanwhile is turned away. Raises LinkLost when somebody
+        does not come within `deadline_s`.
         """
         channels: dict[int, Channel] = {}
         try:
-            while set(channels) != set(expected):
-                channels |= self._accept_one(session_id, expected, deadline, timeout_s)
-        except BaseException:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    self._news.clear()
+                    channels |= self._take(session_id, expected, timeout_s)
+                    if set(channels) == set(expected):
+                        return channels
+                    await self._news.wait()
+        except BaseException as error:
             for channel in channels.values():
                 channel.close()
+            if isinstance(error, TimeoutError):
+                raise LinkLost("a rank did not open its data connection in time") from error
             raise
-        return channels
 
     def close(self) -> None:
-        """Frees the port; an `accept` that is waiting raises LinkLost."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        for peer in list(self._waiting):
+            self._drop(peer, "the node stops")
 
-    def _accept_one(
-        self, session_id: str, expected: dict[int, NodeId], deadline: float, timeout_s: float
+    def _take(
+        self, session_id: str, expected: dict[int, NodeId], timeout_s: float
     ) -> dict[int, Channel]:
-        """The channel by its rank; nothing when it was somebody else's."""
-        try:
-            self._listener.settimeout(max(0.001, deadline - time.monotonic()))
-            plain, address = self._listener.accept()
-        except TimeoutError as error:
-            raise LinkLost("a rank did not open its data connection in time") from error
-        except OSError as error:
-            raise LinkLost(f"the data port was closed: {error}") from error
-        try:
-            channel = _shake(plain, self._credentials, timeout_s, server=True)
-        except TandemError as error:
-            log.warning("data_connection_refused", address=address[0], reason=error.message)
-            return {}
-        try:
-            return {self._admit(channel, session_id, expected): channel}
-        except TandemError as error:
-            log.warning("data_connection_refused", address=address[0], reason=error.message)
-            channel.close()
-            return {}
+        """Those that have come for this session; all others are turned away."""
+        taken: dict[int, Channel] = {}
+        for peer, (hello, connection) in list(self._waiting.items()):
+            if hello.session_id != session_id:
+                self._drop(peer, "a data connection of another session")
+            elif expected.get(hello.rank) != peer:
+                self._drop(peer, f"node {peer[:16]} is not rank {hello.rank} of this session")
+            else:
+                del self._waiting[peer]
+                taken[hello.rank] = TlsChannel(connection, peer, timeout_s)
+        return taken
 
-    def _admit(self, channel: TlsChannel, session_id: str, expected: dict[int, NodeId]) -> int:
-        hello, _ = channel.receive()
-        if not isinstance(hello, DataHello) or hello.session_id != session_id:
-            raise ProtocolError("a data connection of another session")
-        if expected.get(hello.rank) != channel.peer:
-            raise PeerRefused(f"node {channel.peer[:16]} is not rank {hello.rank} of this session")
-        return hello.rank
+    def _drop(self, peer: NodeId, reason: str) -> None:
+        found = self._waiting.pop(peer, None)
+        if found is not None:
+            self._refuse(peer, reason)
+            found[1].close()
 
 
 def dial_data(
     credentials: LinkCredentials,
-    address: tuple[str, int],
+    address: Address,
     peer: NodeId,
     hello: DataHello,
     *,
@@ -96,8 +94,8 @@ def dial_data(
     try:
         plain = socket.create_connection(address, timeout=HANDSHAKE_TIMEOUT_S)
     except OSError as error:
-        raise LinkLost(f"cannot connect to {address[0]}:{address[1]}: {error}") from error
-    channel = _shake(plain, credentials, timeout_s, server=False)
+        raise LinkLost(f"cannot connect to {address_text(*address)}: {error}") from error
+    channel = _shake(plain, credentials, timeout_s)
     try:
         if channel.peer != peer:
             raise PeerRefused(f"node {channel.peer[:16]} answered in place of {peer[:16]}")
@@ -108,23 +106,15 @@ def dial_data(
     return channel
 
 
-def _shake(
-    plain: socket.socket, credentials: LinkCredentials, timeout_s: float, *, server: bool
-) -> TlsChannel:
-    context = credentials.server_context if server else credentials.client_context
+def _shake(plain: socket.socket, credentials: LinkCredentials, timeout_s: float) -> TlsChannel:
     try:
         tune(plain)
-        plain.settimeout(HANDSHAKE_TIMEOUT_S)
-        connection = context.wrap_socket(plain, server_side=server)
+        connection = credentials.data_context.wrap_socket(plain)
     except OSError as error:
         plain.close()
-        raise LinkLost(f"the TLS handshake failed: {_reason(error)}") from error
+        raise LinkLost(f"the TLS handshake failed: {reason_of(error)}") from error
     try:
         return TlsChannel(connection, credentials.check_peer(connection), timeout_s)
     except PeerRefused:
         connection.close()
         raise
-
-
-def _reason(error: OSError) -> str:
-    return error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)

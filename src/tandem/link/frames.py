@@ -3,7 +3,7 @@
 header length   uint32, big endian
 payload length  uint32, big endian
 header          one message of the union that the connection carries
-payload         a tensor's bytes, or a plan
+payload         a tensor's bytes, a plan or its result; nothing after other messages
 """
 
 from __future__ import annotations
@@ -14,14 +14,21 @@ from typing import Generic, TypeVar
 import msgspec
 
 from tandem.errors import ProtocolError
+from tandem.protocol.cluster import PlanHeader, ResultHeader, TensorHeader
 
-MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES = 1 << 16
 MAX_PAYLOAD_BYTES = 1 << 30
+#: What may follow a message. Those that are not here carry nothing.
+_PAYLOADS: dict[type[msgspec.Struct], int] = {
+    TensorHeader: MAX_PAYLOAD_BYTES,
+    PlanHeader: 1 << 26,
+    ResultHeader: 1 << 26,
+}
 
 _PREFIX = struct.Struct("!II")
 PREFIX_BYTES = _PREFIX.size
 
-M = TypeVar("M")
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 def encode_frame(message: msgspec.Struct, payload_bytes: int = 0) -> bytes:
@@ -38,6 +45,12 @@ def decode_prefix(prefix: bytes | bytearray | memoryview) -> tuple[int, int]:
     if not 0 < header <= MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
         raise ProtocolError(f"a frame announces {header} + {payload} bytes, over the bounds")
     return header, payload
+
+
+def check_payload(message: msgspec.Struct, payload_bytes: int) -> None:
+    """Before any of it is read. Raises ProtocolError when it is over the message's own bound."""
+    if payload_bytes > _PAYLOADS.get(type(message), 0):
+        raise ProtocolError(f"{type(message).__name__} announces {payload_bytes} bytes after it")
 
 
 class HeaderDecoder(Generic[M]):

@@ -156,7 +156,7 @@ class _Provider:
             "requests": self._runner.started,
             "requests_failed": self._runner.failed,
         }
-        return own | dict({} if self._node is None else self._node.counters)
+        return own | ({} if self._node is None else self._node.counters)
 
     def _registration(self, sealing_key: bytes) -> protocol.Registration:
         return protocol.Registration(

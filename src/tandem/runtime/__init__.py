@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from tandem.runtime.addresses import (
+    WILDCARDS,
+    Address,
+    address_text,
+    host_of,
+    is_link_local,
+    listen_on,
+    parse_address,
+)
 from tandem.runtime.backoff import Backoff
-from tandem.runtime.cancellation import raise_if_cancelled
+from tandem.runtime.cancellation import in_thread, raise_if_cancelled
 from tandem.runtime.faces import on_demand
 from tandem.runtime.failures import first_failure
 from tandem.runtime.identifiers import new_id
@@ -14,8 +23,11 @@ from tandem.runtime.service import Stop, drain, run_service
 
 __all__ = [
     "DEFAULT_PORT",
+    "WILDCARDS",
+    "Address",
     "Backoff",
     "Stop",
+    "address_text",
     "configure_logging",
     "create_data_dir",
     "data_dir_or_default",
@@ -23,8 +35,13 @@ __all__ = [
     "drain",
     "first_failure",
     "free_port",
+    "host_of",
+    "in_thread",
+    "is_link_local",
+    "listen_on",
     "new_id",
     "on_demand",
+    "parse_address",
     "raise_if_cancelled",
     "run_service",
 ]

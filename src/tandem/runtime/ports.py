@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
+from tandem.runtime.addresses import listen_on
 
 #: Where a coordinator listens unless it is told otherwise.
 DEFAULT_PORT = 8000
 
 
-def free_port() -> int:
-    """A port that nobody listens on at this moment, on any address."""
-    with socket.create_server(("", 0)) as probe:
+def free_port(host: str = "") -> int:
+    """A port that nobody listens on at this moment; without a host, on any address."""
+    with listen_on(host, 0) as probe:
         port: int = probe.getsockname()[1]
     return port

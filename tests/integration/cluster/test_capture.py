@@ -148,9 +148,8 @@ def test_the_control_link_carries_nothing_but_tls_records(tmp_path: Path, checkp
         first = ClusterNode(listening, setup, facts, hosts[0])
         async with asyncio.TaskGroup() as tasks:
             running_nodes = [tasks.create_task(first.run())]
-            await first.listening.wait()
-            assert first.control_port is not None
-            tap = Tap(("127.0.0.1", first.control_port))
+            assert first.port is not None
+            tap = Tap(("127.0.0.1", first.port))
             dialling = ClusterConfig(
                 identity=one, paired=[paired(zero)], name="one", ranks=2,
                 peers=[("127.0.0.1", tap.port)], parallelism=Parallelism.PIPELINE,

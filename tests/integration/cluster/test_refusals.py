@@ -51,8 +51,7 @@ def _refusals(
         first = ClusterNode(here, setup, facts, _Host())
         async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(first.run())]
-            await first.listening.wait()
-            assert first.control_port is not None
+            assert first.port is not None
             there = msgspec.structs.replace(
                 here,
                 **{
@@ -60,7 +59,7 @@ def _refusals(
                     "paired": [paired(zero)],
                     "name": "one",
                     "listen": None,
-                    "peers": [("127.0.0.1", first.control_port)],
+                    "peers": [("127.0.0.1", first.port)],
                     **changes,
                 },
             )

@@ -11,7 +11,7 @@ from tests.support.members import hello, members
 
 from tandem.cluster.members import check_compatible, elect
 from tandem.errors import PeerRefused
-from tandem.protocol.cluster import Collectives, Parallelism
+from tandem.protocol.cluster import CLUSTER_VERSION, Collectives, Parallelism
 
 
 @given(st.permutations(range(5)), st.lists(st.none() | st.integers(0, 4), min_size=5, max_size=5))
@@ -31,7 +31,7 @@ def test_every_node_elects_the_same_order(order: list[int], wishes: list[int | N
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"version": 1}, "protocol 1 there, 2 here"),
+        ({"version": 1}, f"protocol 1 there, {CLUSTER_VERSION} here"),
         ({"model": {"digest": "e" * 64}}, "another model"),
         ({"model": {"dtype": "float32/whole"}}, "--dtype"),
         ({"parallelism": Parallelism.PIPELINE}, "--parallelism"),

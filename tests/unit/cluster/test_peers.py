@@ -14,10 +14,11 @@ from tests.support.links import TIMEOUT_S, all_paired
 from tests.support.members import hello
 
 from tandem.cluster import peers as module
-from tandem.cluster.peers import Address, Peer, Peers
+from tandem.cluster.peers import Peer, Peers
 from tandem.errors import LinkLost, PeerRefused
-from tandem.link import ControlLink, LinkCredentials, dial_control
-from tandem.protocol.cluster import Known, PeerHello, Ping
+from tandem.link import ControlLink, LinkCredentials, LinkListener, dial_control
+from tandem.protocol.cluster import MAX_RANKS, Known, PeerHello, Ping
+from tandem.runtime import Address
 from tandem.security import NodeId
 
 
@@ -30,18 +31,12 @@ async def _running(
     credentials: LinkCredentials, said: PeerHello, dial: list[Address] | None = None
 ) -> AsyncIterator[tuple[Peers, Address]]:
     """A node's connections, and where it listens."""
-    peers: Peers
-
-    def own() -> PeerHello:
-        return msgspec.structs.replace(said, control_port=peers.control_port)
-
-    peers = Peers(credentials, own, ("127.0.0.1", 0), dial or [])
-    listening = asyncio.Event()
-    running = asyncio.ensure_future(peers.run(listening))
+    listener = LinkListener(credentials, ("127.0.0.1", 0))
+    own = msgspec.structs.replace(said, port=listener.port)
+    peers = Peers(credentials, lambda: own, listener, dial or [])
+    running = asyncio.ensure_future(peers.run())
     try:
-        await listening.wait()
-        assert peers.control_port is not None
-        yield peers, ("127.0.0.1", peers.control_port)
+        yield peers, ("127.0.0.1", listener.port)
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -49,7 +44,7 @@ async def _running(
 
 async def _greeted(credentials: LinkCredentials, address: Address) -> ControlLink:
     """A node of which nothing runs but its hello."""
-    link = await dial_control(credentials, *address)
+    link = await dial_control(credentials, address)
     await link.send(_hello("by hand"))
     assert isinstance(await link.receive(TIMEOUT_S), PeerHello)
     return link
@@ -121,6 +116,7 @@ def test_a_node_that_only_pings_is_alive_and_one_that_is_silent_is_lost(
             assert lost in connected.values()
             assert not peers.connected
             assert "silent" in " ".join(peers.refusals.values())
+            link.close()
 
     asyncio.run(scenario())
 
@@ -134,7 +130,9 @@ def test_a_node_says_whom_it_knows_and_pings(tmp_path: Path) -> None:
             _running(zero, _hello("zero")) as (_, address),
         ):
             link = await _greeted(one, address)
-            return [await link.receive(TIMEOUT_S), await link.receive(TIMEOUT_S)]
+            heard: list[object] = [await link.receive(TIMEOUT_S), await link.receive(TIMEOUT_S)]
+            link.close()
+            return heard
 
     heard = asyncio.run(scenario())
     assert Known([]) in heard
@@ -152,6 +150,7 @@ def test_a_second_hello_ends_the_connection(tmp_path: Path) -> None:
             link, connected = await _joined(peers, one, address)
             await link.send(_hello("again"))
             await peers.first_lost(connected)
+            link.close()
             return " ".join(peers.refusals.values())
 
     assert "said hello twice" in asyncio.run(scenario())
@@ -187,5 +186,37 @@ def test_a_node_that_stops_leaves_nobody_connected(tmp_path: Path) -> None:
             assert not peers.connected
             with pytest.raises(LinkLost):
                 await _until_closed(link)
+            link.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_names_addresses_without_end_makes_nobody_dial_them_all(
+    tmp_path: Path,
+) -> None:
+    zero, _ = all_paired(tmp_path, 2)
+    peers = Peers(zero, lambda: _hello("zero"), None, [])
+    for port in range(10_000):
+        peers.add_address(("10.0.0.1", port))
+        peers.add_address(("10.0.0.1", port))
+    assert peers._to_dial.qsize() == 4 * MAX_RANKS
+
+
+def test_a_node_that_connects_without_end_is_attended_to_a_few_times(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(zero, _hello("zero")) as (_, address),
+        ):
+            links = [await dial_control(one, address) for _ in range(12)]
+            heard = await asyncio.gather(
+                *(link.receive(TIMEOUT_S) for link in links), return_exceptions=True
+            )
+            assert sum(isinstance(each, PeerHello) for each in heard) == 4
+            assert sum(isinstance(each, LinkLost) for each in heard) == 8
+            for link in links:
+                link.close()
 
     asyncio.run(scenario())

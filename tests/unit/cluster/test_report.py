@@ -17,19 +17,19 @@ ZERO, ONE, TWO = (NodeId(digit * 64) for digit in "012")
 class _Link(ControlLink):
     """What is known of a control connection."""
 
-    def __init__(self, peer: NodeId, host: str) -> None:
-        self.peer, self.host = peer, host
+    def __init__(self, peer: NodeId, host: str, port: int) -> None:
+        self.peer, self.host, self.port = peer, host, port
 
 
 def test_ranks_are_those_of_the_plan_with_the_links_that_were_measured() -> None:
     parts = [Part(ZERO, 0, 3), Part(ONE, 3, 4), Part(TWO, 4, 9)]
     plan = Proposal("s", Parallelism.PIPELINE, parts, 256, 16, "why")
     peers = {
-        ONE: Peer(_Link(ONE, "10.0.0.1"), hello(data_port=71), "one"),
-        TWO: Peer(_Link(TWO, "10.0.0.2"), hello(data_port=72), "two"),
+        ONE: Peer(_Link(ONE, "10.0.0.1", 71), hello(), "one"),
+        TWO: Peer(_Link(TWO, "fe80::2%3", 72), hello(), "two"),
     }
     assert report_ranks(plan, "zero", peers, {1: LinkFigures(52.0, 900.0)}) == [
         RankReport(0, ZERO, "zero", "here", "0-2", None, None),
         RankReport(1, ONE, "one", "10.0.0.1:71", "3-3", 52.0, 900.0),
-        RankReport(2, TWO, "two", "10.0.0.2:72", "4-8", None, None),
+        RankReport(2, TWO, "two", "[fe80::2%3]:72", "4-8", None, None),
     ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psutil
 import pytest
-from tests.support.links import TIMEOUT_S, all_paired
+from tests.support.links import TIMEOUT_S, all_paired, listening
 from tests.support.members import hello
 from tests.support.memory import memory_mesh, on_all_ranks
 
@@ -17,7 +17,7 @@ from tandem.cluster import session as module
 from tandem.cluster.peers import Peer
 from tandem.cluster.session import Session, measure_link, open_channels, rendezvous_of
 from tandem.errors import LinkLost
-from tandem.link import ControlLink, DataListener, LinkCredentials
+from tandem.link import Channel, ControlLink, LinkCredentials
 from tandem.protocol.cluster import Collectives, Invitation
 from tandem.security import NodeId
 
@@ -25,82 +25,79 @@ from tandem.security import NodeId
 class _Link(ControlLink):
     """What is known of a control connection."""
 
-    def __init__(self, peer: NodeId, *, dialled: bool, host: str = "127.0.0.1") -> None:
+    def __init__(self, peer: NodeId, *, dialled: bool, host: str, port: int) -> None:
         self.peer, self.dialled = peer, dialled
-        self.host, self.own_host = host, "10.0.0.9"
+        self.host, self.port, self.own_host = host, port, "10.0.0.9"
 
 
 def _peer(node: NodeId, *, dialled: bool, port: int = 1, host: str = "127.0.0.1") -> Peer:
-    return Peer(_Link(node, dialled=dialled, host=host), hello(data_port=port), node[:8])
+    return Peer(_Link(node, dialled=dialled, host=host, port=port), hello(), node[:8])
 
 
-@contextmanager
-def _nodes(
-    directory: Path, size: int
-) -> Iterator[list[tuple[LinkCredentials, DataListener, dict[NodeId, Peer]]]]:
-    """Nodes of which each has dialled those of lower rank."""
-    nodes = all_paired(directory, size)
-    ids = [node.identity.node_id for node in nodes]
-    listeners = [DataListener(node, "127.0.0.1") for node in nodes]
-    try:
-        yield [
-            (
-                nodes[rank],
-                listeners[rank],
-                {
-                    ids[other]: _peer(ids[other], dialled=other < rank, port=listeners[other].port)
-                    for other in range(size)
-                    if other != rank
-                },
-            )
-            for rank in range(size)
-        ]
-    finally:
-        for listener in listeners:
-            listener.close()
+async def _open_on(
+    nodes: list[LinkCredentials], opening: list[int]
+) -> list[dict[int, Channel] | BaseException]:
+    """What `open_channels` gives on these ranks; each has dialled those of lower rank.
+
+    The highest rank only dials, and listens nowhere.
+    """
+    ids: list[NodeId] = [node.identity.node_id for node in nodes]
+    async with AsyncExitStack() as stack:
+        listeners = [await stack.enter_async_context(listening(node)) for node in nodes[:-1]]
+
+        def peers_of(rank: int) -> dict[NodeId, Peer]:
+            return {
+                ids[other]: _peer(
+                    ids[other],
+                    dialled=other < rank,
+                    port=listeners[other].port if other < rank else 1,
+                )
+                for other in range(len(nodes))
+                if other != rank
+            }
+
+        return await asyncio.gather(
+            *(
+                open_channels(
+                    nodes[rank],
+                    listeners[rank] if rank < len(listeners) else None,
+                    Invitation("s", list[str](ids)),
+                    rank,
+                    peers_of(rank),
+                )
+                for rank in opening
+            ),
+            return_exceptions=True,
+        )
 
 
 def test_every_rank_gets_a_channel_to_every_other(tmp_path: Path) -> None:
-    with _nodes(tmp_path, 3) as nodes:
-        ids: list[str] = [credentials.identity.node_id for credentials, _, _ in nodes]
-        invitation = Invitation("s", ids)
+    opened = asyncio.run(_open_on(all_paired(tmp_path, 3), [0, 1, 2]))
 
-        def work(rank: int) -> Session:
-            credentials, listener, peers = nodes[rank]
-            channels = open_channels(credentials, listener, invitation, rank, peers)
-            session = Session("s", rank, channels, Collectives.SEALED, None)
-            session.measure()
-            return session
+    def work(rank: int) -> Session:
+        channels = opened[rank]
+        assert isinstance(channels, dict)
+        session = Session("s", rank, channels, Collectives.SEALED, None)
+        session.measure()
+        return session
 
-        sessions = on_all_ranks(3, work)
-        assert set(sessions[0].links) == {1, 2}
-        assert [set(session.links) for session in sessions[1:]] == [{0}, {0}]
-        for session in sessions:
-            assert session.slowest_round_trip_s > 0
-            session.close()
+    sessions = on_all_ranks(3, work)
+    assert set(sessions[0].links) == {1, 2}
+    assert [set(session.links) for session in sessions[1:]] == [{0}, {0}]
+    for session in sessions:
+        assert session.slowest_round_trip_s > 0
+        session.close()
 
 
 def test_a_rank_that_does_not_come_leaves_no_channel_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_OPEN_TIMEOUT_S", 0.2)
-    with _nodes(tmp_path, 3) as nodes:
-        ids: list[str] = [credentials.identity.node_id for credentials, _, _ in nodes]
-        opened: dict[int, object] = {}
-
-        def work(rank: int) -> None:
-            credentials, listener, peers = nodes[rank]
-            try:
-                opened[rank] = open_channels(
-                    credentials, listener, Invitation("s", ids), rank, peers
-                )
-            except LinkLost as error:
-                opened[rank] = error
-
-        before = threading.active_count()
-        on_all_ranks(2, work)  # rank 2 stays away
-        assert all(isinstance(found, LinkLost) for found in opened.values())
-        assert threading.active_count() == before
+    nodes = all_paired(tmp_path, 3)
+    before = psutil.Process().num_fds()
+    opened = asyncio.run(_open_on(nodes, [0, 1]))  # rank 2 stays away
+    assert all(isinstance(found, LinkLost) for found in opened)
+    assert psutil.Process().num_fds() == before
 
 
 def test_both_ends_measure_a_link_at_once() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.support.links import TIMEOUT_S, all_paired, identities, paired
+import pytest
+from tests.support.links import TIMEOUT_S, all_paired, identities, listening, paired
 
-from tandem.errors import PeerRefused, TandemError
-from tandem.link import ControlLink, LinkCredentials, dial_control, serve_control
-from tandem.protocol.cluster import CLUSTER_VERSION, Ping
+from tandem.errors import PeerRefused, ProtocolError, TandemError
+from tandem.link import ControlLink, LinkCredentials, dial_control
+from tandem.link.frames import encode_frame
+from tandem.protocol.cluster import CLUSTER_VERSION, PeerRefusal, Ping
 
 
 def _control(server: LinkCredentials, client: LinkCredentials) -> tuple[list[object], object]:
@@ -17,26 +19,19 @@ def _control(server: LinkCredentials, client: LinkCredentials) -> tuple[list[obj
     received: list[object] = []
 
     async def scenario() -> object:
-        done = asyncio.Event()
-
-        async def on_link(link: ControlLink) -> None:
-            received.append(await link.receive(TIMEOUT_S))
-            link.close()
-            done.set()
-
-        listener = await serve_control(server, "127.0.0.1", 0, on_link)
-        port = listener.sockets[0].getsockname()[1]
-        try:
-            link = await dial_control(client, "127.0.0.1", port)
+        links: asyncio.Queue[ControlLink] = asyncio.Queue()
+        async with listening(server, on_control=links.put_nowait) as listener:
+            try:
+                link = await dial_control(client, ("127.0.0.1", listener.port))
+            except TandemError as error:
+                return error
             await link.send(Ping())
             async with asyncio.timeout(TIMEOUT_S):
-                await done.wait()
-            link.close()
-        except TandemError as error:
-            return error
-        finally:
-            listener.close()
-        return link.peer
+                accepted = await links.get()
+            received.append(await accepted.receive(TIMEOUT_S))
+            for end in (accepted, link):
+                end.close()
+            return link.peer
 
     return received, asyncio.run(scenario())
 
@@ -50,8 +45,8 @@ def test_a_control_link_carries_messages(tmp_path: Path) -> None:
 
 def test_without_a_common_version_both_versions_are_named(tmp_path: Path) -> None:
     zero, one = identities(tmp_path, 2)
-    old = LinkCredentials(zero, [paired(one)], alpn=["tandem/1"])
-    new = LinkCredentials(one, [paired(zero)], alpn=["tandem/2", "tandem/3"])
+    old = LinkCredentials(zero, [paired(one)], versions=[1])
+    new = LinkCredentials(one, [paired(zero)], versions=[2, 3])
     received, error = _control(old, new)
     assert received == []
     assert isinstance(error, PeerRefused)
@@ -63,8 +58,44 @@ def test_a_node_of_the_version_before_is_refused_and_both_are_named(tmp_path: Pa
     zero, one = identities(tmp_path, 2)
     own = f"tandem/{CLUSTER_VERSION}"
     before = f"tandem/{CLUSTER_VERSION - 1}"
-    old = LinkCredentials(zero, [paired(one)], alpn=[before])
+    old = LinkCredentials(zero, [paired(one)], versions=[CLUSTER_VERSION - 1])
     received, error = _control(old, LinkCredentials(one, [paired(zero)]))
     assert received == []
     assert isinstance(error, PeerRefused)
     assert f"this side speaks {own}, the peer {before}" in error.message
+
+
+def test_a_node_that_is_refused_has_heard_why_whatever_it_still_sends(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> object:
+        links: asyncio.Queue[ControlLink] = asyncio.Queue()
+        async with listening(zero, on_control=links.put_nowait) as listener:
+            link = await dial_control(one, ("127.0.0.1", listener.port))
+            for _ in range(100):
+                await link.send(Ping())
+            accepted = await links.get()
+            refusing = asyncio.ensure_future(accepted.refuse("another model"))
+            heard = await link.receive(TIMEOUT_S)
+            link.close()
+            await refusing
+            return heard
+
+    assert asyncio.run(scenario()) == PeerRefusal("another model")
+
+
+def test_what_carries_a_payload_is_no_control_message(tmp_path: Path) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> None:
+        links: asyncio.Queue[ControlLink] = asyncio.Queue()
+        async with listening(zero, on_control=links.put_nowait) as listener:
+            link = await dial_control(one, ("127.0.0.1", listener.port))
+            await link._stream.write(encode_frame(Ping(), 1 << 20))
+            accepted = await links.get()
+            with pytest.raises(ProtocolError, match="1048576 bytes after it"):
+                await accepted.receive(TIMEOUT_S)
+            for end in (accepted, link):
+                end.close()
+
+    asyncio.run(scenario())

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.members import hello
 
 from tandem.errors import ProtocolError
 from tandem.link.frames import (
@@ -11,10 +12,26 @@ from tandem.link.frames import (
     MAX_PAYLOAD_BYTES,
     PREFIX_BYTES,
     HeaderDecoder,
+    check_payload,
     decode_prefix,
     encode_frame,
 )
-from tandem.protocol.cluster import PlanHeader, TensorHeader, ToRank
+from tandem.protocol.cluster import (
+    MAX_RANKS,
+    DataHello,
+    FailureHeader,
+    Invitation,
+    Known,
+    Parallelism,
+    Part,
+    Ping,
+    PlanHeader,
+    Proposal,
+    ResultHeader,
+    TensorHeader,
+    ToNode,
+    ToRank,
+)
 
 decoder: HeaderDecoder[ToRank] = HeaderDecoder(ToRank)  # type: ignore[arg-type]
 
@@ -59,3 +76,43 @@ def test_golden_bytes_of_a_tensor_header() -> None:
         b"\x85\xa4type\xacTensorHeader\xa4step\x07\xa6number\x03"
         b"\xa5dtype\xa8bfloat16\xa5shape\x92\x02\x10"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "bound"),
+    [
+        (TensorHeader(0, 0, "uint8", [0]), MAX_PAYLOAD_BYTES),
+        (PlanHeader(1), 1 << 26),
+        (ResultHeader(1), 1 << 26),
+        (DataHello("s", 1), 0),
+        (FailureHeader("link_lost", "why"), 0),
+        (Ping(), 0),
+    ],
+)
+def test_what_may_follow_a_message_is_bounded_by_its_kind(
+    message: msgspec.Struct, bound: int
+) -> None:
+    check_payload(message, bound)
+    with pytest.raises(ProtocolError, match="bytes after it"):
+        check_payload(message, bound + 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Known([("10.0.0.1", 1)] * (MAX_RANKS + 1)),
+        Invitation("s", ["n"] * (MAX_RANKS + 1)),
+        Proposal("s", Parallelism.TENSOR, [Part("n", 0, 1)] * (MAX_RANKS + 1), 1, 1, "why"),
+        hello(layers=[1] * (MAX_RANKS + 1)),
+        hello(model={"layer_bytes": [1] * 4097}),
+    ],
+)
+def test_lists_that_no_cluster_has_are_refused(message: ToNode) -> None:
+    to_node: HeaderDecoder[ToNode] = HeaderDecoder(ToNode)  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match="length"):
+        to_node.decode(encode_frame(message)[PREFIX_BYTES:])
+
+
+def test_the_largest_hello_fits_a_header() -> None:
+    said = hello(model={"layer_bytes": [1 << 40] * 4096}, layers=[64] * MAX_RANKS)
+    assert decode_prefix(encode_frame(said)[:PREFIX_BYTES])[0] <= MAX_HEADER_BYTES

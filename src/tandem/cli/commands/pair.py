@@ -132,7 +132,7 @@ async def _pair(
     def on_listening(port: int) -> None:
         note(f"Waiting on port {port}. On the other machine: tandem pair THIS_MACHINE:{port}")
 
-    where = parse_address(listen or "", "--listen")
+    where = parse_address(listen or "", "--listen", to_listen=True)
     return await pair_by_listening(identity, name, where, _confirm, on_listening)
 
 

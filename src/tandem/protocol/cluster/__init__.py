@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tandem.protocol.cluster.between_nodes import (
     CLUSTER_VERSION,
+    MAX_RANKS,
     Agreement,
     Begin,
     Collectives,
@@ -31,6 +32,7 @@ from tandem.protocol.cluster.report import ClusterReport, NodeReport, RankReport
 
 __all__ = [
     "CLUSTER_VERSION",
+    "MAX_RANKS",
     "Agreement",
     "Begin",
     "ClusterReport",

@@ -14,18 +14,23 @@ Control (one connection a pair of nodes, after the TLS handshake):
     5. both        → Ping         every second, from the hello on
        either      → Leaving      the session ends, and why
 
-Data (one connection a pair of ranks, for one session): `DataHello`, then `PlanHeader`,
+Data (one connection a pair of ranks, for one session, at the same port: ALPN tells the two kinds
+apart; who dialled the control connection dials this one): `DataHello`, then `PlanHeader`,
 `TensorHeader`, `ResultHeader`, each followed by raw bytes. `FailureHeader` ends a step.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
 #: Raised with every change to these messages. Nodes of different versions refuse each other.
-CLUSTER_VERSION = 2
+CLUSTER_VERSION = 3
+#: Ranks of a cluster, and layers of a model that it serves.
+MAX_RANKS, MAX_LAYERS = 64, 4096
+_A_RANK_EACH = msgspec.Meta(max_length=MAX_RANKS)
 
 
 class Parallelism(StrEnum):
@@ -59,7 +64,7 @@ class ModelFacts(Message, frozen=True):
     name: str
     digest: str
     kv_heads: int
-    layer_bytes: list[int]
+    layer_bytes: Annotated[list[int], msgspec.Meta(max_length=MAX_LAYERS)]
     embedding_bytes: int
     tied: bool
     kv_bytes_per_token: int
@@ -71,7 +76,10 @@ class ModelFacts(Message, frozen=True):
 
 
 class PeerHello(Message, frozen=True):
-    """`ranks`, `rank` and `layers` are the operator's; speed is bytes of weights read a second."""
+    """`ranks`, `rank` and `layers` are the operator's; speed is bytes of weights read a second.
+
+    `port` is where the node listens, None for one that only dials.
+    """
 
     version: int
     name: str
@@ -81,11 +89,10 @@ class PeerHello(Message, frozen=True):
     collectives: Collectives
     ranks: int
     rank: int | None
-    layers: list[int] | None
+    layers: Annotated[list[int], _A_RANK_EACH] | None
     memory_bytes: int
     bytes_per_s: float
-    control_port: int | None
-    data_port: int
+    port: int | None
 
 
 class PeerRefusal(Message, frozen=True):
@@ -93,7 +100,7 @@ class PeerRefusal(Message, frozen=True):
 
 
 class Known(Message, frozen=True):
-    addresses: list[tuple[str, int]]
+    addresses: Annotated[list[tuple[str, int]], _A_RANK_EACH]
 
 
 class Invitation(Message, frozen=True):
@@ -104,7 +111,7 @@ class Invitation(Message, frozen=True):
     """
 
     session_id: str
-    nodes: list[str]
+    nodes: Annotated[list[str], _A_RANK_EACH]
     store_port: int | None = None
 
 
@@ -121,7 +128,7 @@ class Proposal(Message, frozen=True):
 
     session_id: str
     strategy: Parallelism
-    parts: list[Part]
+    parts: Annotated[list[Part], _A_RANK_EACH]
     kv_tokens: int
     block_size: int
     why: str
@@ -176,7 +183,7 @@ class TensorHeader(Message, frozen=True):
     step: int
     number: int
     dtype: str
-    shape: list[int]
+    shape: Annotated[list[int], msgspec.Meta(max_length=8)]
 
 
 class ResultHeader(Message, frozen=True):
