@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from tandem.errors import ProtocolError
-from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix
+from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, check_payload, decode_prefix
 from tandem.protocol.cluster import PairingMessage, ToNode, ToRank
 
 _DECODERS: tuple[HeaderDecoder[object], ...] = (
@@ -21,9 +21,11 @@ TOKENS = ("type", "session_id", "rank", "step", "shape", "dtype", "plan", "facts
 def run(data: bytes) -> None:
     if len(data) <= PREFIX_BYTES:
         return
+    payload_bytes = 0
     with suppress(ProtocolError):  # the header is tried all the same
-        decode_prefix(data[1 : 1 + PREFIX_BYTES])
+        _, payload_bytes = decode_prefix(data[1 : 1 + PREFIX_BYTES])
     try:
-        _DECODERS[data[0] % len(_DECODERS)].decode(data[1 + PREFIX_BYTES :])
+        message = _DECODERS[data[0] % len(_DECODERS)].decode(data[1 + PREFIX_BYTES :])
+        check_payload(message, payload_bytes)
     except ProtocolError:
         return

@@ -19,7 +19,7 @@ from tandem.protocol.cluster import PlanHeader, ResultHeader, TensorHeader
 MAX_HEADER_BYTES = 1 << 16
 MAX_PAYLOAD_BYTES = 1 << 30
 #: What may follow a message. Those that are not here carry nothing.
-_PAYLOADS: dict[type[msgspec.Struct], int] = {
+_PAYLOADS: dict[type, int] = {
     TensorHeader: MAX_PAYLOAD_BYTES,
     PlanHeader: 1 << 26,
     ResultHeader: 1 << 26,
@@ -28,7 +28,7 @@ _PAYLOADS: dict[type[msgspec.Struct], int] = {
 _PREFIX = struct.Struct("!II")
 PREFIX_BYTES = _PREFIX.size
 
-M = TypeVar("M", bound=msgspec.Struct)
+M = TypeVar("M")
 
 
 def encode_frame(message: msgspec.Struct, payload_bytes: int = 0) -> bytes:
@@ -47,7 +47,7 @@ def decode_prefix(prefix: bytes | bytearray | memoryview) -> tuple[int, int]:
     return header, payload
 
 
-def check_payload(message: msgspec.Struct, payload_bytes: int) -> None:
+def check_payload(message: object, payload_bytes: int) -> None:
     """Before any of it is read. Raises ProtocolError when it is over the message's own bound."""
     if payload_bytes > _PAYLOADS.get(type(message), 0):
         raise ProtocolError(f"{type(message).__name__} announces {payload_bytes} bytes after it")

@@ -14,13 +14,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
-
 from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, check_payload, decode_prefix
 from tandem.runtime import Address
 
 T = TypeVar("T")
-M = TypeVar("M", bound=msgspec.Struct)
+M = TypeVar("M")
 
 
 class TlsStream:
