@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from benchmarks.commands.attacks import attacks
 from benchmarks.commands.engines import engines
 from benchmarks.commands.gateways import gateways
 from benchmarks.commands.near_ties import near_ties
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for race in (engines, gateways, throughput, scaling, reservations, service, near_ties):
+for race in (engines, gateways, throughput, scaling, reservations, service, near_ties, attacks):
     app.command()(grouped(race))
 
 

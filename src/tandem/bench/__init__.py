@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
     from tandem.bench.scenario_runner import Outcome, create_models, run_scenario
     from tandem.bench.scenarios import SCENARIOS, Scenario
-    from tandem.bench.service import HOST, BenchmarkFailed
+    from tandem.bench.service import HOST, BenchmarkFailed, running_service
     from tandem.bench.soak import SoakReport, run_soak
     from tandem.bench.streams import Consumer, TimedAnswer, complete_chat
 
@@ -91,6 +91,7 @@ __all__ = [
     "ratio",
     "run_scenario",
     "run_soak",
+    "running_service",
     "verdict",
 ]
 
@@ -123,7 +124,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
             ),
             "scenario_runner": ("Outcome", "create_models", "run_scenario"),
             "scenarios": ("SCENARIOS", "Scenario"),
-            "service": ("HOST", "BenchmarkFailed"),
+            "service": ("HOST", "BenchmarkFailed", "running_service"),
             "soak": ("SoakReport", "run_soak"),
             "streams": ("Consumer", "TimedAnswer", "complete_chat"),
         },

@@ -7,7 +7,10 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 
-_RACES = ("engines", "gateways", "throughput", "scaling", "reservations", "service", "near-ties")
+_RACES = (
+    *("engines", "gateways", "throughput", "scaling", "reservations", "service", "near-ties"),
+    "attacks",
+)
 
 
 @pytest.mark.parametrize("race", _RACES)
