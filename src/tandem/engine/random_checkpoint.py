@@ -114,7 +114,7 @@ def _write_weights(
     import torch
     from safetensors.torch import save_file
 
-    from tandem.engine.checkpoint.safetensors import INDEX_FILE, SINGLE_FILE
+    from tandem.engine.checkpoint.index import INDEX_FILE, SINGLE_FILE
 
     dtype: torch.dtype = getattr(torch, config.dtype)
     generator = torch.Generator().manual_seed(seed)

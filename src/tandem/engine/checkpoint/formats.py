@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tandem.engine.checkpoint import index
 from tandem.engine.checkpoint.weights import WeightSource, check_weights
 
-Opener = Callable[[Path, str], WeightSource[Any]]
+
+class Format(NamedTuple):
+    """`candidates` are the sets of files, one of which may hold a directory's weights."""
+
+    candidates: Callable[[Path], list[list[str]]]
+    open: Callable[[Path, str], WeightSource[Any]]
 
 
 def _safetensors(directory: Path, library: str) -> WeightSource[Any]:
@@ -21,13 +27,17 @@ def _safetensors(directory: Path, library: str) -> WeightSource[Any]:
     return Safetensors(directory, library)
 
 
-#: By a pattern of file names; a directory that has none is said to lack the first.
-FORMATS: dict[str, Opener] = {"*.safetensors": _safetensors}
+#: By the name of the format; a directory that has none is said to lack the first.
+FORMATS: dict[str, Format] = {"safetensors": Format(index.candidates, _safetensors)}
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """In the order of their names, whatever their format."""
-    return sorted(file for pattern in FORMATS for file in directory.glob(pattern))
+    """Those that are read, whatever their format; empty where none is whole.
+
+    Raises CheckpointError for an index that is none.
+    """
+    found = _present(directory)
+    return [] if found is None else [directory / name for name in found[1]]
 
 
 @contextmanager
@@ -41,11 +51,19 @@ def open_weights(
 
     Raises CheckpointError as `check_weights` does.
     """
-    rows = FORMATS.items()
-    found = [opener for pattern, opener in rows if any(directory.glob(pattern))]
-    source = (found or list(FORMATS.values()))[0](directory, library)
+    found = _present(directory)
+    row = next(iter(FORMATS.values())) if found is None else found[0]
+    source = row.open(directory, library)
     try:
         check_weights(source, directory, expected, ignored)
         yield source
     finally:
         source.close()
+
+
+def _present(directory: Path) -> tuple[Format, list[str]] | None:
+    for row in FORMATS.values():
+        names = index.whole(directory, row.candidates(directory))
+        if names is not None:
+            return row, names
+    return None

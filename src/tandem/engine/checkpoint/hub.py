@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tandem.engine.checkpoint.formats import FORMATS
+from tandem.engine.checkpoint.index import whole
 from tandem.errors import ConfigurationError
 
 DEMO_MODEL = "tandem-demo"
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = ["*.json", "*.jinja", *FORMATS]
+_SNAPSHOT = re.compile(r"[0-9a-f]{40}")
+_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+#: What describes a model, in its folder itself: copies of other programs lie in folders below.
+_DESCRIPTION = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+    "model.safetensors.index.json",
+]
 
 
 def resolve_model(model: str) -> Path:
@@ -32,20 +49,40 @@ def resolve_model(model: str) -> Path:
 
 
 def model_name(model: str) -> str:
-    """The name under which a model is served: a hub name as it is, a directory by its own name."""
+    """The name under which a model is served: a hub name as it is, a directory by its own name.
+
+    A link is called as its owner calls it, a snapshot in the hub's cache by its name on the hub.
+    """
     path = Path(model).expanduser()
-    return path.resolve().name if path.is_dir() else model
+    if not path.is_dir():
+        return model
+    own = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow the links
+    cached = _CACHED.fullmatch(own.parent.parent.name)
+    if cached is not None and own.parent.name == "snapshots" and _SNAPSHOT.fullmatch(own.name):
+        return f"{cached[1]}/{cached[2]}"
+    return own.name or model
 
 
 def _download(name: str) -> Path:
-    """Fetches what is not cached yet; the library shows its progress on a terminal."""
-    from huggingface_hub import snapshot_download
+    """Fetches what is read and not cached yet; the library shows its progress on a terminal."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
+        directory = _fetch(name, _DESCRIPTION)
+        for row in FORMATS.values():
+            for files in row.candidates(directory):
+                # The same snapshot, whatever is published meanwhile.
+                if whole(_fetch(name, files, revision=directory.name), [files]):
+                    return directory
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ConfigurationError(
             f"{name} could not be downloaded: {error}; check the name, the network and, for a "
             "gated model, HF_TOKEN"
         ) from error
+    return directory
+
+
+def _fetch(name: str, files: Sequence[str], revision: str | None = None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=list(files), revision=revision))

@@ -6,22 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import msgspec
 from safetensors import SafetensorError, safe_open
 
-from tandem.engine.checkpoint.files import read_json
+from tandem.engine.checkpoint.index import candidates, missing, whole
 from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor
 from tandem.errors import CheckpointError
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
-
-class _Index(msgspec.Struct, frozen=True):
-    weight_map: dict[str, str]
+#: A file's own list of its tensors takes some hundred bytes for each.
+_MAX_HEADER_BYTES = 32 * 2**20
 
 
 class _View(Protocol):
@@ -52,13 +47,7 @@ class Safetensors:
         self.files: Mapping[str, Path] = self._locate(directory)
 
     def stored(self, name: str) -> StoredTensor:
-        file = self.files[name]
-        try:
-            view = self._open(file).get_slice(name)
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{file}: tensor {name} is missing, though {INDEX_FILE} names this file"
-            ) from error
+        view = self._open(self.files[name]).get_slice(name)
         dtype = view.get_dtype()
         return StoredTensor(tuple(view.get_shape()), _DTYPES.get(dtype, dtype))
 
@@ -72,32 +61,37 @@ class Safetensors:
         self._handles.clear()
 
     def _locate(self, directory: Path) -> dict[str, Path]:
-        """Tensor name → file, from the index or from the single file's own header."""
-        index, single = directory / INDEX_FILE, directory / SINGLE_FILE
-        if not index.exists():
-            if not single.exists():
-                raise CheckpointError(
-                    f"{directory}: neither {SINGLE_FILE} nor {INDEX_FILE} is there"
-                )
-            return dict.fromkeys(self._open(single).keys(), single)
-        weight_map = read_json(index, _Index).weight_map
-        for name, file in weight_map.items():
-            if Path(file).name != file:
-                raise CheckpointError(
-                    f"{index}: {name} is mapped to {file!r}, not a plain file name"
-                )
-        return {name: directory / file for name, file in weight_map.items()}
+        """Tensor → file, by the files' own headers; of two that have one the last counts."""
+        names = whole(directory, candidates(directory))
+        if names is None:
+            raise missing(directory)
+        files = [directory / name for name in names]
+        return {tensor: file for file in files for tensor in self._open(file).keys()}  # noqa: SIM118
 
     def _open(self, file: Path) -> _File:
         """Maps one file. Raises CheckpointError when it is missing, cut or malformed."""
         if file not in self._handles:
+            _check_header_size(file)
             try:
                 handle = cast("_File", safe_open(file, framework=self._library, device="cpu"))
             except (SafetensorError, OSError) as error:
-                size = f"{file.stat().st_size} bytes" if file.exists() else "missing"
-                raise CheckpointError(
-                    f"{file}: not a whole safetensors file ({size}): {error}; copy or download it "
-                    "again"
-                ) from error
+                raise _not_whole(file, str(error)) from error
             self._handles[file] = handle
         return self._handles[file]
+
+
+def _check_header_size(file: Path) -> None:
+    """The library would read a header of 100 MB; the first eight bytes say how long it is."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: {'not a file' if file.exists() else 'missing'}")
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise _not_whole(file, f"a header of {length} bytes")
+
+
+def _not_whole(file: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file}: not a whole safetensors file ({file.stat().st_size} bytes): {reason}; copy or "
+        "download it again"
+    )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from tandem.engine import EngineOptions, Solo, prepare, whole
+from tandem.engine.checkpoint.formats import open_weights, weight_files
 from tandem.engine.inspect import inspect_checkpoint
 from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import CheckpointError, ConfigurationError
@@ -145,3 +151,100 @@ def test_inspection_counts_what_is_there(original: Path) -> None:
     summary = inspect_checkpoint(original)
     counted = sum(tensor.numel() for tensor in load_file(original / WEIGHTS).values())
     assert summary.parameters == counted
+
+
+def test_an_index_left_over_from_another_export_does_not_count(
+    tmp_path: Path, original: Path
+) -> None:
+    directory = tmp_path / "stale"
+    shutil.copytree(original, directory)
+    index = {"weight_map": {QUERY: "model-00001-of-00002.safetensors"}}
+    (directory / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    _load(directory)
+    assert inspect_checkpoint(directory).files == 1
+
+
+def test_what_a_file_holds_is_what_it_says_itself(tmp_path: Path, original: Path) -> None:
+    directory = tmp_path / "mixed"
+    shutil.copytree(original, directory)
+    _shard(directory)
+    path = directory / f"{WEIGHTS}.index.json"
+    index = json.loads(path.read_text())
+    swapped = {"a.safetensors": "b.safetensors", "b.safetensors": "a.safetensors"}
+    index["weight_map"] = {name: swapped[file] for name, file in index["weight_map"].items()}
+    path.write_text(json.dumps(index))
+    _load(directory)
+
+
+def test_weights_that_are_not_read_are_not_counted(tmp_path: Path, original: Path) -> None:
+    directory = tmp_path / "twice"
+    shutil.copytree(original, directory)
+    shutil.copy(original / WEIGHTS, directory / "consolidated.safetensors")
+    (directory / "original").mkdir()
+    shutil.copy(original / WEIGHTS, directory / "original" / WEIGHTS)
+    assert inspect_checkpoint(directory) == inspect_checkpoint(original)
+    assert [file.name for file in weight_files(directory)] == [WEIGHTS]
+
+
+def _header(text: str, length: int | None = None, data: bytes = b"") -> bytes:
+    encoded = text.encode()
+    return struct.pack("<Q", len(encoded) if length is None else length) + encoded + data
+
+
+def _lying(**fields: object) -> str:
+    tensor = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]} | fields
+    return json.dumps({"model.norm.weight": tensor})
+
+
+HOSTILE: dict[str, bytes] = {
+    "a header longer than any file": _header("{}", 2**64 - 1),
+    "a header of a gigabyte": _header("{}", 2**30),
+    "a header longer than the file": _header("{}", 4000),
+    "no header": b"\x01",
+    "not JSON": _header("{" * 50),
+    "nested without end": _header("[" * 10**6),
+    "not a table": _header("[]"),
+    "offsets past the end": _header(_lying(data_offsets=[0, 2**40]), data=bytes(16)),
+    "offsets backwards": _header(_lying(data_offsets=[16, 0]), data=bytes(16)),
+    "offsets below zero": _header(_lying(data_offsets=[-16, 0]), data=bytes(16)),
+    "a shape that overflows": _header(_lying(shape=[2**40, 2**40]), data=bytes(16)),
+    "a shape below zero": _header(_lying(shape=[-1, 2]), data=bytes(16)),
+    "a shape larger than its data": _header(_lying(shape=[3, 2]), data=bytes(16)),
+    "an unknown number format": _header(_lying(dtype="F99"), data=bytes(16)),
+    "data that nobody owns": _header(_lying(), data=bytes(64)),
+    "one tensor over another": _header(
+        json.dumps(
+            {
+                name: {"dtype": "F32", "shape": [4], "data_offsets": [start, start + 16]}
+                for name, start in (("a", 0), ("b", 8))
+            }
+        ),
+        data=bytes(24),
+    ),
+    "one name twice": _header(
+        _lying()[:-1] + "," + _lying(data_offsets=[16, 32])[1:], data=bytes(32)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_header_that_lies_is_refused(tmp_path: Path, original: Path, name: str) -> None:
+    directory = tmp_path / "hostile"
+    shutil.copytree(original, directory)
+    (directory / WEIGHTS).write_bytes(HOSTILE[name])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        _load(directory)
+
+
+@settings(max_examples=200, derandomize=True)
+@given(st.data())
+def test_no_damage_to_a_header_is_more_than_a_sentence(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        directory = Path(folder)
+        sound = _header(_lying(), data=bytes(16))
+        place = data.draw(st.integers(0, len(sound) - 1))
+        noise = data.draw(st.binary(max_size=4))
+        (directory / WEIGHTS).write_bytes(sound[:place] + noise + sound[place + len(noise) :])
+        shape = {"model.norm.weight": (2, 2)}
+        with contextlib.suppress(CheckpointError), open_weights(directory, "numpy", shape) as found:
+            assert found.read("model.norm.weight").shape == (2, 2)

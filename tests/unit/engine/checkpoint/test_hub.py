@@ -1,0 +1,103 @@
+"""What is fetched of a model on the hub, and what a model is called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
+from tandem.engine import model_name, resolve_model
+from tandem.errors import ConfigurationError
+
+COMMIT = "0123456789" * 4
+DESCRIPTION = {"config.json": "{}", "tokenizer.json": "{}", "chat_template.jinja": "x"}
+SHARDS = {"model-1.safetensors": "1", "model-2.safetensors": "2"}
+INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
+OTHERS = {
+    "README.md": "",
+    "consolidated.safetensors": "29 GB",
+    "original/consolidated.00.pth": "",
+    "original/params.json": "{}",
+    "metal/model.safetensors": "",
+    "onnx/model.onnx": "",
+    "onnx/config.json": "{}",
+    "pytorch_model.bin": "",
+    "training_args.json": "{}",
+}
+
+
+class PlayedHub:
+    """One repository, of which the library's own rule says what a pattern means."""
+
+    def __init__(self, directory: Path, files: dict[str, str]) -> None:
+        self.snapshot = directory / "models--acme--Fox-5M" / "snapshots" / COMMIT
+        self.fetched: list[str] = []
+        self._files = files
+
+    def snapshot_download(
+        self, name: str, *, allow_patterns: Sequence[str], revision: str | None
+    ) -> str:
+        assert (name, revision in (None, COMMIT)) == ("acme/Fox-5M", True)
+        for file in filter_repo_objects(self._files, allow_patterns=list(allow_patterns)):
+            path = self.snapshot / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self._files[file])
+            self.fetched.append(file)
+        return str(self.snapshot)
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"model.safetensors": "1"}, ["model.safetensors"]),
+        (
+            SHARDS | {"model.safetensors.index.json": INDEX, "model-9.safetensors": "old"},
+            [*SHARDS, "model.safetensors.index.json"],
+        ),
+        (
+            {"model.safetensors": "1", "model.safetensors.index.json": INDEX},
+            ["model.safetensors", "model.safetensors.index.json"],
+        ),
+        ({"additional_chat_templates/rag.jinja": "x"}, ["additional_chat_templates/rag.jinja"]),
+    ],
+    ids=["one file", "shards", "a stale index", "templates"],
+)
+def test_only_what_is_read_is_fetched(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    wanted: list[str],
+) -> None:
+    hub = PlayedHub(tmp_path, DESCRIPTION | OTHERS | files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    assert resolve_model("acme/Fox-5M") == hub.snapshot
+    assert sorted(hub.fetched) == sorted([*DESCRIPTION, *wanted])
+
+
+def test_a_model_that_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(ConfigurationError, match="acme/Fox-5M could not be downloaded: no route"):
+        resolve_model("acme/Fox-5M")
+
+
+def test_a_folder_is_called_as_its_owner_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "models--acme--Fox-5M" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (tmp_path / "fox").symlink_to(snapshot)
+    (tmp_path / COMMIT).mkdir()
+    assert model_name(str(snapshot)) == "acme/Fox-5M"
+    assert model_name(f"{snapshot}/") == "acme/Fox-5M"
+    assert model_name(str(tmp_path / "fox")) == "fox"
+    assert model_name(str(tmp_path / COMMIT)) == COMMIT
+    assert model_name("acme/Fox-5M") == "acme/Fox-5M"
+    monkeypatch.chdir(snapshot)
+    assert model_name(".") == "acme/Fox-5M"
