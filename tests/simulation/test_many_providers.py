@@ -7,14 +7,11 @@ as many on real connections, and bounds their memory.
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 from tests.simulation.provider import MODEL, Machine
 from tests.simulation.schedules import KEYS
+from tests.simulation.steps import lines
 from tests.simulation.virtual_time import run
 from tests.simulation.wire import Faults
 from tests.simulation.world import World
@@ -23,6 +20,7 @@ from tests.support.registered import beat, join, make_registry
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.routing.reservation import Reservation
 
 PROVIDERS, STREAMS, REQUESTS, TOKENS = 2000, 500, 1000, 16
 #: Virtual seconds: by then all have joined and said that they are ready.
@@ -61,10 +59,10 @@ def test_a_heartbeat_costs_the_same_among_thousands(busy: bool) -> None:
         ]
         await asyncio.sleep(0)
         one = registry.providers[0]
-        lines = _lines(lambda: registry.heartbeat(one, one.heartbeat or beat()))
+        steps = lines(lambda: registry.heartbeat(one, one.heartbeat or beat()))
         for task in waiting:
             task.cancel()
-        return lines
+        return steps
 
     assert run(cost(2000)) == run(cost(40))
 
@@ -73,7 +71,7 @@ def test_a_reservation_costs_the_same_among_thousands() -> None:
     def cost(providers: int) -> int:
         registry = _registry(providers)
         registry.reserve(Demand(MODEL))
-        return _lines(lambda: registry.reserve(Demand(MODEL)))
+        return lines(lambda: registry.reserve(Demand(MODEL)))
 
     assert cost(2000) < 2 * cost(40)
 
@@ -85,24 +83,6 @@ def _registry(providers: int, *, full: bool = False) -> Registry:
         registry.heartbeat(join(registry, [MODEL]), beat())
     if full:
         for provider in registry.providers:
-            while registry.reserve_at(provider, Demand(MODEL)) is not None:
+            while isinstance(registry.reserve_at(provider, Demand(MODEL)), Reservation):
                 pass
     return registry
-
-
-def _lines(work: Callable[[], object]) -> int:
-    """How many lines of Python `work` runs."""
-    count = 0
-
-    def trace(_frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return count

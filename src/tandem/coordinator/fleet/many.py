@@ -23,6 +23,11 @@ _USUAL = 1000
 _GROWTH, _AT_LEAST = 1.25, 100
 
 
+def is_crowd(serving: Mapping[ProviderId, Provider]) -> bool:
+    """Whether there are too many to look at each of them for one request."""
+    return len(serving) > _COMPARED
+
+
 def pools(
     serving: Mapping[ProviderId, Provider], preferred: ProviderId | None, draw: random.Random
 ) -> Iterator[list[Provider]]:
@@ -32,7 +37,7 @@ def pools(
     providers all at once.
     """
     everybody = list(serving.values())
-    if len(everybody) > _COMPARED:
+    if is_crowd(serving):
         drawn = draw.sample(everybody, _DRAWN)
         also = None if preferred is None else serving.get(preferred)
         yield drawn if also is None else [*drawn, also]

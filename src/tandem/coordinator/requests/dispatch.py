@@ -58,7 +58,7 @@ class Dispatcher:
         self._admission = Admission(
             registry, max_waiting=config.max_waiting, patience_s=config.patience_s
         )
-        self._estimator = Estimator(registry.affinity)
+        self._estimator = Estimator(registry.affinity, registry.largest)
         self._scope_key = secrets.token_bytes(32)
         self._running = 0
         self._stopping = False
@@ -154,7 +154,7 @@ class Dispatcher:
     def _hold_tokens(self, request: InferenceRequest, key: KeyRecord | None) -> Lease | None:
         if key is None:
             return None
-        return self._limiter.admit(key, self._estimator.tokens(request))
+        return self._limiter.admit(key, self._estimator.tokens(request, str(key.id)))
 
 
 def _entry(request: InferenceRequest, key: KeyRecord | None) -> Entry:

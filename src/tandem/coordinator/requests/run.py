@@ -177,7 +177,8 @@ class RequestRun:
     def _take(self, attempt: _Attempt, stream: RequestStream, deltas: list[Delta]) -> None:
         now = self._clock()
         self.progress.first_at = self.progress.first_at or now
-        attempt.reservation.saw_first_token(stream.prompt_tokens)
+        tokens = sum(len(delta.token_ids) for delta in deltas)
+        attempt.reservation.saw_tokens(tokens, prompt_tokens=stream.prompt_tokens)
         self._produced.add(deltas, prompt_tokens=stream.prompt_tokens)
         self._failures.clear()
         if now - self._reported_at >= _REPORT_EVERY_S:
@@ -193,6 +194,8 @@ class RequestRun:
         whose = blame(error, asked=attempt.stream is not None)
         if whose is Blame.PROVIDER:
             attempt.reservation.failed()
+        elif whose is Blame.NOBODY:
+            attempt.reservation.refused()
         self._failures.add(provider_id)
         self.close()
         if whose is Blame.REQUEST or self._produced.complete or not self._failures.may_retry:
@@ -211,6 +214,7 @@ class RequestRun:
         self.usage = self._produced.usage(None if self._ended is None else self._ended.usage)
         self._estimator.learn(
             self._request,
+            self._consumer.key,
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
         )

@@ -1,47 +1,68 @@
 """Requests that wait for a reservation: bounded queues, fair between API keys.
 
 There is one queue a model, level of trust and set of accounts whose machines may serve, so that
-nobody waits behind a request that only others than his providers could serve. Queues that want the
-same provider take turns.
+nobody waits behind a request that only others than his providers could serve. Room at a provider
+goes to the key that has had least of the model, in whichever queue it waits.
 
 A request that finds none waits for one when somebody who serves its model is busy, or was
 there a moment ago: a provider that restarts is worth a few seconds. Whoever waits is served in the
-order of `FairQueue`, as soon as any provider gets room; nobody overtakes the queue.
+order of `FairQueue`, as soon as any provider gets room. What is too large for the room that there
+is may be overtaken, by as many tokens as it asks for itself; then one provider keeps its room.
+
+Thousands of providers beat every second, and thousands of requests may wait: no event costs a look
+at all of either.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.eligibility import Reason
 from tandem.coordinator.routing.fair_queue import FairQueue, QueueFull
+from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
-from tandem.errors import NoProviderAvailable, Overloaded, TandemError
+from tandem.coordinator.routing.shares import ModelShares, Share, Shares
+from tandem.errors import NoProviderAvailable, Overloaded, RateLimited, TandemError
 from tandem.protocol import ModelName, ProviderId, Trust
 
 #: Some things change without an event: a pause of a breaker ends, a provider goes stale.
 _RECHECK_S = 0.25
+#: How many of those whose turn it is are looked at when the first cannot have the room.
+_LOOKS = 8
+#: Reasons that depend on the request: another one may go where it may not.
+_OF_THE_REQUEST = {Reason.FULL, Reason.TOO_SMALL, Reason.UNTRUSTED}
 
 
 class _QueueId(NamedTuple):
-    """What those who wait in one queue have in common."""
+    """What those who wait for one model in one queue have in common."""
 
-    model: ModelName
     min_trust: Trust
     owners: frozenset[str]
+
+    @classmethod
+    def of(cls, demand: Demand) -> _QueueId:
+        return cls(demand.min_trust, demand.owners)
 
 
 @dataclass(eq=False)
 class _Waiter:
     demand: Demand
+    key: str
+    share: Share
     avoid: Collection[ProviderId]
     #: Loop time until which it waits for a provider to come back, when there is none.
     until: float
+    #: Tokens that went past it, to places that it was too large for.
+    overtaken: int = 0
+    #: Who takes nothing else, so that there is room for it some time.
+    kept_by: Provider | None = None
     reservation: asyncio.Future[Reservation] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -51,21 +72,49 @@ class _Waiter:
             self.reservation.set_exception(error)
 
 
+_Queue = FairQueue[_Waiter]
+
+
+@dataclass
+class _Model:
+    """What waits for one model."""
+
+    shares: ModelShares
+    queues: dict[_QueueId, _Queue] = field(default_factory=dict)
+    #: Loop time from which a request may again have all providers looked at.
+    look_again_at: float = 0.0
+
+    def heads(self, account: str, most: int) -> list[_Waiter]:
+        """Those whose turn it is at an account's machines; which had least of the model first."""
+        queues = [queue for id_, queue in self.queues.items() if account in id_.owners]
+        found = [pair for queue in queues for pair in _heads(queue, most)]
+        if len(queues) > 1:
+            found.sort(key=lambda pair: pair[0].used)
+        return [waiter for _, waiter in found[:most]]
+
+
 class Admission:
-    """`patience_s`: how long a request waits for the return of a provider that was just here."""
+    """`patience_s`: how long a request waits for the return of a provider that was just here.
+
+    `max_waiting` is the most that wait in one queue, and the most of one key in all of them.
+    """
 
     def __init__(self, registry: Registry, *, max_waiting: int, patience_s: float) -> None:
         self._registry = registry
         self._max_waiting = max_waiting
         self._patience_s = patience_s
-        self._queues: dict[_QueueId, FairQueue[_Waiter]] = {}
+        self._shares = Shares()
+        self._models: dict[ModelName, _Model] = {}
+        self._waiting: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         registry.on_capacity(self._on_capacity)
 
     def waiting(self, model: ModelName, owners: frozenset[str]) -> int:
         """Those who wait for the model at the machines of just these accounts."""
-        wanted = (model, owners)
-        return sum(len(q) for id_, q in self._queues.items() if (id_.model, id_.owners) == wanted)
+        waits = self._models.get(model)
+        if waits is None:
+            return 0
+        return sum(len(queue) for id_, queue in waits.queues.items() if id_.owners == owners)
 
     async def reserve(
         self,
@@ -81,13 +130,23 @@ class Admission:
         Raises what `Registry.reserve` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
-        if resumes or not self._queues.get(_queue_id(demand)):
+        shares = self._shares.of(demand.model)
+        waits = self._models.get(demand.model)
+        queue = None if waits is None else waits.queues.get(_QueueId.of(demand))
+        share = shares.of(key)
+        if resumes or not queue:
             try:
-                return self._registry.reserve(demand, avoid)
+                reservation = self._reserve_now(demand, avoid, waits)
             except (Overloaded, NoProviderAvailable) as error:
                 self._check_hope(demand, error)
-        waiter = _Waiter(demand, avoid, asyncio.get_running_loop().time() + self._patience_s)
-        self._enqueue(waiter, key)
+            else:
+                share.lift(shares.level)
+                shares.raise_level(share.used)
+                reservation.charge_to(share)
+                return reservation
+        until = asyncio.get_running_loop().time() + self._patience_s
+        waiter = _Waiter(demand, key, share, avoid, until)
+        self._enqueue(waiter, shares, resumes=resumes)
         try:
             return await waiter.reservation
         except asyncio.CancelledError:
@@ -96,7 +155,22 @@ class Admission:
                 made.result().release()
             raise
         finally:
-            self._dequeue(waiter, key)
+            self._dequeue(waiter)
+
+    def _reserve_now(
+        self, demand: Demand, avoid: Collection[ProviderId], waits: _Model | None
+    ) -> Reservation:
+        """All providers are looked at for one request in a while, and a few for the others.
+
+        Those find their place a moment later, if there is one.
+        """
+        now = asyncio.get_running_loop().time()
+        thorough = waits is None or now >= waits.look_again_at
+        try:
+            return self._registry.reserve(demand, avoid, thorough=thorough)
+        finally:
+            if waits is not None and thorough:
+                waits.look_again_at = now + self._recheck_s
 
     def _check_hope(self, demand: Demand, error: TandemError) -> None:
         """Raises the refusal when nobody is busy, and nobody was here lately."""
@@ -105,16 +179,29 @@ class Admission:
         if self._registry.served_within_s(demand) > self._patience_s:
             raise error
 
-    def _enqueue(self, waiter: _Waiter, key: str) -> None:
-        queue_id = _queue_id(waiter.demand)
-        queue = self._queues.setdefault(queue_id, FairQueue(self._max_waiting))
+    def _enqueue(self, waiter: _Waiter, shares: ModelShares, *, resumes: bool) -> None:
+        waits = self._models.setdefault(waiter.demand.model, _Model(shares))
+        new = FairQueue[_Waiter](self._max_waiting, shares.level)
+        queue = waits.queues.setdefault(_QueueId.of(waiter.demand), new)
+        if queue and not self._registry.may_fit(waiter.demand):
+            raise refusal(waiter.demand, {Reason.TOO_SMALL}, model_is_known=True)
+        if resumes:
+            queue.push_ahead(waiter.share, waiter)
+        else:
+            self._push(queue, waiter)
+        self._waiting[waiter.key] += 1
+        self._schedule()
+
+    def _push(self, queue: _Queue, waiter: _Waiter) -> None:
+        own = self._waiting[waiter.key]
+        if own >= self._max_waiting:
+            raise RateLimited(f"this key has {own} requests waiting, which is its limit")
         try:
-            evicted = queue.push(key, waiter, waiter.demand.tokens)
+            evicted = queue.push(waiter.key, waiter.share, waiter)
         except QueueFull:
             raise self._full(waiter.demand.model, len(queue)) from None
         if evicted is not None:
             evicted.refuse(self._full(waiter.demand.model, len(queue)))
-        self._schedule()
 
     def _full(self, model: ModelName, length: int) -> Overloaded:
         retry_s = max(1, min(60, length // 64))
@@ -123,77 +210,123 @@ class Admission:
             retry_after_s=retry_s,
         )
 
-    def _dequeue(self, waiter: _Waiter, key: str) -> None:
-        queue_id = _queue_id(waiter.demand)
-        queue = self._queues.get(queue_id)
-        if queue is None:
+    def _dequeue(self, waiter: _Waiter) -> None:
+        self._waiting[waiter.key] -= 1
+        if not self._waiting[waiter.key]:
+            del self._waiting[waiter.key]
+        waits, id_ = self._models.get(waiter.demand.model), _QueueId.of(waiter.demand)
+        queue = None if waits is None else waits.queues.get(id_)
+        if waits is None or queue is None:
             return
-        queue.discard(key, waiter)
+        queue.discard(waiter.key, waiter)
         if not queue:
-            del self._queues[queue_id]
+            del waits.queues[id_]
 
     def _on_capacity(self, provider: Provider) -> None:
-        """Hands out the room at this one provider: the others had none before.
+        """Hands out the room at this one provider: the others had none before."""
+        for model in provider.models:
+            waits = self._models.get(model)
+            if waits is not None:
+                while waits.queues and self._hand_out(provider, waits):
+                    pass
 
-        Thousands of providers beat every second: none of that may cost a look at all of them.
-        """
-        wanted = [
-            queue_id
-            for queue_id in self._queues
-            if queue_id.model in provider.models and provider.account in queue_id.owners
-        ]
-        while wanted:
-            wanted = [queue_id for queue_id in wanted if self._serve_next(queue_id, provider)]
+    def _hand_out(self, provider: Provider, waits: _Model) -> bool:
+        """Gives one request a place at the provider; whether there was one to give."""
+        passed: list[_Waiter] = []
+        for waiter in _in_turn(waits, provider.account):
+            made = self._registry.reserve_at(provider, waiter.demand)
+            if isinstance(made, Reservation):
+                self._give(waiter, made, waits)
+                for other in passed:
+                    other.overtaken += waiter.demand.tokens
+                return True
+            if made not in _OF_THE_REQUEST:
+                return False
+            if made is Reason.FULL:
+                if self._keeps(provider, waiter):
+                    return False
+                passed.append(waiter)
+        return False
 
-    def _serve_next(self, queue_id: _QueueId, provider: Provider) -> bool:
-        """Gives a queue its turn at a provider; the others then come before it."""
-        queue = self._queues[queue_id]
-        waiter = _next(queue)
-        if waiter is None:
+    def _keeps(self, provider: Provider, waiter: _Waiter) -> bool:
+        """Whether nobody overtakes the one who waits any more, here."""
+        if waiter.overtaken < waiter.demand.tokens:
             return False
-        reservation = self._registry.reserve_at(provider, waiter.demand)
-        if reservation is None:
-            return False
-        queue.pop()
+        if waiter.kept_by is None or not self._registry.may_have_more(waiter.kept_by):
+            waiter.kept_by = provider
+        return waiter.kept_by is provider
+
+    def _give(self, waiter: _Waiter, reservation: Reservation, waits: _Model) -> None:
+        waits.shares.raise_level(waiter.share.used)
+        waits.queues[_QueueId.of(waiter.demand)].take(waiter.key, waiter)
+        reservation.charge_to(waiter.share)
         waiter.reservation.set_result(reservation)
-        self._queues[queue_id] = self._queues.pop(queue_id)
-        return True
 
-    def _pump(self, queue_id: _QueueId) -> None:
-        """Makes reservations for those whose turn it is, until there is none for the next."""
-        queue = self._queues[queue_id]
-        while (waiter := _next(queue)) is not None:
+    def _pump(self, waits: _Model, queue: _Queue) -> None:
+        """Has all providers looked at for those whose turn it is, until there is none for one."""
+        for _ in range(_LOOKS):
+            heads = _heads(queue, 1)
+            if not heads:
+                return
+            waiter = heads[0][1]
             try:
                 reservation = self._registry.reserve(waiter.demand, waiter.avoid)
             except Overloaded:
                 return
+            except NoProviderAvailable as error:
+                _refuse_hopeless(queue, error)
+                return
             except TandemError as error:
-                hopes = asyncio.get_running_loop().time() < waiter.until
-                if isinstance(error, NoProviderAvailable) and hopes:
-                    return
-                queue.pop()
+                queue.discard(waiter.key, waiter)
                 waiter.refuse(error)
-                continue
-            queue.pop()
-            waiter.reservation.set_result(reservation)
+                return
+            self._give(waiter, reservation, waits)
+
+    @property
+    def _recheck_s(self) -> float:
+        """Of many providers less often: each time all of them are looked at."""
+        return _RECHECK_S * self._registry.pace
 
     def _schedule(self) -> None:
-        if self._timer is None and self._queues:
-            self._timer = asyncio.get_running_loop().call_later(_RECHECK_S, self._recheck)
+        if self._timer is None and self._models:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._recheck_s, self._recheck)
 
     def _recheck(self) -> None:
         self._timer = None
-        for queue_id in tuple(self._queues):
-            self._pump(queue_id)
+        for model, waits in tuple(self._models.items()):
+            for id_, queue in tuple(waits.queues.items()):
+                self._pump(waits, queue)
+                if not queue:
+                    del waits.queues[id_]
+            if not waits.queues:
+                del self._models[model]
         self._schedule()
 
 
-def _queue_id(demand: Demand) -> _QueueId:
-    return _QueueId(demand.model, demand.min_trust, demand.owners)
+def _in_turn(waits: _Model, account: str) -> Iterator[_Waiter]:
+    """Whose turn it is, and who is next if that one cannot go: most often one look is enough."""
+    first = waits.heads(account, 1)
+    yield from first
+    if first:
+        yield from waits.heads(account, _LOOKS)[1:]
 
 
-def _next(queue: FairQueue[_Waiter]) -> _Waiter | None:
+def _heads(queue: _Queue, most: int) -> list[tuple[Share, _Waiter]]:
     """Whose turn it is, of those that still wait."""
-    while (waiter := queue.peek()) is not None and waiter.reservation.done():
-        queue.pop()
-    return waiter
+    while True:
+        heads = queue.heads(most)
+        gone = [waiter for _, waiter in heads if waiter.reservation.done()]
+        if not gone:
+            return heads
+        for waiter in gone:
+            queue.discard(waiter.key, waiter)
+
+
+def _refuse_hopeless(queue: _Queue, error: NoProviderAvailable) -> None:
+    """Ends all who have waited long enough for somebody to come back: nobody is there for them."""
+    now = asyncio.get_running_loop().time()
+    for waiter in queue.items():
+        if waiter.until <= now:
+            queue.discard(waiter.key, waiter)
+            waiter.refuse(error)

@@ -40,8 +40,11 @@ def choose(
     draw: random.Random,
     cached: Cached | None = None,
     avoid: Collection[ProviderId] = (),
+    thorough: bool = True,
 ) -> Provider | None:
     """The best of those that serve the model and may have the request; None when nobody may.
+
+    One that is not `thorough` looks at a few of many providers, and at no others.
 
     `cached` says who has the beginning of the prompt. Those to `avoid` are taken only when there is
     no other. When everybody who could serve has been set aside, one of them is asked all the same.
@@ -52,6 +55,8 @@ def choose(
         preferred = [p for p in candidates if p.id not in avoid] or candidates
         if preferred:
             return _best(preferred, demand, cached)
+        if not thorough:
+            return None
     return None
 
 

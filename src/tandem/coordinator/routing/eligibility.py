@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
+from tandem.protocol import ModelName
 
 
 class Reason(StrEnum):
@@ -43,7 +44,7 @@ def eligibility(provider: Provider, demand: Demand, *, now: float) -> Reason | N
         return reason
     if not provider.trust.reaches(demand.min_trust):
         return Reason.UNTRUSTED
-    if demand.least_tokens > min(info.context_length, provider.cache_tokens):
+    if demand.least_tokens > largest(demand.model, provider):
         return Reason.TOO_SMALL
     if not has_room(provider, demand):
         return Reason.FULL
@@ -71,5 +72,16 @@ def has_room(provider: Provider, demand: Demand) -> bool:
         return True
     return (
         provider.sequences + demand.sequences <= provider.heartbeat.max_sequences
-        and provider.tokens + demand.tokens <= provider.cache_tokens
+        and provider.tokens + tokens_at(provider, demand) <= provider.cache_tokens
     )
+
+
+def largest(model: ModelName, provider: Provider) -> int:
+    """Tokens that one sequence of a model that it serves may have there at most."""
+    return min(provider.models[model].context_length, provider.cache_tokens)
+
+
+def tokens_at(provider: Provider, demand: Demand) -> int:
+    """What a request takes of its cache: no estimate is more than its sequences can hold."""
+    context = provider.models[demand.model].context_length
+    return min(demand.tokens, context * demand.sequences)

@@ -10,22 +10,26 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 from tandem.coordinator.fleet.breaker import BreakerMemory
 from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
-from tandem.coordinator.fleet.many import heartbeat_pace
+from tandem.coordinator.fleet.many import heartbeat_pace, is_crowd
 from tandem.coordinator.fleet.model_history import ModelHistory
 from tandem.coordinator.fleet.provider import Hold, Provider, read_role
 from tandem.coordinator.fleet.unclustered import unclustered
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.choice import Capacity, capacity, choose
 from tandem.coordinator.routing.demand import Demand
-from tandem.coordinator.routing.eligibility import Reason, eligibility
+from tandem.coordinator.routing.eligibility import Reason, eligibility, largest
 from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import Overloaded
 from tandem.protocol import Heartbeat, ModelName, ProviderId, Registration
+
+#: How long what the largest provider holds is remembered, so that it is not asked for each request.
+_LARGEST_LASTS_S = 1.0
 
 
 class Registry:
@@ -46,6 +50,7 @@ class Registry:
         self._by_model: dict[ModelName, dict[ProviderId, Provider]] = {}
         self._history = ModelHistory()
         self._breakers = BreakerMemory()
+        self._largest: dict[ModelName, tuple[float, int]] = {}
         self._listeners: list[Callable[[Provider], None]] = []
         self._choices = 0
 
@@ -102,6 +107,7 @@ class Registry:
             del self._by_model[name][provider.id]
             if not self._by_model[name]:
                 del self._by_model[name]
+                self._largest.pop(name, None)
 
     def heard(self, provider: Provider) -> None:
         provider.last_heard = self._clock()
@@ -155,15 +161,28 @@ class Registry:
         """How long ago a provider that may serve it last said that it is ready for the model."""
         return self._clock() - self._history.served_at(demand.model, demand.owners)
 
-    def select_provider(self, demand: Demand, avoid: Collection[ProviderId] = ()) -> Provider:
+    def select_provider(
+        self, demand: Demand, avoid: Collection[ProviderId] = (), *, thorough: bool = True
+    ) -> Provider:
         """The provider that a request would get now; raises what `refusal` makes of it.
 
-        See `choice.choose` for the rule.
+        See `choice.choose` for the rule. One that is not `thorough` says Overloaded when the few
+        of many that it looks at have no room.
         """
         serving, now = self._by_model.get(demand.model, {}), self._clock()
-        cached = self.affinity.cached(demand.prefixes)
-        chosen = choose(serving, demand, now=now, draw=self._draw, cached=cached, avoid=avoid)
+        thorough = thorough or not is_crowd(serving)
+        chosen = choose(
+            serving,
+            demand,
+            now=now,
+            draw=self._draw,
+            cached=self.affinity.cached(demand.prefixes),
+            avoid=avoid,
+            thorough=thorough,
+        )
         if chosen is None:
+            if not thorough:
+                raise refusal(demand, {Reason.FULL}, model_is_known=True)
             answers = {eligibility(p, demand, now=now) for p in serving.values()}
             # Machines of others are none, to who asks.
             reasons: set[Reason] = {r for r in answers if r is not None}
@@ -172,17 +191,42 @@ class Registry:
             raise refusal(demand, reasons, model_is_known=known)
         return chosen
 
-    def reserve(self, demand: Demand, avoid: Collection[ProviderId] = ()) -> Reservation:
+    def reserve(
+        self, demand: Demand, avoid: Collection[ProviderId] = (), *, thorough: bool = True
+    ) -> Reservation:
         """A reservation at the best provider; raises what `select_provider` raises."""
-        return self._reserve(self.select_provider(demand, avoid), demand)
+        return self._reserve(self.select_provider(demand, avoid, thorough=thorough), demand)
 
-    def reserve_at(self, provider: Provider, demand: Demand) -> Reservation | None:
-        """One at this very provider; None when it may not have the request, or has gone."""
+    def reserve_at(self, provider: Provider, demand: Demand) -> Reservation | Reason:
+        """One at this very provider, or why it may not have the request; gone is STALE."""
         if self._providers.get(provider.id) is not provider:
-            return None
-        if eligibility(provider, demand, now=self._clock()) is not None:
-            return None
-        return self._reserve(provider, demand)
+            return Reason.STALE
+        reason = eligibility(provider, demand, now=self._clock())
+        return self._reserve(provider, demand) if reason is None else reason
+
+    def may_have_more(self, provider: Provider) -> bool:
+        """Whether it is connected, and may have further requests once it has room."""
+        return self._providers.get(provider.id) is provider and provider.is_ready
+
+    def may_fit(self, demand: Demand) -> bool:
+        """Whether somebody is large enough for it, or nobody can tell."""
+        return demand.least_tokens <= (self.largest(demand.model) or demand.least_tokens)
+
+    def largest(self, model: ModelName) -> int:
+        """Tokens that one sequence may have at most at any provider, as of a moment ago.
+
+        0 when that is not known.
+        """
+        now = self._clock()
+        seen = self._largest.get(model)
+        if seen is None or now - seen[0] > _LARGEST_LASTS_S * self.pace or not seen[1]:
+            most = max(
+                map(partial(largest, model), self._by_model.get(model, {}).values()), default=0
+            )
+            if not most:
+                return 0
+            seen = self._largest[model] = (now, most)
+        return seen[1]
 
     def capacities(self, owners: frozenset[str] | None = None) -> dict[ModelName, Capacity]:
         """What a small request would find now, for each model that these accounts serve, or all."""

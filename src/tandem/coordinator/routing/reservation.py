@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
+from tandem.coordinator.routing.eligibility import tokens_at
+from tandem.coordinator.routing.shares import Charge, Share
 
 
 class Reservation:
@@ -26,6 +28,11 @@ class Reservation:
         self._clock = clock
         self._on_release = on_release
         self._held = True
+        self._charge: Charge | None = None
+        #: What it has used: the prompt as estimated, until it is known.
+        self._size = tokens_at(provider, demand)
+        self._prompt_tokens = min(demand.prompt_tokens, self._size)
+        self._tokens = 0
         self._ticket = provider.breaker.begin()
         self._made_at = clock()
         self._first_at: float | None = None
@@ -34,12 +41,24 @@ class Reservation:
             provider.moved_at = self._made_at
         provider.in_flight += 1
         provider.sequences += demand.sequences
-        provider.tokens += demand.tokens
+        provider.tokens += self._size
         provider.prefilling += demand.prompt_tokens
+
+    def charge_to(self, share: Share) -> None:
+        """Lets a key pay for it: what is estimated now, and what it used when it is released."""
+        self._charge = share.charge(self._size)
+
+    def saw_tokens(self, tokens: int, *, prompt_tokens: int) -> None:
+        """So many more of its answer have come; `prompt_tokens` is what its prompts have."""
+        self.saw_first_token(prompt_tokens)
+        self._tokens += tokens
+        if self._charge is not None:
+            self._charge.at_least(self._prompt_tokens + self._tokens)
 
     def saw_first_token(self, prompt_tokens: int) -> None:
         if self._first_at is not None:
             return
+        self._prompt_tokens = prompt_tokens
         self._first_at = self._clock()
         self.provider.prefilling -= self._demand.prompt_tokens
         self.provider.breaker.succeed(self._ticket)
@@ -56,8 +75,13 @@ class Reservation:
             speed = self.provider.speed(self._demand.model)
             speed.saw_decode(each, taken_s, self.provider.sequences)
 
+    def refused(self) -> None:
+        """The provider has not taken the request: the prompt was not computed."""
+        self._prompt_tokens = 0
+
     def failed(self) -> None:
-        """The provider is to blame for the request's end."""
+        """The provider is to blame for the request's end: the prompt is charged where it goes."""
+        self._prompt_tokens = 0
         self.provider.breaker.fault(self._ticket, self._clock())
 
     def release(self) -> None:
@@ -68,6 +92,8 @@ class Reservation:
             self.provider.prefilling -= self._demand.prompt_tokens
         self.provider.in_flight -= 1
         self.provider.sequences -= self._demand.sequences
-        self.provider.tokens -= self._demand.tokens
+        self.provider.tokens -= self._size
         self.provider.breaker.forget(self._ticket)
+        if self._charge is not None:
+            self._charge.settle(self._prompt_tokens + self._tokens)
         self._on_release(self.provider)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.coordinator.requests import estimator as module
 from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.inference_request import (
@@ -24,6 +26,7 @@ from tandem.protocol import (
 )
 
 MODEL = ModelName("m")
+KEY = "1"
 
 
 def generation(
@@ -37,7 +40,9 @@ def estimator() -> Estimator:
 
 
 def test_samples_share_their_prompt() -> None:
-    demand = estimator().demand(generation(TokenPrompt([1] * 10), n=3, max_tokens=5), Consumer())
+    demand = estimator().demand(
+        generation(TokenPrompt([1] * 10), n=3, max_tokens=5), Consumer(key=KEY)
+    )
     assert demand.sequences == 3
     assert demand.prompt_tokens == 10
     assert demand.output_tokens == 5
@@ -47,20 +52,23 @@ def test_samples_share_their_prompt() -> None:
 
 def test_what_was_produced_is_prefilled_again() -> None:
     request = generation(TokenPrompt([1] * 10), max_tokens=5)
-    assert estimator().demand(request, Consumer(), produced=4).prompt_tokens == 14
+    assert estimator().demand(request, Consumer(key=KEY), produced=4).prompt_tokens == 14
 
 
 def test_an_answer_without_a_limit_is_as_long_as_usual() -> None:
     learner = estimator()
     unlimited = generation(TextPrompt("x" * 400))
-    before = learner.demand(unlimited, Consumer()).output_tokens
+    before = learner.demand(unlimited, Consumer(key=KEY)).output_tokens
     for _ in range(200):
-        learner.learn(unlimited, prompt_tokens=100, completion_tokens=10)
+        learner.learn(unlimited, KEY, prompt_tokens=100, completion_tokens=10)
     assert before == 200
-    assert learner.demand(unlimited, Consumer()).output_tokens == 10
+    assert learner.demand(unlimited, Consumer(key=KEY)).output_tokens == 10
     # A limit far above the usual length is rarely used up.
     assert (
-        learner.demand(generation(TextPrompt("x"), max_tokens=4000), Consumer()).output_tokens == 40
+        learner.demand(
+            generation(TextPrompt("x"), max_tokens=4000), Consumer(key=KEY)
+        ).output_tokens
+        == 40
     )
 
 
@@ -68,27 +76,27 @@ def test_bytes_a_token_are_learned_for_each_model() -> None:
     learner, other = estimator(), ModelName("other")
     long = TextPrompt("x" * 1000)
     for _ in range(200):
-        learner.learn(generation(long), prompt_tokens=1000, completion_tokens=1)
-    assert 990 <= learner.demand(generation(long), Consumer()).prompt_tokens <= 1000
-    assert learner.demand(generation(long, model=other), Consumer()).prompt_tokens == 250
+        learner.learn(generation(long), KEY, prompt_tokens=1000, completion_tokens=1)
+    assert 990 <= learner.demand(generation(long), Consumer(key=KEY)).prompt_tokens <= 1000
+    assert learner.demand(generation(long, model=other), Consumer(key=KEY)).prompt_tokens == 250
 
 
 def test_templates_count() -> None:
     chat = ChatPrompt([ChatMessage("user", "x" * 40)] * 2)
     text = TextPrompt("x" * 80)
-    assert estimator().tokens(generation(chat)) > estimator().tokens(generation(text))
+    assert estimator().tokens(generation(chat), KEY) > estimator().tokens(generation(text), KEY)
 
 
 def test_embeddings_need_a_prefill_and_teach_nothing() -> None:
     learner = estimator()
     request = InferenceRequest(MODEL, Embedding([TokenPrompt([1] * 4), TokenPrompt([1] * 6)]))
-    demand = learner.demand(request, Consumer())
+    demand = learner.demand(request, Consumer(key=KEY))
     assert (demand.sequences, demand.prompt_tokens, demand.output_tokens) == (2, 10, 0)
     assert (demand.tokens, demand.least_tokens) == (10, 6)
-    before = learner.demand(generation(TextPrompt("x" * 80)), Consumer())
+    before = learner.demand(generation(TextPrompt("x" * 80)), Consumer(key=KEY))
     for _ in range(50):
-        learner.learn(request, prompt_tokens=10, completion_tokens=0)
-    assert learner.demand(generation(TextPrompt("x" * 80)), Consumer()) == before
+        learner.learn(request, KEY, prompt_tokens=10, completion_tokens=0)
+    assert learner.demand(generation(TextPrompt("x" * 80)), Consumer(key=KEY)) == before
 
 
 @given(
@@ -102,7 +110,83 @@ def test_an_estimate_is_sane_after_whatever_was_learned(
     learner = estimator()
     for size, prompt_tokens, completion_tokens in learned:
         request = generation(TextPrompt("x" * size))
-        learner.learn(request, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
-    demand = learner.demand(generation(TextPrompt(text), max_tokens=max_tokens), Consumer())
+        learner.learn(
+            request, KEY, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens
+        )
+    demand = learner.demand(generation(TextPrompt(text), max_tokens=max_tokens), Consumer(key=KEY))
     assert demand.tokens >= demand.output_tokens >= 1
     assert max_tokens is None or demand.output_tokens <= max_tokens
+
+
+EMPTY = [ChatMessage("user", "")] * 1000
+
+
+def test_one_key_teaches_nothing_about_another() -> None:
+    """Prompts of empty messages are tokens without text: nobody's text is thousands of tokens."""
+    taught, untaught = estimator(), estimator()
+    for learner in (taught, untaught):
+        for name in ("victim", "other"):
+            learner.learn(
+                generation(TextPrompt("x" * 400)), name, prompt_tokens=100, completion_tokens=30
+            )
+    for _ in range(500):
+        taught.learn(
+            generation(ChatPrompt(EMPTY)), "liar", prompt_tokens=5000, completion_tokens=10**12
+        )
+    asked = generation(TextPrompt("x" * 4000))
+    for name in ("victim", "other", "newcomer"):
+        found, due = (
+            taught.demand(asked, Consumer(key=name)),
+            untaught.demand(asked, Consumer(key=name)),
+        )
+        # The digests of two coordinators have nothing in common.
+        assert found == msgspec.structs.replace(due, prefixes=found.prefixes)
+    assert taught.demand(asked, Consumer(key="liar")).prompt_tokens == 1000, (
+        "these prompts teach nothing"
+    )
+
+
+@given(st.integers(1, 10**6), st.integers(0, 2**63), st.integers(1, 10**6))
+def test_no_text_is_more_tokens_than_bytes_or_hardly_any(
+    size: int, prompt_tokens: int, asked: int
+) -> None:
+    learner = estimator()
+    for _ in range(50):
+        learner.learn(
+            generation(TextPrompt("x" * size)),
+            KEY,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=1,
+        )
+    found = learner.demand(generation(TextPrompt("x" * asked)), Consumer(key=KEY)).prompt_tokens
+    assert asked // 64 <= found <= 4 * asked
+
+
+def test_a_newcomer_begins_with_what_most_others_are_used_to() -> None:
+    learner, asked = estimator(), generation(TextPrompt("x" * 1000))
+    for number in range(9):
+        for _ in range(100):
+            tokens = 500 if number < 6 else 4000
+            learner.learn(asked, f"key {number}", prompt_tokens=tokens, completion_tokens=50)
+    assert 450 <= learner.demand(asked, Consumer(key="newcomer")).prompt_tokens <= 550
+    assert 45 <= learner.demand(asked, Consumer(key="newcomer")).output_tokens <= 55
+
+
+def test_nothing_is_expected_to_be_larger_than_the_model_can_hold() -> None:
+    learner = Estimator(Affinity(), lambda _: 2048)
+    asked = generation(TextPrompt("x" * 8_000_000), TextPrompt("x"), n=3, max_tokens=10**9)
+    for _ in range(50):
+        learner.learn(asked, KEY, prompt_tokens=1, completion_tokens=10**9)
+    assert learner.tokens(asked, KEY) <= 2 * 2048 + 6 * 2048
+
+
+def test_only_so_many_keys_and_models_are_remembered() -> None:
+    learner = estimator()
+    for number in range(module._MAX_KEYS + 5):
+        learner.learn(
+            generation(TextPrompt("x" * 100)), f"{number}", prompt_tokens=9, completion_tokens=1
+        )
+    for number in range(module._MAX_MODELS + 5):
+        learner.tokens(generation(TextPrompt("x"), model=ModelName(f"{number}")), KEY)
+    assert len(learner._models) == module._MAX_MODELS
+    assert all(len(habits._keys) <= module._MAX_KEYS for habits in learner._models.values())
