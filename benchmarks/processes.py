@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import psutil
 
 from tandem.bench import HOST, BenchmarkFailed
 from tandem.coordinator import CoordinatorConfig, serve
-from tandem.runtime import Stop, configure_logging, run_service
+from tandem.runtime import Stop, configure_logging, raise_descriptor_limit, run_service
 
 JOIN_TOKEN = "join-bench"  # noqa: S105 - of a coordinator that lives for one benchmark
 _TIMEOUT_S = 300.0
@@ -45,7 +44,7 @@ def child(target: Callable[..., None], *arguments: object) -> Iterator[tuple[Any
 
 def coordinator(data_dir: Path, say: Callable[[object], None]) -> None:
     """For `child`: a coordinator, which says its port."""
-    raise_file_limit()
+    raise_descriptor_limit()
     configure_logging("error")
     config = CoordinatorConfig(
         host=HOST, port=0, data_dir=data_dir, join_token=JOIN_TOKEN, drain_timeout_s=0.5
@@ -55,12 +54,6 @@ def coordinator(data_dir: Path, say: Callable[[object], None]) -> None:
         await serve(config, stop, on_listening=say)
 
     run_service(main)
-
-
-def raise_file_limit() -> None:
-    """As many sockets as this process may have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def cpu_s(process: psutil.Process) -> float:

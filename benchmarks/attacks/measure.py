@@ -20,9 +20,10 @@ import psutil
 
 from benchmarks.attacks import keys, strangers
 from benchmarks.attacks.target import Target, says
-from benchmarks.processes import child, raise_file_limit
+from benchmarks.processes import child
 from tandem.bench import HOST, Consumer, running_service
 from tandem.errors import ProtocolError
+from tandem.runtime import raise_descriptor_limit
 
 Attack = Callable[[Target], Coroutine[None, None, None]]
 
@@ -142,6 +143,6 @@ class _Victim:
 def _attack(name: str, target: Target, say: Callable[[object], None]) -> None:
     """For `child`: attacks until it is ended."""
     os.nice(19)
-    raise_file_limit()
+    raise_descriptor_limit()
     say("attacking")
     asyncio.run(ATTACKS[name](target))

@@ -11,9 +11,10 @@ import msgspec
 import uvicorn
 import uvloop
 
-from benchmarks.processes import JOIN_TOKEN, raise_file_limit
+from benchmarks.processes import JOIN_TOKEN
 from benchmarks.relay.simulated_providers import PROMPT_TOKENS, Pace, SimulatedProvider, numbers
 from tandem.bench import HOST
+from tandem.runtime import raise_descriptor_limit
 
 #: Models by name: as fast as it goes, and with 4 and 20 tokens a second.
 FAST, CALM, BRISK = "echo", "echo-4", "echo-20"
@@ -34,7 +35,7 @@ _decoder = msgspec.json.Decoder(_Asked)
 
 def echo(coordinator_port: int, say: Callable[[object], None]) -> None:
     """For `child`: says the port where it answers over HTTP, once it has joined the coordinator."""
-    raise_file_limit()
+    raise_descriptor_limit()
     uvloop.run(_run(coordinator_port, say))
 
 

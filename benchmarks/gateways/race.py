@@ -22,9 +22,10 @@ import psutil
 
 from benchmarks.gateways.echo import BRISK, CALM, FAST, PACES, echo
 from benchmarks.gateways.litellm import litellm_proxy
-from benchmarks.processes import child, coordinator, cpu_s, raise_file_limit
+from benchmarks.processes import child, coordinator, cpu_s
 from tandem.bench import HOST, Consumer
 from tandem.coordinator import stores_in
+from tandem.runtime import raise_descriptor_limit
 
 TANDEM, LITELLM = "tandem", "LiteLLM"
 _DIRECT = "direct"
@@ -82,7 +83,7 @@ async def measure_gateways(
     folder: Path, settings: RaceSettings, litellm: Path | None, on_progress: Callable[[str], None]
 ) -> GatewayReport:
     """Raises BenchmarkFailed when something does not start, ProtocolError when a request fails."""
-    raise_file_limit()
+    raise_descriptor_limit()
     taken: dict[str, list[_Round]] = {}
     with _targets(folder, litellm, on_progress) as targets:
         for number in range(settings.rounds):

@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from benchmarks.processes import child, coordinator, cpu_s, raise_file_limit
+from benchmarks.processes import child, coordinator, cpu_s
 from benchmarks.relay.throughput import Traffic, ask_all, join_providers
 from tandem.bench import BenchmarkFailed, TimedAnswer
 from tandem.coordinator import stores_in
+from tandem.runtime import raise_descriptor_limit
 
 #: (providers, streams at a time)
 _SIZES = ((10, 10), (10, 100), (10, 1000), (500, 100), (5000, 100))
@@ -40,7 +41,7 @@ class Scaling(msgspec.Struct, frozen=True):
 
 async def measure_scaling(rounds: int, on_progress: Callable[[str], None]) -> list[Scaling]:
     """Sizes take turns. Raises BenchmarkFailed when an answer is wrong or missing."""
-    raise_file_limit()
+    raise_descriptor_limit()
     taken: dict[tuple[int, int], list[Scaling]] = {size: [] for size in _SIZES}
     for number in range(rounds):
         for size in _SIZES:

@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.processes import JOIN_TOKEN, child, coordinator, raise_file_limit
+from benchmarks.processes import JOIN_TOKEN, child, coordinator
 from benchmarks.relay.simulated_providers import MODEL, Pace, SimulatedProvider
 from tandem.bench import HOST, TimedAnswer, complete_chat
 from tandem.coordinator import stores_in
 from tandem.errors import TandemError
+from tandem.runtime import raise_descriptor_limit
 
 _TIMEOUT_S = 300.0
 #: Providers that join at a time: those that reconnect spread themselves like this.
@@ -64,7 +65,7 @@ async def measure_throughput(
     data_dir: Path, traffic: Traffic, on_progress: Callable[[str], None]
 ) -> Throughput:
     """Raises ProtocolError when a provider is refused or cut off."""
-    raise_file_limit()
+    raise_descriptor_limit()
     with closing(stores_in(data_dir).keys()) as keys:
         key = keys.create("bench").key
     with child(coordinator, data_dir) as (port, process):

@@ -4,10 +4,13 @@
     ├── InvalidRequest              400  the consumer's request is wrong; `param` names the field
     │   ├── ContextLengthExceeded   400  prompt + max_tokens do not fit the model
     │   ├── UnsupportedParameter    400  a parameter of the API that Tandem does not serve
-    │   └── RequestTooLarge         413  the body is over the limit
+    │   ├── RequestTooLarge         413  the body is over the limit
+    │   └── HeaderTooLarge          431  request line and headers are over the limit
+    ├── RequestTooSlow              408  the header did not come in time
     ├── AuthenticationFailed        401  no key, or a key that is unknown or revoked
     │   └── AttestationRefused      401  a provider cannot prove what it says of itself
     ├── PermissionRefused           403  the key is a user's, and this is the operator's to do
+    ├── OriginRefused               403  a web page of elsewhere asks, by somebody's browser
     ├── NotFound                    404  no such route
     │   └── ModelNotFound           404  nobody serves that model
     ├── MethodNotAllowed            405
@@ -18,6 +21,7 @@
     ├── RequestTimedOut             503  the request's deadline passed
     ├── ProviderLost                503  the provider died or went away in mid-request
     ├── ServiceStopping             503  this process is draining
+    ├── TooManyConnections          503  more are being answered than there are descriptors for
     ├── LinkLost                    503  the link between a cluster's ranks broke or went silent
     ├── ExecutorFailed              500  the model failed on a step
     ├── InternalError               500  a defect of ours
@@ -74,6 +78,18 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class HeaderTooLarge(InvalidRequest):
+    status = 431
+    code = "header_too_large"
+
+
+class RequestTooSlow(TandemError):
+    status = 408
+    code = "request_too_slow"
+    kind = "invalid_request_error"
+    retryable = True
+
+
 class AuthenticationFailed(TandemError):
     status = 401
     code = "invalid_api_key"
@@ -87,6 +103,12 @@ class AttestationRefused(AuthenticationFailed):
 class PermissionRefused(TandemError):
     status = 403
     code = "permission_refused"
+    kind = "permission_error"
+
+
+class OriginRefused(TandemError):
+    status = 403
+    code = "origin_refused"
     kind = "permission_error"
 
 
@@ -153,6 +175,13 @@ class ServiceStopping(TandemError):
     code = "service_stopping"
     retryable = True
     retry_after_s = 2
+
+
+class TooManyConnections(TandemError):
+    status = 503
+    code = "too_many_connections"
+    retryable = True
+    retry_after_s = 1
 
 
 class LinkLost(TandemError):

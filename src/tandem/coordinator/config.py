@@ -12,6 +12,25 @@ DEFAULT_MAX_WAITING = 1024
 DEFAULT_PATIENCE_S = 20.0
 
 
+class ConnectionLimits(msgspec.Struct, frozen=True):
+    """What one connection may cost."""
+
+    #: Request line, headers and their line ends; trailers and the sizes of chunks by themselves.
+    max_header_bytes: int = 64 * 1024
+    max_headers: int = 256
+    #: From the connection, or a request's first byte, to its whole header.
+    header_timeout_s: float = 10.0
+    tls_handshake_timeout_s: float = 10.0
+    #: For the rest of a body whose request was answered already.
+    rest_timeout_s: float = 30.0
+    #: How long somebody who is refused may go on sending before the connection ends.
+    linger_s: float = 2.0
+    #: How long what was written last may wait for its reader.
+    flush_timeout_s: float = 10.0
+    #: Requests that were sent ahead, and wait for the answers before theirs.
+    max_pipelined: int = 32
+
+
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`port` 0 takes a free one. A request's time runs from its admission to its last token."""
 
@@ -23,6 +42,9 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     #: How long requests may still run after a stop was asked for.
     drain_timeout_s: float = 10.0
+    #: And connections after that, until they are cut off.
+    close_timeout_s: float = 2.0
+    connections: ConnectionLimits = ConnectionLimits()
     max_body_bytes: int = 8 * 1024 * 1024
     body_timeout_s: float = 30.0
     #: Bytes of bodies and requests that this process holds, and those of one consumer.

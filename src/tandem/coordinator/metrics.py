@@ -6,9 +6,10 @@ A model that a consumer made up is counted as `unknown`, so the number of series
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -54,6 +55,23 @@ class Metrics:
             registry=self._collected,
         )
 
+        self._connection_events = Counter(
+            "tandem_connection_events",
+            "Connections that were refused or cut off.",
+            ["event"],
+            registry=self._collected,
+        )
+
+    def watch_connections(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """`counts` is asked at each scrape for the connections of each kind."""
+        gauge = Gauge("tandem_connections", "Open connections.", ["kind"], registry=self._collected)
+        for kind in counts():
+            gauge.labels(kind).set_function(partial(_count_of, counts, kind))
+
+    def connection_event(self, event: str) -> None:
+        """One of the server's own names: `header_too_large`, `stranger_shed`, ..."""
+        self._connection_events.labels(event).inc()
+
     def request_ended(self, entry: Entry) -> None:
         model = entry.model if self._providers.knows(entry.model) else "unknown"
         self._requests.labels(model, entry.outcome).inc()
@@ -76,6 +94,10 @@ class Metrics:
 
     def render(self) -> bytes:
         return generate_latest(self._collected)
+
+
+def _count_of(counts: Callable[[], Mapping[str, int]], kind: str) -> float:
+    return counts()[kind]
 
 
 class _ProviderMetrics(Collector):

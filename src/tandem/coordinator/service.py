@@ -9,32 +9,33 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.server import ServerState
 
-from tandem import protocol
 from tandem.coordinator.accounts.authentication import Authenticator, MachineAuthenticator
 from tandem.coordinator.accounts.limits import Limiter
 from tandem.coordinator.accounts.stores import stores_in
-from tandem.coordinator.api import build_app
+from tandem.coordinator.api import build_app, closing_response
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.metrics import Metrics
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
-from tandem.coordinator.server.http import HttpConnection
-from tandem.runtime import Stop, drain
+from tandem.coordinator.server.capacity import Capacity
+from tandem.coordinator.server.census import Census
+from tandem.coordinator.server.events import Events
+from tandem.coordinator.server.server import Server
+from tandem.coordinator.server.shared import Shared
+from tandem.runtime import Stop, drain, raise_descriptor_limit
 from tandem.security import ChainVerifier, load_roots
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 2048
-#: After draining nothing should still run; what does is cancelled after this long.
-_CLOSE_TIMEOUT_S = 5
 
 
 async def serve(
@@ -101,52 +102,45 @@ async def _serve(
         providers,
         metrics,
     )
-    server = _Server(_uvicorn_config(app, config))
+    shared = _shared(app, config, metrics)
+    server = Server(shared, listener, close_timeout_s=config.close_timeout_s)
     port = listener.getsockname()[1]
+    closing = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve([listener]))
-        await server.listening.wait()
+        tasks.create_task(server.serve(closing))
         log.info("listening", host=config.host, port=port)
         if on_listening is not None:
             on_listening(port)
         await stop.wait()
         await drain(dispatcher.drain(), config.drain_timeout_s)
-        server.should_exit = True
+        closing.set()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn inside our own service: it leaves signals alone, and says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def _shared(app: ASGIApp, config: CoordinatorConfig, metrics: Metrics) -> Shared:
+    events = Events(metrics.connection_event)
+    capacity = Capacity.of_descriptors(raise_descriptor_limit(), config.max_providers)
+    census = Census(capacity, events.happened)
+    metrics.watch_connections(census.counts)
+    uvicorn_config = _uvicorn_config(app, config)
+    uvicorn_config.load()
+    return Shared(
+        uvicorn_config, ServerState(), config.connections, census, events, closing_response
+    )
 
 
 def _uvicorn_config(app: ASGIApp, config: CoordinatorConfig) -> uvicorn.Config:
+    """What uvicorn's protocols ask of their server, which is ours."""
     return uvicorn.Config(
         app,
-        http=HttpConnection,
+        http="httptools",
         ws="websockets-sansio",
-        ws_max_size=protocol.MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,  # heartbeats tell more
         lifespan="off",
         log_config=None,
         access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
         ssl_certfile=config.tls_certificate,
         ssl_keyfile=config.tls_key,
-        timeout_graceful_shutdown=_CLOSE_TIMEOUT_S,
     )
 
 

@@ -13,6 +13,7 @@ from tandem.runtime.addresses import (
 )
 from tandem.runtime.backoff import Backoff
 from tandem.runtime.cancellation import in_thread, raise_if_cancelled
+from tandem.runtime.descriptors import raise_descriptor_limit
 from tandem.runtime.faces import on_demand
 from tandem.runtime.failures import first_failure
 from tandem.runtime.identifiers import new_id
@@ -42,6 +43,7 @@ __all__ = [
     "new_id",
     "on_demand",
     "parse_address",
+    "raise_descriptor_limit",
     "raise_if_cancelled",
     "run_service",
 ]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tandem.coordinator.api.app import build_app
+from tandem.coordinator.api.app import build_app, closing_response
 
-__all__ = ["build_app"]
+__all__ = ["build_app", "closing_response"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.api import openai
+from tandem.coordinator.api.browsers import BrowserRules
 from tandem.coordinator.api.console import Console
 from tandem.coordinator.api.dialect import Dialect
 from tandem.coordinator.api.endpoint import InferenceEndpoint
@@ -72,7 +74,12 @@ def build_app(
         },
     )
     app.router.redirect_slashes = False
-    return _with_request_id(app)
+    return _with_request_id(BrowserRules(app, errors))
+
+
+def closing_response(error: TandemError) -> Response:
+    """How an error is answered that ends a connection before there is a route."""
+    return ErrorResponses(DIALECTS).closing(error)
 
 
 def _inference_routes(

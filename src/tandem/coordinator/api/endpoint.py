@@ -29,6 +29,7 @@ from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.requests.trace import Trace
+from tandem.coordinator.server.peer import peer_of
 from tandem.errors import InvalidRequest, TandemError
 from tandem.protocol import Trust
 from tandem.runtime import new_id
@@ -94,6 +95,7 @@ class InferenceEndpoint(Generic[R]):
         try:
             # Before anything is kept of what a stranger sends.
             key = await self._authenticator.authenticate(self._credentials(scope))
+            peer_of(scope).vouch()
             wants_trace = header(scope, trace.HEADER) is not None
             caller = _Caller(key, _min_trust(scope), wants_trace, received)
             with self._held.hold(_consumer(key, scope)) as held:

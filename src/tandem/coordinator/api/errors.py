@@ -40,13 +40,23 @@ class ErrorResponses:
         log.error("defect", path=request.url.path, exc_info=error)
         return self._response(request, InternalError("a defect of this service; its log says more"))
 
+    def closing(self, error: TandemError) -> Response:
+        """For what never came to a route: it ends the connection."""
+        response = self._written(error, self._dialects[0])
+        response.headers["Connection"] = "close"
+        return response
+
     def _response(self, request: Request, error: TandemError) -> Response:
+        return self._written(error, self._dialect(request.url.path))
+
+    @staticmethod
+    def _written(error: TandemError, dialect: Dialect) -> Response:
         headers = {}
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(error.retry_after_s)
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        body = self._dialect(request.url.path).error_body(error)
+        body = dialect.error_body(error)
         return Response(body, error.status, headers, media_type="application/json")
 
     def _dialect(self, path: str) -> Dialect:

@@ -23,6 +23,7 @@ from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.fleet.registration import check_registration
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.server.peer import peer_of
 from tandem.errors import (
     AttestationRefused,
     ConfigurationError,
@@ -132,6 +133,7 @@ class ProviderSocket:
         self._count("joined")
         self._freezer.grown_to(len(self._registry))
         welcome = protocol.Welcome(version, provider.id, interval_s)
+        peer_of(connection.websocket.scope).welcome()
         try:
             async with asyncio.TaskGroup() as tasks:
                 connection.provider.link.send(welcome)

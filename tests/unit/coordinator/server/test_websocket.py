@@ -1,0 +1,66 @@
+"""A WebSocket of somebody who is not known yet."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from tests.unit.coordinator.server.conftest import run, served
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+PING = b"\x89\xfd\x00\x00\x00\x00" + b"x" * 125
+TEXT = b"\x81\x82\x00\x00\x00\x00hi"
+
+
+async def accept(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers each text with itself."""
+    websocket = WebSocket(scope, receive, send)
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+    except WebSocketDisconnect:
+        return
+
+
+def test_what_is_sent_right_behind_the_handshake_is_read() -> None:
+    async def main() -> None:
+        async with served(accept) as client:
+            client.writer.write(UPGRADE + TEXT)
+            assert b"101 Switching Protocols" in await client.reader.readuntil(b"\r\n\r\n")
+            assert await client.reader.readexactly(4) == b"\x81\x02hi"
+
+    run(main())
+
+
+def test_who_pings_and_never_reads_is_cut_off() -> None:
+    async def main() -> None:
+        async with served(accept) as client:
+            client.writer.write(UPGRADE)
+            await client.reader.readuntil(b"\r\n\r\n")
+            client.reader.feed_data(b"x" * 256 * 1024)  # more than it would hold: it reads no more
+            try:
+                while len(client.shared.census):
+                    client.writer.write(PING * 1000)
+                    await client.writer.drain()
+            except ConnectionError:
+                return
+
+    run(main())
+
+
+def test_no_websocket_begins_while_a_request_is_being_answered() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def main() -> None:
+        async with served(slow) as client:
+            client.writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + UPGRADE)
+            client.writer.write_eof()
+            assert await client.reader.read() == b""
+            assert client.events == ["invalid_request"]
+
+    run(main())
