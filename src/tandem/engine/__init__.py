@@ -43,6 +43,8 @@ from tandem.engine.load import (
 from tandem.engine.options import EngineOptions
 from tandem.engine.random_checkpoint import SIZES, create_checkpoint
 from tandem.engine.text.chat_template import Message
+from tandem.engine.text.encoder import PromptEncoder
+from tandem.engine.text.limits import TextLimits
 from tandem.engine.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "ModelSetup",
     "Neighbours",
     "Progress",
+    "PromptEncoder",
     "Quantization",
     "RankGroup",
     "RawTensor",
@@ -88,6 +91,7 @@ __all__ = [
     "StepResult",
     "Tensor",
     "TensorOps",
+    "TextLimits",
     "Tokenizer",
     "create_checkpoint",
     "default_kv_tokens",

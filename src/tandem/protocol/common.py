@@ -90,8 +90,12 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
-class ModelInfo(msgspec.Struct, frozen=True):
-    """One model that a provider serves."""
+class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model that a provider serves.
+
+    `max_token_bytes` is the most text, in bytes of UTF-8, that one token stands for; 0 where there
+    is no saying.
+    """
 
     name: ModelName
     architecture: str
@@ -99,6 +103,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     context_length: int
     dtype: str
     quantization: str | None = None
+    max_token_bytes: int = 0
 
 
 class Hardware(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import structlog
@@ -23,7 +24,7 @@ from tandem.errors import (
     TandemError,
     UnsupportedParameter,
 )
-from tandem.provider.translate import delta, prompt_tokens, sampling_params
+from tandem.provider.translate import delta, prompt_text, sampling_params
 
 log = structlog.get_logger(__name__)
 
@@ -42,13 +43,15 @@ class _Stream:
     first_token: float = 0.0
     prompt_tokens: int = 0
     finished: protocol.Finished | None = None
+    #: Its prompts on their way to tokens.
+    encoding: Future[list[list[int]]] | None = None
 
 
 class RequestRunner:
     """The requests of one provider, on whatever engine it has at the moment."""
 
-    def __init__(self, tokenizer: engine.Tokenizer, served: protocol.ModelName) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, encoder: engine.PromptEncoder, served: protocol.ModelName) -> None:
+        self._encoder = encoder
         self._served = served
         self._engine: engine.Engine | None = None
         self._streams: dict[protocol.RequestId, _Stream] = {}
@@ -60,6 +63,7 @@ class RequestRunner:
 
     def attach(self, running: engine.Engine) -> None:
         self._engine = running
+        self._encoder.start()
 
     def detach(self) -> None:
         """Takes nothing more. What runs ends when its engine does."""
@@ -79,15 +83,13 @@ class RequestRunner:
             self.failed += 1
             send(protocol.Failed(protocol.ErrorInfo.of(error)))
             return
-        self._streams[request.request_id] = _Stream(
-            send, protocol.SendWindow(request.window), received
-        )
+        stream = _Stream(send, protocol.SendWindow(request.window), received)
+        self._streams[request.request_id] = stream
         self._idle.clear()
         deadline = time.monotonic() + request.deadline_s
         try:
-            prompts = await asyncio.to_thread(self._encode, wanted)
-            stream = self._streams.get(request.request_id)
-            if stream is not None:  # not cancelled meanwhile
+            prompts = await self._encode(wanted, stream)
+            if self._streams.get(request.request_id) is stream:  # not cancelled meanwhile
                 stream.prompt_tokens = sum(map(len, prompts))
                 stream.submitted = time.time()
                 self._submit(request.request_id, wanted, prompts, deadline)
@@ -157,8 +159,18 @@ class RequestRunner:
             stream.finished = _finished(stream, event)
         self._flush(request_id, stream)
 
-    def _encode(self, asked: protocol.Generate) -> list[list[int]]:
-        return [prompt_tokens(self._tokenizer, prompt) for prompt in asked.prompts]
+    async def _encode(self, asked: protocol.Generate, stream: _Stream) -> list[list[int]]:
+        """Token ids of the prompts, in a process of their own where they have none yet."""
+        if self._engine is None:
+            raise NoProviderAvailable("this provider has no model loaded just now")
+        texts = [text for prompt in asked.prompts if (text := prompt_text(prompt)) is not None]
+        stream.encoding = self._encoder.encode(texts, self._engine.limits.tokens)
+        encoded = await asyncio.wrap_future(stream.encoding)
+        tokens = iter(encoded)
+        return [
+            prompt.token_ids if isinstance(prompt, protocol.TokenPrompt) else next(tokens)
+            for prompt in asked.prompts
+        ]
 
     def _submit(
         self,
@@ -202,10 +214,12 @@ class RequestRunner:
             self._forget(request_id)
 
     def _forget(self, request_id: protocol.RequestId) -> bool:
-        known = self._streams.pop(request_id, None) is not None
+        stream = self._streams.pop(request_id, None)
         if not self._streams:
             self._idle.set()
-        return known
+        if stream is not None and stream.encoding is not None:
+            stream.encoding.cancel()  # nobody waits for it, if it has not begun
+        return stream is not None
 
 
 def _finished(stream: _Stream, event: engine.Completed) -> protocol.Finished:

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 
 import msgspec
 import psutil
@@ -45,21 +46,24 @@ async def serve(
     Raises CheckpointError, ConfigurationError, AuthenticationFailed or ProtocolError.
     """
     setup = await asyncio.to_thread(_prepare, config)
-    provider = _Provider(config, setup)
-    if config.cluster is not None and config.cluster.parallelism is not Parallelism.SINGLE:
-        await provider.join_cluster(config.cluster)
-    await provider.run(stop, on_ready)
+    with closing(engine.PromptEncoder(setup.options.directory)) as encoder:
+        provider = _Provider(config, setup, encoder)
+        if config.cluster is not None and config.cluster.parallelism is not Parallelism.SINGLE:
+            await provider.join_cluster(config.cluster)
+        await provider.run(stop, on_ready)
 
 
 class _Provider:
     """The parts of a provider, put together."""
 
-    def __init__(self, config: ProviderConfig, setup: engine.ModelSetup) -> None:
+    def __init__(
+        self, config: ProviderConfig, setup: engine.ModelSetup, encoder: engine.PromptEncoder
+    ) -> None:
         self._config = config
         self._setup = setup
         self._info = _model_info(config, setup)
         self._device = setup.backend.describe(setup.device)
-        self._runner = RequestRunner(setup.tokenizer, self._info.name)
+        self._runner = RequestRunner(encoder, self._info.name)
         self._serving = Serving(
             setup,
             self._runner,
@@ -220,6 +224,7 @@ def _model_info(config: ProviderConfig, setup: engine.ModelSetup) -> protocol.Mo
         context_length=setup.config.context_length,
         dtype=setup.dtype,
         quantization=config.quantize,
+        max_token_bytes=setup.tokenizer.max_token_bytes,
     )
 
 

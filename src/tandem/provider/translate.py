@@ -13,14 +13,11 @@ _SAME_NAME = frozenset(protocol.Sampling.__struct_fields__) & frozenset(
 )
 
 
-def prompt_tokens(tokenizer: engine.Tokenizer, prompt: protocol.Prompt) -> list[int]:
-    """Token ids of a prompt. Raises InvalidRequest when the chat template refuses it."""
+def prompt_text(prompt: protocol.Prompt) -> str | list[engine.Message] | None:
+    """What is to be tokenised of a prompt; None for one that has its tokens."""
     if isinstance(prompt, protocol.ChatPrompt):
-        messages = [engine.Message(m.role, m.content, m.name) for m in prompt.messages]
-        return tokenizer.encode_chat(messages)
-    if isinstance(prompt, protocol.TextPrompt):
-        return tokenizer.encode(prompt.text)
-    return prompt.token_ids
+        return [engine.Message(m.role, m.content, m.name) for m in prompt.messages]
+    return prompt.text if isinstance(prompt, protocol.TextPrompt) else None
 
 
 def sampling_params(sampling: protocol.Sampling) -> engine.SamplingParams:

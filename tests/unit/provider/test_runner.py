@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,26 +17,43 @@ from tandem.provider.runner import RequestRunner
 
 MODEL = protocol.ModelName("m")
 RID = protocol.RequestId("r")
+LIMITS = engine.EngineLimits(
+    context_length=100, kv_tokens=80, vocabulary_size=300, eos_token_ids=frozenset()
+)
 
 
-class TokenizerPlayed:
-    """One token a character; a chat is refused."""
+@dataclass
+class EncoderPlayed:
+    """One token a character; a chat is refused. What is `slow` is never done."""
 
     breaks: Exception | None = None
+    asked: list[tuple[object, int]] = field(default_factory=list)
+    slow: Future[list[list[int]]] | None = None
 
-    def encode(self, text: str) -> list[int]:
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def encode(
+        self, texts: list[str | list[engine.Message]], most_tokens: int
+    ) -> Future[list[list[int]]]:
+        self.asked.append((texts, most_tokens))
+        if self.slow is not None:
+            return self.slow
+        found: Future[list[list[int]]] = Future()
         if self.breaks is not None:
-            raise self.breaks
-        return list(map(ord, text))
-
-    def encode_chat(self, messages: list[engine.Message]) -> list[int]:
-        raise InvalidRequest(f"{len(messages)} messages are too many", param="prompt")
+            found.set_exception(self.breaks)
+        elif any(isinstance(text, list) for text in texts):
+            found.set_exception(InvalidRequest("too many messages", param="prompt"))
+        else:
+            found.set_result([list(map(ord, str(text))) for text in texts])
+        return found
 
 
 @dataclass
 class EnginePlayed:
     submitted: list[engine.GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    limits: engine.EngineLimits = LIMITS
     refuses: Exception | None = None
 
     def submit(self, request: engine.GenerationRequest) -> None:
@@ -55,8 +73,8 @@ class Played:
     sent: list[protocol.AnswerPart] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tokenizer = TokenizerPlayed()
-        self.runner = RequestRunner(cast("engine.Tokenizer", self.tokenizer), MODEL)
+        self.encoder = EncoderPlayed()
+        self.runner = RequestRunner(cast("engine.PromptEncoder", self.encoder), MODEL)
         self.runner.attach(cast("engine.Engine", self.engine))
 
     async def start(
@@ -232,7 +250,7 @@ def test_a_failed_step_ends_the_request_with_its_error() -> None:
 )
 def test_whatever_tokenising_raises_is_that_requests_failure(error: Exception) -> None:
     async def scenario(played: Played) -> None:
-        played.tokenizer.breaks = error
+        played.encoder.breaks = error
         await played.start(generate())
         assert played.error().code == "internal_error"
         assert played.error().to_error().status == 500
@@ -256,5 +274,37 @@ def test_an_answer_that_cannot_be_sent_ends_its_request_on_the_engine_too() -> N
         played.runner.on_events([engine.Progress(RID, [broken])])
         assert played.error().code == "internal_error"
         assert played.engine.cancelled == [RID]
+
+    play(scenario)
+
+
+def test_texts_are_tokenised_and_tokens_stay_where_they_are() -> None:
+    async def scenario(played: Played) -> None:
+        prompts: list[protocol.Prompt] = [
+            protocol.TokenPrompt([9]),
+            protocol.TextPrompt("a"),
+            protocol.TokenPrompt([8, 7]),
+            protocol.TextPrompt("bc"),
+        ]
+        await played.start(protocol.Generate(b"k", prompts, 1, protocol.Sampling()))
+        assert played.encoder.asked == [(["a", "bc"], 80)]
+        (request,) = played.engine.submitted
+        assert request.prompts == [[9], [97], [8, 7], [98, 99]]
+        played.runner.cancel(RID)
+
+    play(scenario)
+
+
+def test_whoever_leaves_takes_the_prompt_from_the_queue() -> None:
+    async def scenario(played: Played) -> None:
+        played.encoder.slow = Future()
+        starting = asyncio.ensure_future(played.start(generate()))
+        await asyncio.sleep(0)  # up to where it waits
+        assert played.encoder.asked
+        played.runner.cancel(RID)
+        assert played.encoder.slow.cancelled()
+        await asyncio.wait([starting])
+        assert starting.cancelled()
+        assert (played.sent, played.engine.submitted) == ([], [])
 
     play(scenario)

@@ -6,7 +6,7 @@ A template comes with the model, from whoever made it: it runs in Jinja's sandbo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tandem.engine.checkpoint.files import convert, read_json, read_text
 from tandem.engine.text.failures import reason
 from tandem.engine.text.special_tokens import SETTINGS_FILE, Settings
-from tandem.errors import CheckpointError, InvalidRequest
+from tandem.errors import CheckpointError, ContextLengthExceeded, InvalidRequest, TandemError
 
 _TEMPLATE_FILE = "chat_template.jinja"
 _TEMPLATE_FOLDER = "additional_chat_templates"
@@ -66,20 +66,24 @@ class ChatTemplate:
                 f"{directory}: the chat template does not parse: {error}"
             ) from error
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], most_bytes: int | None = None) -> str:
         """The conversation up to where the assistant answers.
 
-        Raises InvalidRequest when the template refuses the messages, or fails on them.
+        Raises InvalidRequest when the template refuses the messages, or fails on them, and
+        ContextLengthExceeded once it is sure that there are more than `most_bytes`.
         """
+        variables = {
+            **self._special_tokens,
+            "messages": [msgspec.to_builtins(message) for message in messages],
+            # Templates ask whether they are None, which what is undefined is not.
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+        }
         try:
-            return self._template.render(
-                **self._special_tokens,
-                messages=[msgspec.to_builtins(message) for message in messages],
-                # Templates ask whether they are None, which what is undefined is not.
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-            )
+            return _joined(self._template.generate(variables), most_bytes)
+        except TandemError:
+            raise
         except jinja2.TemplateError as error:
             raise InvalidRequest(
                 f"the model's chat template refuses these messages: {reason(error)}",
@@ -92,6 +96,21 @@ class ChatTemplate:
                 f"{type(error).__name__}: {reason(error)}",
                 param="messages",
             ) from error
+
+
+def _joined(pieces: Iterable[str], most_bytes: int | None) -> str:
+    """A character has a byte at least: what is counted here is never too much."""
+    found, size = [], 0
+    for piece in pieces:
+        found.append(piece)
+        size += len(piece)
+        if most_bytes is not None and size > most_bytes:
+            raise ContextLengthExceeded(
+                f"the chat template makes more than {most_bytes} bytes of these messages, which no "
+                "tokenisation fits into this model's context; shorten them",
+                param="messages",
+            )
+    return "".join(found)
 
 
 def template_source(directory: Path, settings: Settings) -> str | None:
@@ -132,11 +151,20 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.loopcontrols", _Generation],
+        # Nothing is computed while it is compiled, where no limit holds: no `9 ** (9 ** 9)`.
+        optimized=False,
+        finalize=_as_it_is,
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
     return environment
+
+
+@jinja2.pass_context
+def _as_it_is(_context: jinja2.runtime.Context, value: object) -> object:
+    """Asks for the context, which there is none of before a template is rendered."""
+    return value
 
 
 def _to_json(

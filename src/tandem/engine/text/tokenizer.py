@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.engine.checkpoint.files import read_bounded
+from tandem.engine.text.bounds import max_token_bytes
+from tandem.engine.text.byte_alphabet import BYTE_OF
 from tandem.engine.text.chat_template import ChatTemplate, Message, template_source
 from tandem.engine.text.failures import no_panic, reason
 from tandem.engine.text.special_tokens import add_special_tokens, read_settings
-from tandem.errors import CheckpointError, InvalidRequest
+from tandem.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HFTokenizer
@@ -32,29 +34,55 @@ class Tokenizer:
         source = template_source(directory, settings)
         self._template = None if source is None else ChatTemplate(source, special, directory)
         self._byte_level = "ByteLevel" in repr(self._tokenizer.decoder)
+        #: The most bytes of text that one token stands for; 0 where there is no saying.
+        self.max_token_bytes = max_token_bytes(self._tokenizer)
         #: What ends a text by the tokenizer's own word.
         self.eos_token_id = self._tokenizer.token_to_id(special.get("eos_token", ""))
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, most_tokens: int | None = None) -> list[int]:
         """Ids of a plain prompt, with the special tokens that the model expects around it.
 
-        Raises InvalidRequest for text that has no tokens, as lone surrogates have none.
+        Raises InvalidRequest for text that has no tokens, as lone surrogates have none, and
+        ContextLengthExceeded for more than `most_tokens`: before it is tokenised, where its bytes
+        say so.
         """
-        return self._ids(text, special=True)
+        return self._ids(text, most_tokens, special=True)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(self, messages: Sequence[Message], most_tokens: int | None = None) -> list[int]:
         """Ids of a conversation, rendered up to where the assistant answers.
 
-        Raises InvalidRequest when there is no template or the template refuses the messages.
+        Raises as `encode` does, and InvalidRequest when there is no template or the template
+        refuses the messages.
         """
         if self._template is None:
             raise InvalidRequest(
                 "this model has no chat template; use /v1/completions", param="messages"
             )
-        return self._ids(self._template.render(messages), special=False)
+        text = self._template.render(messages, self._most_bytes(most_tokens))
+        return self._ids(text, most_tokens, special=False)
+
+    def _most_bytes(self, most_tokens: int | None) -> int | None:
+        return (most_tokens or 0) * self.max_token_bytes or None
+
+    def _ids(self, text: str, most_tokens: int | None, *, special: bool) -> list[int]:
+        most_bytes = self._most_bytes(most_tokens)
+        if most_bytes is not None and len(text.encode("utf-8", "surrogatepass")) > most_bytes:
+            raise ContextLengthExceeded(
+                f"more than {most_bytes} bytes do not fit this model's {most_tokens} tokens, "
+                "however they are tokenised; shorten the prompt",
+                param="prompt",
+            )
+        ids = self._tokenised(text, special=special)
+        if most_tokens is not None and len(ids) > most_tokens:
+            raise ContextLengthExceeded(
+                f"{len(ids)} prompt tokens exceed this model's {most_tokens} tokens; "
+                "shorten the prompt",
+                param="prompt",
+            )
+        return ids
 
     @no_panic
-    def _ids(self, text: str, *, special: bool) -> list[int]:
+    def _tokenised(self, text: str, *, special: bool) -> list[int]:
         try:
             return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
         # The library raises plain Exception, TypeError, UnicodeError: all of them for the text.
@@ -80,8 +108,8 @@ class Tokenizer:
             return b""
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:5], 16)])
-        if self._byte_level and all(character in _BYTE_OF for character in piece):
-            return bytes(_BYTE_OF[character] for character in piece)
+        if self._byte_level and all(character in BYTE_OF for character in piece):
+            return bytes(BYTE_OF[character] for character in piece)
         return self.token_text(token_id).encode()
 
 
@@ -102,14 +130,3 @@ def _forget_training(tokenizer: HFTokenizer) -> None:
     """Cuts and fills prompts no longer to the length of a training script's batches."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The printable characters that byte-level BPE writes bytes as (GPT-2, 2019)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    mapping = {chr(byte): byte for byte in printable}
-    return mapping | {chr(256 + offset): byte for offset, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -122,6 +123,26 @@ def test_whatever_a_template_raises_is_the_requests_failure(
 def test_text_that_is_no_text_is_the_requests_failure() -> None:
     with pytest.raises(InvalidRequest, match="cannot be tokenised"):
         TOKENIZER.encode("\ud800")
+
+
+def test_nothing_of_a_template_is_computed_before_it_is_rendered(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[object] = []
+    dumps = json.dumps
+
+    def recorded(value: object, **options: Any) -> str:  # noqa: ANN401 - as the library's
+        computed.append(value)
+        return dumps(value, **options)
+
+    template = "{{ 'constant' | tojson }}{% set x = 2 | tojson %}{{ x }}"
+    (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    monkeypatch.setattr(json, "dumps", recorded)
+    tokenizer = Tokenizer(directory)
+    assert computed == []
+    assert tokenizer.decode(tokenizer.encode_chat(HELLO)) == '"constant"2'
+    assert computed == ["constant", 2]
+    with_template(directory, "{{ 'a' * 10 ** 18 }}{{ 9 ** (9 ** 9) }}{{ 'a' | center(10 ** 18) }}")
 
 
 class PanicException(BaseException):
