@@ -168,7 +168,7 @@ class ProviderPlayed:
                     blocks,
                     max_sequences=self.machine.sequences,
                     steps=self.steps,
-                    cluster_role=self.machine.rank,
+                    cluster_role=protocol.cluster_role(self.machine.rank),
                 )
             )
             self.world.served.set()

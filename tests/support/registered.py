@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from tandem.security import RecipientKey, SealingKey
 HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
 SEALING = SealingKey()
 RECIPIENT = RecipientKey(SEALING.public)
+_NUMBERS = itertools.count()
 
 
 def registration(
@@ -32,7 +34,9 @@ def registration(
 
 
 def beat(ready: bool = True, **more: Any) -> protocol.Heartbeat:  # noqa: ANN401 - any field
-    """Two sequences at once, in a cache of 2,048 tokens."""
+    """Two sequences at once, in a cache of 2,048 tokens; `cluster_role` as it would be encoded."""
+    if "cluster_role" in more:
+        more["cluster_role"] = msgspec.Raw(msgspec.msgpack.encode(more["cluster_role"]))
     beat = protocol.Heartbeat(ready, 0, 0, 128, 128, max_sequences=2)
     return msgspec.structs.replace(beat, **more)
 
@@ -41,12 +45,13 @@ def join(
     registry: Registry,
     models: Iterable[str],
     *,
+    name: str | None = None,
     account: str = "default",
     node_id: str | None = None,
     trust: protocol.Trust = protocol.Trust.SELF_SIGNED,
 ) -> Provider:
     return registry.add(
-        registration(models),
+        registration(models, name or f"box {next(_NUMBERS)}"),
         ProviderLink(RECIPIENT, b"", 64),
         account=account,
         node_id=node_id,

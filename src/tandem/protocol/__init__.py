@@ -56,7 +56,11 @@ from tandem.protocol.machines import (
 )
 from tandem.protocol.provider.codec import (
     MAX_MESSAGE_BYTES,
+    MAX_NOTICE_BYTES,
+    MAX_REPLY_BYTES,
     decode_answer_part,
+    decode_hello,
+    decode_proof,
     decode_registration,
     decode_to_coordinator,
     decode_to_provider,
@@ -91,6 +95,7 @@ from tandem.protocol.provider.to_coordinator import (
     Reply,
     ToCoordinator,
     Unreadable,
+    cluster_role,
 )
 from tandem.protocol.provider.to_provider import (
     Cancel,
@@ -107,6 +112,8 @@ from tandem.protocol.version import CONNECT_PATH, SUPPORTED_VERSIONS, choose_ver
 __all__ = [
     "CONNECT_PATH",
     "MAX_MESSAGE_BYTES",
+    "MAX_NOTICE_BYTES",
+    "MAX_REPLY_BYTES",
     "NONCE_BYTES",
     "SUPPORTED_VERSIONS",
     "AnswerPart",
@@ -166,7 +173,10 @@ __all__ = [
     "Welcome",
     "Work",
     "choose_version",
+    "cluster_role",
     "decode_answer_part",
+    "decode_hello",
+    "decode_proof",
     "decode_registration",
     "decode_to_coordinator",
     "decode_to_provider",

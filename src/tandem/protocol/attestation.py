@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+
+from tandem.protocol.bounds import LongBytes, Name, ShortBytes
 
 NONCE_BYTES = 32
 
@@ -27,9 +30,9 @@ _ORDER = (Trust.NONE, Trust.SELF_SIGNED, Trust.HARDWARE)
 class ChainEvidence(msgspec.Struct, frozen=True):
     """A device's certificate chain (DER, leaf first) and the device key's signature."""
 
-    chain: list[bytes]
-    device_id: str
-    signature: bytes
+    chain: Annotated[list[LongBytes], msgspec.Meta(max_length=8)]
+    device_id: Name
+    signature: ShortBytes
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -38,7 +41,7 @@ class Evidence(msgspec.Struct, frozen=True):
     An empty signature proves nothing.
     """
 
-    signature: bytes = b""
+    signature: ShortBytes = b""
     hardware: ChainEvidence | None = None
 
 

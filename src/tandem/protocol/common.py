@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NewType
+from typing import Annotated, NewType
 
 import msgspec
 
 from tandem.errors import TandemError, error_from_code
+from tandem.protocol.bounds import (
+    Count,
+    LogProbability,
+    Name,
+    Sentence,
+    TokenBytes,
+    TokenId,
+    TokenText,
+)
 
 RequestId = NewType("RequestId", str)
 ProviderId = NewType("ProviderId", str)
@@ -67,43 +76,44 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: int | None = None
 
 
-class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
-    token: str
-    token_id: int
-    logprob: float
-    raw: bytes
+class TopLogprob(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    token: TokenText
+    token_id: TokenId
+    logprob: LogProbability
+    raw: TokenBytes
 
 
-class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`raw` is the token's bytes: `token` may show half a character as U+FFFD."""
 
-    token: str
-    token_id: int
-    logprob: float
-    raw: bytes
-    top: list[TopLogprob]
+    token: TokenText
+    token_id: TokenId
+    logprob: LogProbability
+    raw: TokenBytes
+    top: Annotated[list[TopLogprob], msgspec.Meta(max_length=32)]
 
 
 class Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
+    prompt_tokens: Count
+    completion_tokens: Count
+    cached_tokens: Count
 
 
 class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """One model that a provider serves.
 
     `max_token_bytes` is the most text, in bytes of UTF-8, that one token stands for; 0 where there
-    is no saying.
+    is no saying. `vocabulary` is how many token ids there are; 0 from one that does not say.
     """
 
-    name: ModelName
-    architecture: str
-    parameters: int
-    context_length: int
-    dtype: str
-    quantization: str | None = None
-    max_token_bytes: int = 0
+    name: Annotated[ModelName, msgspec.Meta(max_length=256)]
+    architecture: Name
+    parameters: Count
+    context_length: Count
+    dtype: Name
+    quantization: Name | None = None
+    max_token_bytes: Count = 0
+    vocabulary: Count = 0
 
 
 class Hardware(msgspec.Struct, frozen=True):
@@ -112,19 +122,19 @@ class Hardware(msgspec.Struct, frozen=True):
     `memory_bytes` is the device's: a GPU's own where a GPU computes.
     """
 
-    hostname: str
-    platform: str
-    device: str
-    threads: int
-    memory_bytes: int
+    hostname: Name
+    platform: Name
+    device: Name
+    threads: Count
+    memory_bytes: Count
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
     """A `TandemError` on the wire."""
 
-    code: str
-    message: str
-    param: str | None = None
+    code: Name
+    message: Sentence
+    param: Name | None = None
 
     @classmethod
     def of(cls, error: TandemError) -> ErrorInfo:

@@ -196,7 +196,7 @@ class RequestRunner:
         )
 
     def _flush(self, request_id: protocol.RequestId, stream: _Stream) -> None:
-        if deltas := stream.window.take():
+        while deltas := stream.window.take():
             stream.send(protocol.Chunk(deltas, stream.prompt_tokens))
             stream.prompt_tokens = 0  # said once
         if stream.window.blocked:

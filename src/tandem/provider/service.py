@@ -147,7 +147,7 @@ class _Provider:
             block_tokens=self._setup.options.block_size,
             max_sequences=self._config.max_sequences,
             steps=stats.steps,
-            cluster_role=None if self._node is None else self._node.role,
+            cluster_role=protocol.cluster_role(None if self._node is None else self._node.role),
             counters=self._counters(),
             members=[] if self._node is None else list[str](self._node.members),
             plaintext_collectives=self._adds_up_in_plaintext(),
@@ -225,6 +225,7 @@ def _model_info(config: ProviderConfig, setup: engine.ModelSetup) -> protocol.Mo
         dtype=setup.dtype,
         quantization=config.quantize,
         max_token_bytes=setup.tokenizer.max_token_bytes,
+        vocabulary=setup.config.vocab_size,
     )
 
 

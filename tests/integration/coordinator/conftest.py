@@ -149,7 +149,7 @@ class PlayedProvider:
 
     def registration(self) -> protocol.Registration:
         hardware = protocol.Hardware("host", "os", "cpu", 1, 1)
-        model = protocol.ModelInfo(MODEL, "llama", 1, 2048, "float32")
+        model = protocol.ModelInfo(MODEL, "llama", 1, 2**20, "float32")
         pem = issue_certificate(self.key).encode()
         der = load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
         return protocol.Registration(self.name, "test", hardware, [model], self.sealing.public, der)
@@ -179,6 +179,9 @@ class PlayedProvider:
         await self.beat()
 
     async def beat(self, *, ready: bool = True, **more: object) -> None:
+        """`cluster_role` is anything, as it would be encoded."""
+        if "cluster_role" in more:
+            more["cluster_role"] = msgspec.Raw(msgspec.msgpack.encode(more["cluster_role"]))
         beat = protocol.Heartbeat(ready, 0, 0, 64, 64)
         await self.send(msgspec.structs.replace(beat, **more))
 

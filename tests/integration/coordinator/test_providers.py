@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import httpx2
+import msgspec
 import pytest
 from tests.integration.coordinator.conftest import (
     MODEL,
@@ -108,7 +110,7 @@ def test_a_consumer_who_reads_nothing_is_granted_nothing(coordinator: Running) -
         with suppress(TimeoutError):
             while True:  # until every buffer on the way is full, and no grant comes any more
                 while sent < generate.window + granted:
-                    await provider.reply(generate.request_id, Chunk([text(0, piece)]))
+                    await provider.reply(generate.request_id, Chunk([Delta(0, piece, [1] * 100)]))
                     sent += 1
                 async with asyncio.timeout(1.0):
                     grant = await provider.receive()
@@ -130,8 +132,27 @@ def test_a_consumer_who_reads_nothing_is_granted_nothing(coordinator: Running) -
     [
         Chunk([text(5, "a")]),
         Finished(Usage(1, 1, 0)),
+        Chunk([Delta(0, "", [-7])], 3),
+        Chunk([Delta(0, "", [2**40])], 3),
+        Chunk([Delta(0, "", [5] * 2**21)], 3),
+        Chunk([Delta(0, "", [5]) for _ in range(100_000)], 3),
+        Chunk([Delta(0, "a" * 2**21, [5])], 3),
+        Chunk([Delta(0, "a" * 2**19, [5])], 3),
+        Chunk([], 10**12),
+        Chunk([Delta(0, "", [5], [protocol.TokenLogprob("a", 5, math.nan, b"a", [])])], 3),
     ],
-    ids=["no such choice", "finished too early"],
+    ids=[
+        "no such choice",
+        "finished too early",
+        "a negative token",
+        "a huge token",
+        "too many tokens",
+        "too many deltas",
+        "too large",
+        "too much text",
+        "a huge prompt",
+        "no number",
+    ],
 )
 def test_a_provider_that_breaks_the_rules_is_cut_off(
     coordinator: Running, broken: protocol.AnswerPart
@@ -139,7 +160,8 @@ def test_a_provider_that_breaks_the_rules_is_cut_off(
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         asked = asyncio.ensure_future(ask(http))
         request = await provider.generate()
-        await provider.reply(request.request_id, broken)
+        with suppress(ConnectionClosed):  # it may end before all of this is sent
+            await provider.reply(request.request_id, broken)
         response = await asked
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "no_provider_available"
@@ -165,6 +187,32 @@ def test_only_rank_0_is_routable(coordinator: Running, role: object) -> None:
         await until_models(http, [MODEL])
 
     play(coordinator, scenario)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 60_000,
+        msgspec.msgpack.encode({"type": "heartbeat", "cluster_role": [{}] * 60_000}),
+        msgspec.msgpack.encode({"type": "hello", "versions": [{}] * 500_000}),
+        msgspec.msgpack.encode({"type": "proof", "evidence": {}}),
+    ],
+    ids=["a vast map", "a vast list", "nested", "a heartbeat", "a large hello", "a proof"],
+)
+def test_from_a_stranger_only_a_small_hello_is_decoded(coordinator: Running, frame: bytes) -> None:
+    async def main() -> None:
+        async with provider_socket(coordinator) as socket:
+            await socket.send(frame)
+            refused = protocol.decode_to_provider(await socket.recv(decode=False))
+            assert isinstance(refused, protocol.Refused)
+            assert refused.error.code == "protocol_error"
+            assert refused.error.message.startswith("not a hello")
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+
+    asyncio.run(main())
 
 
 def test_a_draining_provider_gets_nothing_new_and_finishes_what_it_has(

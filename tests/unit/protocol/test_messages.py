@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -23,7 +24,9 @@ TO_COORDINATOR: dict[str, ToCoordinator] = {
     "proof": protocol.Proof(
         protocol.Evidence(b"s", protocol.ChainEvidence([b"c"], "device", b"t"))
     ),
-    "heartbeat": protocol.Heartbeat(True, 1, 2, 3, 4, cluster_role=1, members=["n"]),
+    "heartbeat": protocol.Heartbeat(
+        True, 1, 2, 3, 4, cluster_role=protocol.cluster_role(1), members=["n"]
+    ),
     "reply": protocol.Reply(RID, b"sealed"),
     "unreadable": protocol.Unreadable(RID),
     "draining": protocol.Draining(),
@@ -222,6 +225,83 @@ def test_a_changed_byte_is_at_worst_a_protocol_error(
         protocol.decode_to_coordinator(bytes(frame))
     except ProtocolError:
         return
+
+
+_LONG = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("hello", "versions", [2] * 65),
+        ("hello", "join_token", _LONG),
+        ("hello", "registration", b"r" * protocol.MAX_NOTICE_BYTES),
+        ("proof", "evidence", {"signature": b"s" * 5000}),
+        ("heartbeat", "members", ["n"] * 257),
+        ("heartbeat", "members", [_LONG]),
+        ("heartbeat", "counters", {str(n): n for n in range(257)}),
+        ("heartbeat", "counters", {"n": -1}),
+        ("heartbeat", "counters", {"n": 2**63}),
+        ("heartbeat", "running", -1),
+        ("heartbeat", "total_blocks", 2**60),
+        ("heartbeat", "device", _LONG),
+        ("heartbeat", "cluster_role", [{}] * protocol.MAX_NOTICE_BYTES),
+        ("reply", "request_id", _LONG),
+        ("draining", "unknown", "x" * protocol.MAX_NOTICE_BYTES),
+    ],
+)
+def test_whatever_a_provider_says_has_a_bound(kind: str, field: str, value: object) -> None:
+    told = msgspec.msgpack.decode(protocol.encode(TO_COORDINATOR[kind]))
+    frame = msgspec.msgpack.encode(told | {field: value})
+    decoders: dict[str, Callable[[bytes], object]] = {
+        "hello": protocol.decode_hello,
+        "proof": protocol.decode_proof,
+    }
+    with pytest.raises(ProtocolError):
+        decoders.get(kind, protocol.decode_to_coordinator)(frame)
+
+
+def test_a_reply_may_be_large_but_has_a_bound_too() -> None:
+    sealed = b"s" * (protocol.MAX_REPLY_BYTES - 100)
+    reply = protocol.Reply(RID, sealed)
+    assert protocol.decode_to_coordinator(protocol.encode(reply)) == reply
+    with pytest.raises(ProtocolError, match="more than"):
+        protocol.decode_to_coordinator(protocol.encode(protocol.Reply(RID, sealed + b"s" * 100)))
+
+
+def test_a_role_stays_encoded_whatever_is_in_it() -> None:
+    told = msgspec.msgpack.decode(protocol.encode(TO_COORDINATOR["heartbeat"]))
+    frame = msgspec.msgpack.encode(told | {"cluster_role": [{}] * 1000})
+    beat = protocol.decode_to_coordinator(frame)
+    assert isinstance(beat, protocol.Heartbeat)
+    assert isinstance(beat.cluster_role, msgspec.Raw)
+    assert protocol.cluster_role(None) == protocol.Heartbeat(True, 1, 2, 3, 4).cluster_role
+
+
+@pytest.mark.parametrize("name", TO_COORDINATOR)
+def test_before_the_welcome_nothing_is_decoded_but_what_is_due(name: str) -> None:
+    frame = protocol.encode(TO_COORDINATOR[name])
+    for due, decode in (("hello", protocol.decode_hello), ("proof", protocol.decode_proof)):
+        if name == due:
+            assert decode(frame) == TO_COORDINATOR[name]
+        else:
+            with pytest.raises(ProtocolError, match=f"not a {due}"):
+                decode(frame)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("models", [msgspec.to_builtins(MODEL)] * 65),
+        ("link_addresses", ["h:1"] * 17),
+        ("certificate", b"c" * 20_000),
+        ("name", _LONG),
+    ],
+)
+def test_a_registration_has_bounds(field: str, value: object) -> None:
+    told = msgspec.msgpack.decode(protocol.encode(INNER["registration"]))
+    with pytest.raises(ProtocolError, match=field):
+        protocol.decode_registration(msgspec.msgpack.encode(told | {field: value}))
 
 
 def test_the_highest_common_version_is_chosen() -> None:

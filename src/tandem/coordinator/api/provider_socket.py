@@ -96,9 +96,7 @@ class ProviderSocket:
 
     async def _admit(self, websocket: WebSocket) -> tuple[_Connection, int]:
         """Hello, challenge, proof. Raises the reason to refuse the connection."""
-        hello = await _receive(websocket)
-        if not isinstance(hello, protocol.Hello):
-            raise ProtocolError(f"a provider says hello first, not {type(hello).__name__}")
+        hello = protocol.decode_hello(await _receive(websocket))
         account = await self._machines.authenticate(hello.join_token)
         if self._dispatcher.stopping:
             raise ServiceStopping("the coordinator is stopping")
@@ -108,9 +106,7 @@ class ProviderSocket:
         challenges = Challenges(registration, hello.registration, self._hardware)
         nonce = challenges.issue()
         await websocket.send_bytes(protocol.encode(protocol.Challenge(nonce)))
-        proof = await _receive(websocket)
-        if not isinstance(proof, protocol.Proof):
-            raise ProtocolError(f"a challenge is answered by a proof, not {type(proof).__name__}")
+        proof = protocol.decode_proof(await _receive(websocket))
         attested = challenges.check(proof.evidence)
         key = RecipientKey(registration.sealing_key)
         provider = self._registry.add(
@@ -147,6 +143,7 @@ class ProviderSocket:
         except* (ProtocolError, AttestationRefused) as group:
             bound.warning("provider_cut_off", reason=str(group.exceptions[0]))
             self._count("cut_off")
+            self._registry.set_aside(provider)  # it may be back in a moment
         finally:
             self._registry.remove(provider)
             provider.link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
@@ -155,7 +152,7 @@ class ProviderSocket:
     async def _read(self, connection: _Connection) -> None:
         provider = connection.provider
         while True:
-            message = await _receive(connection.websocket)
+            message = protocol.decode_to_coordinator(await _receive(connection.websocket))
             self._registry.heard(provider)
             if isinstance(message, protocol.Reply | protocol.Unreadable):
                 connection.provider.link.deliver(message)
@@ -240,14 +237,15 @@ def _node_id(registration: protocol.Registration) -> str | None:
         raise ProtocolError(f"registration.certificate: {error.message}") from error
 
 
-async def _receive(websocket: WebSocket) -> protocol.ToCoordinator:
+async def _receive(websocket: WebSocket) -> bytes:
+    """The next frame. Until a peer is known, what is in it is decoded as the message due alone."""
     event = await websocket.receive()
     if event["type"] == "websocket.disconnect":
         raise _Closed(event.get("reason") or f"closed with code {event.get('code')}")
-    frame = event.get("bytes")
+    frame: bytes | None = event.get("bytes")
     if frame is None:
         raise ProtocolError("messages are binary MessagePack frames, not text")
-    return protocol.decode_to_coordinator(frame)
+    return frame
 
 
 async def _refuse(websocket: WebSocket, error: TandemError) -> None:

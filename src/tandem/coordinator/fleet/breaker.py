@@ -66,12 +66,10 @@ class BreakerMemory:
     def __init__(self) -> None:
         self._breakers: dict[str, Breaker] = {}
 
-    def of(self, node_id: str | None) -> Breaker:
-        """The machine's own, or a new one; always new for a machine that does not say who it is."""
-        if node_id is None:
-            return Breaker()
-        breaker = self._breakers.pop(node_id, None) or Breaker()
-        self._breakers[node_id] = breaker  # the newest last
+    def of(self, machine: str) -> Breaker:
+        """The machine's own, or a new one. `machine` is its node id, or else what it is called."""
+        breaker = self._breakers.pop(machine, None) or Breaker()
+        self._breakers[machine] = breaker  # the newest last
         while len(self._breakers) > _MAX_REMEMBERED:
             del self._breakers[next(iter(self._breakers))]
         return breaker

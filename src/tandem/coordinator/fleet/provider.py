@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -29,13 +30,16 @@ class Role(msgspec.Struct, frozen=True):
 NOT_CLUSTERED = Role()
 
 
-def read_role(claimed: object) -> Role:
-    """What a heartbeat's `cluster_role` means; anything but a rank fails closed."""
-    if claimed is None:
-        return NOT_CLUSTERED
-    if isinstance(claimed, int) and not isinstance(claimed, bool) and claimed >= 0:
-        return Role(rank=claimed)
-    return Role(malformed=True)
+#: None, or a rank: anything else is not even built.
+_decode_rank = msgspec.msgpack.Decoder(Annotated[int, msgspec.Meta(ge=0, lt=2**16)] | None).decode
+
+
+def read_role(claimed: bytes | msgspec.Raw) -> Role:
+    """What a heartbeat's `cluster_role`, still encoded, means; all but a rank fails closed."""
+    try:
+        return Role(rank=_decode_rank(claimed))
+    except msgspec.MsgspecError:
+        return Role(malformed=True)
 
 
 class Hold(StrEnum):

@@ -33,6 +33,10 @@ class Generation(msgspec.Struct, frozen=True):
         """Tokens that one sequence may bring forth at most; None when that is not said."""
         return self.sampling.max_tokens
 
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.sampling.logprobs is not None
+
     def seeded(self, seed: int) -> Generation:
         """The same with its draws fixed by `seed`, unless they are already."""
         if self.sampling.seed is not None:
@@ -61,6 +65,10 @@ class Embedding(msgspec.Struct, frozen=True):
     @property
     def most_output(self) -> int:
         return 0
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return False
 
     def seeded(self, seed: int) -> Embedding:  # noqa: ARG002 - nothing is drawn
         return self

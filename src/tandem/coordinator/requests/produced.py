@@ -15,7 +15,7 @@ class Produced:
         self._unfinished = set(range(choices))
         #: Of all choices together: the usage's completion tokens.
         self.tokens = 0
-        self._prompt_tokens = 0
+        self.prompt_tokens = 0
 
     @property
     def unfinished(self) -> set[int]:
@@ -27,9 +27,20 @@ class Produced:
         """Whether every choice has finished; of none nobody can tell."""
         return bool(self._tokens) and not self._unfinished
 
-    def add(self, deltas: Iterable[Delta], *, prompt_tokens: int) -> None:
-        """`prompt_tokens` is what the provider says of the prompts, 0 when it has said nothing."""
-        self._prompt_tokens = self._prompt_tokens or prompt_tokens
+    def of(self, index: int) -> int:
+        """How many tokens a choice has."""
+        return len(self._tokens[index])
+
+    def saw_prompt(self, tokens: int) -> bool:
+        """A provider says how many tokens the prompts have; whether others said the same.
+
+        Who is wrong cannot be told from here, so the consumer pays for the fewer.
+        """
+        before = self.prompt_tokens
+        self.prompt_tokens = min(before or tokens, tokens)
+        return before in {0, tokens}
+
+    def add(self, deltas: Iterable[Delta]) -> None:
         for delta in deltas:
             self._tokens[delta.index] += delta.token_ids
             self.tokens += len(delta.token_ids)
@@ -37,10 +48,9 @@ class Produced:
                 self._unfinished.discard(delta.index)
 
     def usage(self, said: Usage | None = None) -> Usage:
-        """What was delivered. `said` is the last provider's own: of its prompt and cache alone."""
-        if said is None:
-            return Usage(self._prompt_tokens, self.tokens, 0)
-        return Usage(said.prompt_tokens, self.tokens, min(said.cached_tokens, said.prompt_tokens))
+        """What was delivered. `said` is the last provider's own: its cache is for it to tell."""
+        cached = 0 if said is None else min(said.cached_tokens, self.prompt_tokens)
+        return Usage(self.prompt_tokens, self.tokens, cached)
 
     def so_far(self) -> list[list[int] | None]:
         """As `Generate.produced`: empty when nothing has come yet."""

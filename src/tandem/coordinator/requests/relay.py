@@ -13,7 +13,8 @@ from typing import Self
 import msgspec
 
 from tandem.coordinator.fleet.link import ProviderLink
-from tandem.errors import ProtocolError, TandemError
+from tandem.coordinator.requests.answer_rules import AnswerCheck, Expected
+from tandem.errors import TandemError
 from tandem.protocol import (
     Chunk,
     Delta,
@@ -44,7 +45,7 @@ class RequestStream:
         self,
         link: ProviderLink,
         request_id: RequestId,
-        unfinished: set[int],
+        expected: Expected,
         window: int,
         replies: ReplyChannel,
     ) -> None:
@@ -53,15 +54,18 @@ class RequestStream:
         self.sealed = 0.0
         self.answered = 0.0
         self.timings: Timings | None = None
-        #: Known from the first chunk on; 0 before.
-        self.prompt_tokens = 0
+        self._check = AnswerCheck(expected)
         self._link = link
         self._replies = replies
         self._request_id = request_id
         self._window = ReceiveWindow(window)
-        self._unfinished = unfinished
         self._error: TandemError | None = None
         self._news = asyncio.Event()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Known from the first chunk on; 0 before."""
+        return self._check.prompt_tokens
 
     @property
     def ended(self) -> bool:
@@ -83,6 +87,8 @@ class RequestStream:
             self._news.clear()
             await self._news.wait()
         deltas, granted = self._window.take()
+        if self._window:
+            await asyncio.sleep(0)  # there is more, and others have their turn meanwhile
         if granted and not self.ended:
             self._link.send(Grant(self._request_id, granted))
         return deltas
@@ -105,19 +111,13 @@ class RequestStream:
             self._news.set()
 
     def _add(self, chunk: Chunk) -> None:
-        """Raises ProtocolError for a chunk without credit, or of a choice that has finished."""
-        self.prompt_tokens = self.prompt_tokens or chunk.prompt_tokens
-        for delta in chunk.deltas:
-            if delta.index not in self._unfinished:
-                raise ProtocolError(f"choice {delta.index} is not one that still runs")
-            if delta.finish is not None:
-                self._unfinished.remove(delta.index)
+        """Raises ProtocolError for a chunk without credit, or one that lies."""
+        self._check.chunk(chunk)
         self._window.add(chunk.deltas)
 
     def _finish(self, answer: Finished) -> None:
-        """Raises ProtocolError when a choice has not: an end too early is no success."""
-        if self._unfinished:
-            raise ProtocolError(f"the answer ended with {len(self._unfinished)} choices unfinished")
+        """Raises ProtocolError when a choice has not finished, or the usage cannot be true."""
+        self._check.finished(answer)
         self.usage = answer.usage
         self.timings = answer.timings
         self.answered = time.time()
@@ -128,17 +128,17 @@ def open_stream(
     model: ModelName,
     work: Work,
     *,
-    unfinished: set[int],
+    expected: Expected,
     deadline_s: float,
     window: int,
 ) -> RequestStream:
     """Sends a request, under a new id: what an earlier attempt may still send means nothing now.
 
-    `unfinished` are the choices that are still to come to their end. Raises ProviderLost, or
-    Overloaded when the provider does not read what it is sent.
+    `expected` is what can be answered to it. Raises ProviderLost, or Overloaded when the provider
+    does not read what it is sent.
     """
     request_id, key = RequestId(new_id()), new_reply_key()
-    stream = RequestStream(link, request_id, unfinished, window, ReplyChannel(key, request_id))
+    stream = RequestStream(link, request_id, expected, window, ReplyChannel(key, request_id))
     encoded = encode(msgspec.structs.replace(work, reply_key=key))
     link.request(request_id, encoded, stream, model=model, deadline_s=deadline_s, window=window)
     stream.sealed = time.time()

@@ -19,6 +19,7 @@ import structlog
 
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.requests.answer_rules import Expected
 from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.failures import Blame, Failures, blame
@@ -60,6 +61,8 @@ class _Attempt:
 
     reservation: Reservation
     stream: RequestStream | None = None
+    #: Whether it was noted how many tokens the provider counts in the prompts.
+    prompt_seen: bool = False
 
     def close(self) -> None:
         if self.stream is not None:
@@ -164,11 +167,12 @@ class RequestRun:
 
     def _send(self, attempt: _Attempt) -> RequestStream:
         """Sends the request where it has its reservation, or what is left of it."""
+        provider, model = attempt.reservation.provider, self._request.model
         attempt.stream = open_stream(
-            attempt.reservation.provider.link,
-            self._request.model,
+            provider.link,
+            model,
             self._request.task.work(self._produced.so_far(), self._consumer.cache_scope),
-            unfinished=self._produced.unfinished,
+            expected=Expected.of(self._request, self._produced, provider.models[model]),
             deadline_s=max(0.001, self._deadline - self._clock()),
             window=self._config.window,
         )
@@ -176,14 +180,24 @@ class RequestRun:
 
     def _take(self, attempt: _Attempt, stream: RequestStream, deltas: list[Delta]) -> None:
         now = self._clock()
-        self.progress.first_at = self.progress.first_at or now
-        tokens = sum(len(delta.token_ids) for delta in deltas)
-        attempt.reservation.saw_tokens(tokens, prompt_tokens=stream.prompt_tokens)
-        self._produced.add(deltas, prompt_tokens=stream.prompt_tokens)
-        self._failures.clear()
+        self._saw_prompt(attempt, stream.prompt_tokens)
+        if deltas:
+            self.progress.first_at = self.progress.first_at or now
+            tokens = sum(len(delta.token_ids) for delta in deltas)
+            attempt.reservation.saw_tokens(tokens, prompt_tokens=stream.prompt_tokens)
+            self._produced.add(deltas)
+            self._failures.clear()
         if now - self._reported_at >= _REPORT_EVERY_S:
             self._reported_at = now
             self.on_progress()
+
+    def _saw_prompt(self, attempt: _Attempt, tokens: int) -> None:
+        if attempt.prompt_seen or not tokens:
+            return
+        attempt.prompt_seen = True
+        if not self._produced.saw_prompt(tokens):
+            provider_id = attempt.reservation.provider.id
+            log.warning("prompt_tokens_differ", provider_id=provider_id, tokens=tokens)
 
     def _goes_on_after(self, error: TandemError) -> bool:
         """Gives up the failed attempt, if there was one; whether there is to be another."""
@@ -210,6 +224,7 @@ class RequestRun:
         if attempt is not None:
             if attempt.stream is not None and attempt.stream.usage is not None:
                 self._ended = attempt.stream
+                self._saw_prompt(attempt, attempt.stream.prompt_tokens)
             attempt.reservation.finished(self._produced.tokens)
         self.usage = self._produced.usage(None if self._ended is None else self._ended.usage)
         self._estimator.learn(

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Collection
 from functools import partial
 
+import msgspec
+
 from tandem.coordinator.fleet.breaker import BreakerMemory
 from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
@@ -26,7 +28,7 @@ from tandem.coordinator.routing.eligibility import Reason, eligibility, largest
 from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import Overloaded
-from tandem.protocol import Heartbeat, ModelName, ProviderId, Registration
+from tandem.protocol import Heartbeat, ModelName, ProviderId, Registration, cluster_role
 
 #: How long what the largest provider holds is remembered, so that it is not asked for each request.
 _LARGEST_LASTS_S = 1.0
@@ -93,7 +95,7 @@ class Registry:
             account=account,
             attested=attested,
             node_id=node_id,
-            breaker=self._breakers.of(node_id),
+            breaker=self._breakers.of(node_id or f"{account}/{registration.name}"),
         )
         self._providers[provider.id] = provider
         for name in provider.models:
@@ -117,8 +119,9 @@ class Registry:
         now, last = self._clock(), provider.heartbeat
         if last is None or last.steps != beat.steps or not (beat.running or beat.waiting):
             provider.moved_at = now
-        provider.heartbeat = beat
         provider.role = read_role(beat.cluster_role)
+        # What is still encoded would keep all of its message in memory.
+        provider.heartbeat = msgspec.structs.replace(beat, cluster_role=cluster_role(None))
         if beat.ready:
             provider.holds.discard(Hold.NOT_READY)
         else:

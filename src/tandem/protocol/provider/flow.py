@@ -7,24 +7,31 @@ rather than more of them, and nothing grows.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from tandem.errors import ProtocolError
 from tandem.protocol.provider.sealed import Delta, join_deltas
 
+#: In one piece: with all their log probabilities they are still far from `MAX_REPLY_BYTES`, and
+#: written for the consumer in some hundredths of a second.
+_MOST_TOKENS = 256
 
-class _Pending(dict[int, Delta]):
-    """Deltas that wait, at most one a choice. A dict: every token asks whether it is empty."""
 
-    def add(self, deltas: Iterable[Delta]) -> None:
-        for delta in deltas:
-            old = self.get(delta.index)
-            self[delta.index] = delta if old is None else join_deltas(old, delta)
+class _Pending(deque[Delta]):
+    """Deltas that wait, in order. A deque: every token asks whether it is empty."""
 
     def take(self) -> list[Delta]:
-        taken = list(self.values())
-        self.clear()
-        return taken
+        """What waits, one delta a choice: all of it, or of about `_MOST_TOKENS`."""
+        if len(self) == 1:
+            return [self.popleft()]
+        pieces: dict[int, list[Delta]] = {}
+        tokens = 0
+        while self and tokens < _MOST_TOKENS:
+            delta = self.popleft()
+            pieces.setdefault(delta.index, []).append(delta)
+            tokens += max(1, len(delta.token_ids))
+        return [join_deltas(deltas) for deltas in pieces.values()]
 
 
 class SendWindow:
@@ -40,7 +47,7 @@ class SendWindow:
         return bool(self._pending) and self._credit <= 0
 
     def add(self, deltas: Iterable[Delta]) -> None:
-        self._pending.add(deltas)
+        self._pending.extend(deltas)
 
     def grant(self, chunks: int) -> None:
         self._credit += chunks
@@ -63,23 +70,26 @@ class ReceiveWindow:
         self._ungranted = 0
 
     def __bool__(self) -> bool:
-        """Whether there is anything to take."""
-        return bool(self._pending)
+        """Whether a chunk has come that was not taken, be it one without deltas."""
+        return self._untaken > 0
 
     def add(self, deltas: Iterable[Delta]) -> None:
         """One chunk has come. Raises ProtocolError when it came without credit."""
         self._untaken += 1
         if self._untaken + self._ungranted > self._window:
             raise ProtocolError(f"more than {self._window} chunks came ungranted")
-        self._pending.add(deltas)
+        self._pending.extend(deltas)
 
     def take(self) -> tuple[list[Delta], int]:
-        """All that has come, and how many chunks to grant for it now.
+        """What has come, and how many chunks to grant for it now. More than a piece stays.
 
         Half a window at a time: fewer messages, and the provider never runs dry.
         """
+        taken = self._pending.take()
+        if self._pending:
+            return taken, 0
         self._ungranted += self._untaken
         self._untaken = 0
         granted = self._ungranted if self._ungranted >= self._window // 2 else 0
         self._ungranted -= granted
-        return self._pending.take(), granted
+        return taken, granted

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated
+
 import msgspec
 
+from tandem.protocol.bounds import Count, TokenId, UnixTime
 from tandem.protocol.common import (
     ErrorInfo,
     FinishReason,
@@ -52,43 +56,47 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     held back, and an end token has none. Choice `index` is prompt index * n + sample index.
     """
 
-    index: int
+    index: Count
     text: str
-    token_ids: list[int]
-    logprobs: list[TokenLogprob] | None = None
+    token_ids: list[TokenId]
+    logprobs: Annotated[list[TokenLogprob], msgspec.Meta(max_length=8192)] | None = None
     finish: FinishReason | None = None
 
 
-def join_deltas(first: Delta, second: Delta) -> Delta:
-    """Two successive deltas of one choice as one."""
-    assert first.index == second.index, "only one choice's deltas can be joined"
-    logprobs = None
-    if first.logprobs is not None or second.logprobs is not None:
-        logprobs = [*(first.logprobs or ()), *(second.logprobs or ())]
+def join_deltas(deltas: Sequence[Delta]) -> Delta:
+    """Successive deltas of one choice, at least one of them, as one."""
+    if len(deltas) == 1:
+        return deltas[0]
+    with_logprobs = [delta.logprobs for delta in deltas if delta.logprobs is not None]
     return Delta(
-        index=first.index,
-        text=first.text + second.text,
-        token_ids=first.token_ids + second.token_ids,
-        logprobs=logprobs,
-        finish=second.finish,
+        index=deltas[0].index,
+        text="".join([delta.text for delta in deltas]),
+        token_ids=[token for delta in deltas for token in delta.token_ids],
+        logprobs=[entry for entries in with_logprobs for entry in entries] or None,
+        finish=deltas[-1].finish,
     )
 
 
 class Chunk(msgspec.Struct, frozen=True, tag="chunk", omit_defaults=True):
-    """`prompt_tokens` comes with the first, so that a stream that breaks can be accounted for."""
+    """`prompt_tokens` comes with the first, so that a stream that breaks can be accounted for.
 
-    deltas: list[Delta]
-    prompt_tokens: int = 0
+    Before the first token a chunk may come without deltas, to say that the request gets on:
+    `prefilled` of its prompts' tokens are computed.
+    """
+
+    deltas: Annotated[list[Delta], msgspec.Meta(max_length=1024)]
+    prompt_tokens: Count = 0
+    prefilled: Count = 0
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
     """When a provider did what for a request: Unix time in seconds, by its own clock."""
 
-    received: float
+    received: UnixTime
     #: Read, opened and tokenised, it was handed to the engine.
-    submitted: float
-    first_token: float
-    last_token: float
+    submitted: UnixTime
+    first_token: UnixTime
+    last_token: UnixTime
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished", omit_defaults=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.support.registered import beat, join, make_registry
 
@@ -22,10 +23,12 @@ from tandem.coordinator.fleet.provider import NOT_CLUSTERED, Hold, Role, read_ro
         ("0", Role(malformed=True), False),
         ([], Role(malformed=True), False),
         ({"rank": 0}, Role(malformed=True), False),
+        (2**63, Role(malformed=True), False),
+        ([{}] * 1000, Role(malformed=True), False),
     ],
 )
 def test_whatever_is_no_rank_fails_closed(claimed: object, role: Role, answers: bool) -> None:
-    assert read_role(claimed) == role
+    assert read_role(msgspec.msgpack.encode(claimed)) == role
     assert role.answers == answers
 
 

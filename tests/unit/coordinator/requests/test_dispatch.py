@@ -84,7 +84,7 @@ def play(scenario: Scenario, config: CoordinatorConfig = CONFIG) -> list[Entry]:
 
     async def main() -> None:
         registry, ledger = make_registry(), LedgerPlayed()
-        provider = join(registry, [MODEL])
+        provider = join(registry, [MODEL], name="box")
         registry.heartbeat(provider, beat())
         dispatcher = Dispatcher(
             config,

@@ -19,20 +19,31 @@ def test_before_the_first_token_there_is_nothing_to_go_on_with() -> None:
 
 def test_a_choice_that_has_finished_is_not_asked_for_again() -> None:
     produced = Produced(2)
-    produced.add([delta(0, 1, 2), delta(1, 3, finish=FinishReason.STOP)], prompt_tokens=7)
+    produced.add([delta(0, 1, 2), delta(1, 3, finish=FinishReason.STOP)])
     assert produced.so_far() == [[1, 2], None]
     assert produced.unfinished == {0}
-    produced.add([delta(0, finish=FinishReason.LENGTH)], prompt_tokens=0)
+    produced.add([delta(0, finish=FinishReason.LENGTH)])
     assert produced.complete
     assert produced.tokens == 3
+    assert (produced.of(0), produced.of(1)) == (2, 1)
 
 
 def test_the_bill_counts_every_token_once_and_the_last_providers_cache() -> None:
     produced = Produced(1)
-    produced.add([delta(0, 1, 2)], prompt_tokens=7)
+    assert produced.saw_prompt(7)
+    produced.add([delta(0, 1, 2)])
     assert produced.usage() == Usage(7, 2, 0)
     # It found the prompt and what another had produced in its cache.
     assert produced.usage(Usage(7, 1, 9)) == Usage(7, 2, 7)
+
+
+def test_where_providers_disagree_the_consumer_pays_for_the_fewer() -> None:
+    produced = Produced(1)
+    assert produced.saw_prompt(7)
+    assert produced.saw_prompt(7)
+    assert not produced.saw_prompt(9)
+    assert not produced.saw_prompt(5)
+    assert produced.usage(Usage(9, 0, 9)) == Usage(5, 0, 5)
 
 
 def test_of_no_choices_nobody_can_tell_that_they_are_complete() -> None:

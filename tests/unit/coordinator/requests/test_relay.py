@@ -10,6 +10,7 @@ from tests.support.registered import RECIPIENT
 from tests.support.requests_played import LinkPlayed
 
 from tandem.coordinator.fleet.link import ProviderLink
+from tandem.coordinator.requests.answer_rules import Expected
 from tandem.coordinator.requests.relay import RequestStream, open_stream
 from tandem.errors import ContextLengthExceeded, ProtocolError, ProviderLost
 from tandem.protocol import (
@@ -28,7 +29,7 @@ from tandem.protocol import (
 )
 
 Scenario = Callable[[RequestStream, LinkPlayed], Awaitable[None]]
-USAGE = Usage(3, 2, 1)
+USAGE = Usage(3, 3, 1)
 
 
 def play(scenario: Scenario, unfinished: tuple[int, ...] = (0, 1)) -> None:
@@ -41,7 +42,7 @@ def play(scenario: Scenario, unfinished: tuple[int, ...] = (0, 1)) -> None:
             link,
             ModelName("m"),
             content,
-            unfinished=set(unfinished),
+            expected=Expected(dict.fromkeys(unfinished, 8), 0, 100, logprobs=True),
             deadline_s=9.0,
             window=4,
         )
@@ -137,6 +138,29 @@ def test_a_stream_that_is_closed_early_is_cancelled_once() -> None:
         assert played.request is not None
         assert played.cancelled == [played.request.request_id]
         played.answer(Chunk([delta(0, "late")]))  # it crossed the cancel on its way
+
+    play(scenario)
+
+
+def test_a_chunk_without_tokens_is_handed_on_and_its_credit_comes_back() -> None:
+    """So that a long prefill shows, however many of them it takes."""
+
+    async def scenario(stream: RequestStream, played: LinkPlayed) -> None:
+        for tokens in range(1, 9):
+            played.answer(Chunk([], 9, prefilled=tokens))
+            assert await anext(stream) == []
+        for _ in range(4):
+            await played.note()
+        assert sum(played.granted) == 8
+        assert stream.prompt_tokens == 9
+
+    play(scenario)
+
+
+def test_a_lie_breaks_the_protocol() -> None:
+    async def scenario(_: RequestStream, played: LinkPlayed) -> None:
+        with pytest.raises(ProtocolError, match="more tokens than were asked for"):
+            played.answer(Chunk([Delta(0, "", [1] * 9)], 3))
 
     play(scenario)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,44 @@ def test_what_finds_no_credit_is_joined_until_a_grant() -> None:
     window.grant(2)
     assert window.take() == [Delta(0, "3 4 ", [3, 4])]
     assert window.take() == []
+
+
+def test_what_has_waited_long_goes_in_pieces_of_a_bounded_size() -> None:
+    """A consumer that reads nothing for a while makes no message that is too large to send."""
+    window = SendWindow(1)
+    window.take()
+    window.add(delta(token, index=token % 3) for token in range(1000))
+    chunks = []
+    while deltas := window.take():
+        chunks.append(deltas)
+        window.grant(1)
+    assert max(sum(len(d.token_ids) for d in deltas) for deltas in chunks) == 256
+    assert max(map(len, chunks)) == 3
+    for index in range(3):
+        of_one = [d for deltas in chunks for d in deltas if d.index == index]
+        assert [t for d in of_one for t in d.token_ids] == list(range(index, 1000, 3))
+        assert "".join(d.text for d in of_one) == "".join(f"{t} " for t in range(index, 1000, 3))
+
+
+def test_joining_costs_in_proportion_to_what_is_joined() -> None:
+    """Bytes that are copied are counted: joined one by one they would be some hundred million."""
+    copied = 0
+
+    class Counted(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            nonlocal copied
+            copied += len(self)
+            return super().__iter__()
+
+    window = ReceiveWindow(4)
+    window.add(Delta(0, "a", Counted([token])) for token in range(20_000))
+    got, granted = [], 0
+    while window:
+        (piece,), granted = window.take()
+        got += list(piece.token_ids)
+    assert got == list(range(20_000))
+    assert copied == 20_000
+    assert granted == 0  # half a window is granted at a time, and this was one chunk
 
 
 def test_half_a_window_is_granted_at_a_time() -> None:
