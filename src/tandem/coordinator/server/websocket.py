@@ -12,7 +12,7 @@ from websockets.http11 import Request
 
 from tandem.coordinator.server.peer import Peer, put_peer
 from tandem.coordinator.server.shared import Shared
-from tandem.protocol import MAX_MESSAGE_BYTES
+from tandem.protocol import MAX_REPLY_BYTES
 
 #: The most that somebody may send in one message, in however many fragments, before it is known.
 MAX_STRANGERS_MESSAGE_BYTES = 64 * 1024
@@ -58,4 +58,4 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_ping()
 
     def _welcome(self) -> None:
-        self.conn.max_message_size = MAX_MESSAGE_BYTES
+        self.conn.max_message_size = MAX_REPLY_BYTES
