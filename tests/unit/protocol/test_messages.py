@@ -100,6 +100,13 @@ def test_a_heartbeats_device_is_a_field_more() -> None:
     assert frame.hex() == "89" + GOLDEN["heartbeat"][2:] + "a6646576696365a6637564613a30"
 
 
+def test_a_models_longest_token_is_a_field_more() -> None:
+    plain = msgspec.msgpack.encode(MODEL)
+    more = msgspec.msgpack.encode(msgspec.structs.replace(MODEL, max_token_bytes=9))
+    assert more == bytes([plain[0] + 1]) + plain[1:] + b"\xafmax_token_bytes\x09"
+    assert msgspec.msgpack.decode(plain, type=protocol.ModelInfo) == MODEL
+
+
 def test_a_cache_scope_is_a_field_more_which_old_providers_pass_over() -> None:
     work = INNER["generate"]
     frame = protocol.encode(msgspec.structs.replace(work, cache_scope=b"ab"))

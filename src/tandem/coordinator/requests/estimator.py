@@ -106,6 +106,7 @@ class Estimator:
             prompt_tokens=prompt + produced,
             output_tokens=each,
             least_tokens=max(exact, default=1) + least,
+            text_bytes=max(map(_sure_bytes, task.prompts)),
             min_trust=consumer.min_trust,
             prefixes=self._affinity.prefixes(request.model, task.prompts[0], consumer.account),
             account=consumer.account,
@@ -177,3 +178,13 @@ def _bytes(prompt: Prompt) -> int:
     if isinstance(prompt, ChatPrompt):
         return sum(len(message.content) for message in prompt.messages)
     return len(prompt.text) if isinstance(prompt, TextPrompt) else 4 * len(prompt.token_ids)
+
+
+def _sure_bytes(prompt: Prompt) -> int:
+    """Text that is tokenised whatever the model's template does, one byte a character.
+
+    Templates may strip messages, and leave out of a history what was thought; the last one stays.
+    """
+    if isinstance(prompt, ChatPrompt):
+        return len(prompt.messages[-1].content.strip()) if prompt.messages else 0
+    return len(prompt.text) if isinstance(prompt, TextPrompt) else 0

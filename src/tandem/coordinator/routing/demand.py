@@ -13,6 +13,8 @@ class Demand(msgspec.Struct, frozen=True):
 
     `tokens` is the estimate of all that its sequences will hold in the cache together, of which
     `prompt_tokens` are prefilled once; `least_tokens` is what one sequence surely needs.
+    `text_bytes` is text that one prompt surely has, and a model's longest token says how many
+    tokens that makes at least.
     `prefixes` are digests of what its prompt begins with, the longest last, with their share of
     the prompt: a provider that has seen one has it in its cache.
     `account` is whose request it is, `owners` are the accounts whose machines may have it.
@@ -28,3 +30,9 @@ class Demand(msgspec.Struct, frozen=True):
     prefixes: list[tuple[bytes, float]] = []
     account: str = DEFAULT_ACCOUNT
     owners: frozenset[str] = frozenset({DEFAULT_ACCOUNT})
+    text_bytes: int = 0
+
+    def at_least(self, max_token_bytes: int) -> int:
+        """Tokens that one sequence surely needs of a model; 0 for a longest token not known."""
+        text = -(-self.text_bytes // max_token_bytes) if max_token_bytes > 0 else 0
+        return max(self.least_tokens, text + 1)

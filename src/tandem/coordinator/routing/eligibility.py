@@ -44,7 +44,7 @@ def eligibility(provider: Provider, demand: Demand, *, now: float) -> Reason | N
         return reason
     if not provider.trust.reaches(demand.min_trust):
         return Reason.UNTRUSTED
-    if demand.least_tokens > largest(demand.model, provider):
+    if demand.at_least(info.max_token_bytes) > largest(demand.model, provider):
         return Reason.TOO_SMALL
     if not has_room(provider, demand):
         return Reason.FULL

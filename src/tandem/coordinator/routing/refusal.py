@@ -27,6 +27,11 @@ def refusal(demand: Demand, reasons: set[Reason], *, model_is_known: bool) -> Ta
     """
     model = demand.model
     if Reason.TOO_SMALL in reasons and reasons <= _NEVER_FITS:
+        if demand.text_bytes > demand.least_tokens:
+            return ContextLengthExceeded(
+                f"no provider of the model `{model}` can hold a prompt of {demand.text_bytes} bytes"
+                f" and {demand.least_tokens} tokens: shorten the prompt or lower max_tokens"
+            )
         return ContextLengthExceeded(
             f"no provider of the model `{model}` can hold {demand.least_tokens} tokens: lower"
             " max_tokens",

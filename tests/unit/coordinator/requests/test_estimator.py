@@ -81,6 +81,16 @@ def test_bytes_a_token_are_learned_for_each_model() -> None:
     assert learner.demand(generation(long, model=other), Consumer(key=KEY)).prompt_tokens == 250
 
 
+def test_text_that_is_sure_to_be_tokenised_is_counted() -> None:
+    messages = [ChatMessage("user", "x" * 900), ChatMessage("user", " " * 50 + "x" * 40 + "\n")]
+    for request, expected in [
+        (generation(TextPrompt("x" * 80), TextPrompt(" " * 90)), 90),
+        (generation(ChatPrompt(messages)), 40),
+        (generation(TokenPrompt([1] * 99)), 0),
+    ]:
+        assert estimator().demand(request, Consumer(key=KEY)).text_bytes == expected
+
+
 def test_templates_count() -> None:
     chat = ChatPrompt([ChatMessage("user", "x" * 40)] * 2)
     text = TextPrompt("x" * 80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.support.ineligible import MODEL, SMALL, full, ineligible, ready
 from tests.support.registered import make_registry
@@ -42,6 +43,17 @@ def test_rank_0_answers_for_its_cluster() -> None:
     provider = ready(make_registry())
     provider.role = Role(rank=0)
     assert eligibility(provider, SMALL, now=0.0) is None
+
+
+@pytest.mark.parametrize(("longest", "fits"), [(0, True), (100, True), (10, False), (-1, True)])
+def test_text_too_long_for_any_tokenisation_does_not_fit(longest: int, fits: bool) -> None:
+    """Where the provider says how long its longest token is."""
+    provider = ready(make_registry())
+    info = provider.models[MODEL]
+    provider.models[MODEL] = msgspec.structs.replace(info, max_token_bytes=longest)
+    text = Demand(MODEL, text_bytes=10 * info.context_length)
+    expected = None if fits else Reason.TOO_SMALL
+    assert eligibility(provider, text, now=0.0) is expected
 
 
 def test_one_request_alone_may_go_however_large() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tandem.coordinator.routing.demand import Demand
@@ -43,6 +44,14 @@ def test_the_error_says_whether_to_come_back(
     refused = refusal(DEMAND, reasons, model_is_known=known)
     assert type(refused) is error
     assert "m" in refused.message
+
+
+def test_a_prompt_without_a_tokenisation_that_fits_is_to_be_shortened() -> None:
+    long = msgspec.structs.replace(DEMAND, text_bytes=8_000_000)
+    refused = refusal(long, {Reason.TOO_SMALL}, model_is_known=True)
+    assert isinstance(refused, ContextLengthExceeded)
+    assert "8000000 bytes" in refused.message
+    assert "shorten the prompt" in refused.message
 
 
 def test_it_says_what_is_the_matter_and_which_field_to_change() -> None:
