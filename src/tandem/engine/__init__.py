@@ -9,6 +9,7 @@ from tandem.engine.backends import Backend, DeviceFacts, ModelSetup, find_backen
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
 from tandem.engine.checkpoint.formats import weight_files
+from tandem.engine.checkpoint.generation_config import SamplingDefaults
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.core.communicator import Communicator, Neighbours, RankGroup, Solo
@@ -79,6 +80,7 @@ __all__ = [
     "Quantization",
     "RankGroup",
     "RawTensor",
+    "SamplingDefaults",
     "SamplingOptions",
     "SamplingParams",
     "SchedulerLimits",

@@ -1,4 +1,4 @@
-"""What a checkpoint is, read from its headers alone: no weights are loaded."""
+"""What a checkpoint is, by its headers and other files: no weights are loaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import msgspec
 
 from tandem.engine import families
 from tandem.engine.checkpoint.formats import open_weights
+from tandem.engine.checkpoint.generation_config import SamplingDefaults, read_sampling_defaults
+from tandem.engine.limits import end_tokens
+from tandem.engine.text.tokenizer import Tokenizer
 
 
 class CheckpointSummary(msgspec.Struct, frozen=True):
@@ -26,6 +29,8 @@ class CheckpointSummary(msgspec.Struct, frozen=True):
     files: int
     weight_bytes: int
     kv_bytes_per_token: int
+    end_tokens: list[int]
+    sampling: SamplingDefaults
 
 
 def inspect_checkpoint(directory: Path) -> CheckpointSummary:
@@ -51,4 +56,6 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
         files=len(files),
         weight_bytes=sum(file.stat().st_size for file in files),
         kv_bytes_per_token=families.kv_bytes_per_token(config, config.dtype),
+        end_tokens=sorted(end_tokens(config, Tokenizer(directory))),
+        sampling=read_sampling_defaults(directory),
     )

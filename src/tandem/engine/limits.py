@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.generation import GenerationRequest
+from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import ContextLengthExceeded, InvalidRequest
 
 
@@ -26,6 +28,12 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     def room(self, prompt: list[int]) -> int:
         """How many tokens may follow the prompt; below 1 when it doesn't fit."""
         return self.tokens - len(prompt)
+
+
+def end_tokens(config: ModelConfig, tokenizer: Tokenizer) -> frozenset[int]:
+    """The configs' and the tokenizer's own: fine-tunes often name theirs in one of them alone."""
+    own = tokenizer.eos_token_id
+    return config.eos_token_ids | (frozenset() if own is None else {own})
 
 
 def check_request(request: GenerationRequest, limits: EngineLimits) -> GenerationRequest:

@@ -9,6 +9,7 @@ import msgspec
 
 from tandem.engine.backends import Backend, ModelSetup, find_backend
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization
+from tandem.engine.checkpoint.generation_config import read_sampling_defaults
 from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Solo
@@ -16,7 +17,7 @@ from tandem.engine.core.executor import Executor, LocalExecutor
 from tandem.engine.engine import Engine
 from tandem.engine.families import kv_bytes_per_token, parameter_count, read_config
 from tandem.engine.generation import EngineEvent
-from tandem.engine.limits import EngineLimits
+from tandem.engine.limits import EngineLimits, end_tokens
 from tandem.engine.options import EngineOptions
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import ConfigurationError
@@ -55,6 +56,7 @@ def prepare(options: EngineOptions) -> ModelSetup:
     return ModelSetup(
         options=options,
         config=config,
+        sampling=read_sampling_defaults(options.directory),
         parameters=parameters,
         tokenizer=Tokenizer(options.directory),
         backend=backend,
@@ -97,7 +99,7 @@ def start_engine(
             context_length=config.context_length,
             kv_tokens=capacity,
             vocabulary_size=config.vocab_size,
-            eos_token_ids=_end_tokens(setup),
+            eos_token_ids=end_tokens(config, setup.tokenizer),
         ),
         scheduling=options.scheduling,
         on_events=on_events,
@@ -111,12 +113,6 @@ def start_engine(
         setup.dtype,
         options.quantization,
     )
-
-
-def _end_tokens(setup: ModelSetup) -> frozenset[int]:
-    """The configs' and the tokenizer's own: fine-tunes often name theirs in one of them alone."""
-    own = setup.tokenizer.eos_token_id
-    return setup.config.eos_token_ids | (frozenset() if own is None else {own})
 
 
 def choose_device(wanted: str, available: Sequence[str]) -> str:

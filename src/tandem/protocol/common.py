@@ -58,14 +58,17 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `max_tokens` None means as many as the context holds. `seed` None means the provider draws one.
     `logprobs` None means none are wanted; k means the chosen token's and the k likeliest ones.
+
+    With `model_defaults`, what is None from `temperature` to `repetition_penalty` is as the model's
+    files say. Without it is as the API says: older coordinators leave out what is so.
     """
 
     max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = {}
@@ -74,6 +77,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     stop_token_ids: list[int] = []
     ignore_eos: bool = False
     logprobs: int | None = None
+    model_defaults: bool = False
 
 
 class TopLogprob(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -50,9 +50,15 @@ class _Stream:
 class RequestRunner:
     """The requests of one provider, on whatever engine it has at the moment."""
 
-    def __init__(self, encoder: engine.PromptEncoder, served: protocol.ModelName) -> None:
+    def __init__(
+        self,
+        encoder: engine.PromptEncoder,
+        served: protocol.ModelName,
+        sampling: engine.SamplingDefaults,
+    ) -> None:
         self._encoder = encoder
         self._served = served
+        self._sampling = sampling
         self._engine: engine.Engine | None = None
         self._streams: dict[protocol.RequestId, _Stream] = {}
         self._idle = asyncio.Event()
@@ -186,7 +192,7 @@ class RequestRunner:
                 request_id=request_id,
                 prompts=prompts,
                 samples=asked.n,
-                params=sampling_params(asked.sampling),
+                params=sampling_params(asked.sampling, self._sampling),
                 stop=asked.sampling.stop,
                 ignore_eos=asked.sampling.ignore_eos,
                 deadline=deadline,

@@ -63,7 +63,7 @@ class _Provider:
         self._setup = setup
         self._info = _model_info(config, setup)
         self._device = setup.backend.describe(setup.device)
-        self._runner = RequestRunner(encoder, self._info.name)
+        self._runner = RequestRunner(encoder, self._info.name, setup.sampling)
         self._serving = Serving(
             setup,
             self._runner,

@@ -11,6 +11,7 @@ from tandem.errors import InvalidRequest
 _SAME_NAME = frozenset(protocol.Sampling.__struct_fields__) & frozenset(
     engine.SamplingParams.__struct_fields__
 )
+_DEFAULTED = engine.SamplingDefaults.__struct_fields__
 
 
 def prompt_text(prompt: protocol.Prompt) -> str | list[engine.Message] | None:
@@ -20,17 +21,22 @@ def prompt_text(prompt: protocol.Prompt) -> str | list[engine.Message] | None:
     return prompt.text if isinstance(prompt, protocol.TextPrompt) else None
 
 
-def sampling_params(sampling: protocol.Sampling) -> engine.SamplingParams:
-    """Raises InvalidRequest when `max_tokens` is below 1."""
+def sampling_params(
+    sampling: protocol.Sampling, defaults: engine.SamplingDefaults
+) -> engine.SamplingParams:
+    """`defaults` are the model's own. Raises InvalidRequest when `max_tokens` is below 1."""
     if sampling.max_tokens is not None and sampling.max_tokens < 1:
         raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
     same = {name: getattr(sampling, name) for name in _SAME_NAME}
+    if not sampling.model_defaults:
+        defaults = engine.SamplingDefaults()
+    unsaid = {name: getattr(defaults, name) for name in _DEFAULTED if same[name] is None}
     translated = {
         "max_tokens": sampling.max_tokens or 0,
         "seed": secrets.randbits(63) if sampling.seed is None else sampling.seed,
         "stop_token_ids": frozenset(sampling.stop_token_ids),
     }
-    return engine.SamplingParams(**(same | translated))
+    return engine.SamplingParams(**(same | unsaid | translated))
 
 
 def delta(own: engine.ChoiceDelta) -> protocol.Delta:

@@ -113,6 +113,12 @@ def test_a_cache_scope_is_a_field_more_which_old_providers_pass_over() -> None:
     assert frame.hex() == "86" + GOLDEN["generate"][2:] + "ab63616368655f73636f7065c4026162"
 
 
+def test_defaults_of_the_model_are_a_field_more_which_old_providers_pass_over() -> None:
+    work = protocol.Generate(b"", [], 1, protocol.Sampling(temperature=1.0, model_defaults=True))
+    sampling = msgspec.msgpack.decode(protocol.encode(work))["sampling"]
+    assert sampling == {"temperature": 1.0, "model_defaults": True}
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_bytes(name: str) -> None:
     message = (TO_COORDINATOR | TO_PROVIDER | INNER)[name]

@@ -74,7 +74,9 @@ class Played:
 
     def __post_init__(self) -> None:
         self.encoder = EncoderPlayed()
-        self.runner = RequestRunner(cast("engine.PromptEncoder", self.encoder), MODEL)
+        self.runner = RequestRunner(
+            cast("engine.PromptEncoder", self.encoder), MODEL, engine.SamplingDefaults()
+        )
         self.runner.attach(cast("engine.Engine", self.engine))
 
     async def start(

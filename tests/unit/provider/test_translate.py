@@ -12,8 +12,13 @@ from tandem.errors import InvalidRequest
 from tandem.protocol import Sampling
 from tandem.provider.translate import sampling_params
 
+#: What a model's files say of sampling: nothing, and something.
+API = engine.SamplingDefaults()
+MODEL = engine.SamplingDefaults(temperature=0.6, top_p=0.95, top_k=20, min_p=0.1)
 #: What the engine is told beside its sampling parameters.
 _BESIDE = {"stop", "ignore_eos"}
+#: What says how the others are meant.
+_ABOUT = {"model_defaults"}
 #: A value of each that is not its default.
 VALUES: dict[str, Any] = {
     "max_tokens": 7,
@@ -34,7 +39,7 @@ VALUES: dict[str, Any] = {
 def test_the_engine_and_the_protocol_have_the_same_parameters() -> None:
     """By name: one that only one of them has would be dropped without a word."""
     ours, wire = set(engine.SamplingParams.__struct_fields__), set(Sampling.__struct_fields__)
-    assert ours == wire - _BESIDE
+    assert ours == wire - _BESIDE - _ABOUT
     assert set(engine.GenerationRequest.__struct_fields__) >= _BESIDE
     assert ours == set(VALUES)
 
@@ -44,17 +49,30 @@ def test_a_parameter_reaches_the_engine(name: str) -> None:
     plain = Sampling(seed=1)
     changed = msgspec.structs.replace(plain, **{name: VALUES[name]})
     expected = frozenset(VALUES[name]) if name == "stop_token_ids" else VALUES[name]
-    assert sampling_params(changed) == msgspec.structs.replace(
-        sampling_params(plain), **{name: expected}
+    assert sampling_params(changed, API) == msgspec.structs.replace(
+        sampling_params(plain, API), **{name: expected}
     )
-    assert sampling_params(changed) != sampling_params(plain)
+    assert sampling_params(changed, API) != sampling_params(plain, API)
 
 
 def test_without_a_seed_each_request_draws_its_own() -> None:
-    assert sampling_params(Sampling()).seed != sampling_params(Sampling()).seed
+    assert sampling_params(Sampling(), API).seed != sampling_params(Sampling(), API).seed
 
 
 def test_an_answer_of_no_tokens_is_refused() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        sampling_params(Sampling(max_tokens=0))
+        sampling_params(Sampling(max_tokens=0), API)
     assert refused.value.param == "max_tokens"
+
+
+def test_what_a_request_leaves_out_is_as_the_model_says() -> None:
+    asked = Sampling(temperature=1.0, top_k=0, model_defaults=True)
+    params = sampling_params(asked, MODEL)
+    assert (params.temperature, params.top_k) == (1.0, 0)
+    assert (params.top_p, params.min_p, params.repetition_penalty) == (0.95, 0.1, 1.0)
+
+
+def test_what_an_older_coordinator_leaves_out_is_as_the_api_says() -> None:
+    params = sampling_params(Sampling(seed=1), MODEL)
+    assert params == sampling_params(Sampling(seed=1), API)
+    assert (params.temperature, params.top_p, params.top_k, params.min_p) == (1.0, 1.0, 0, 0.0)

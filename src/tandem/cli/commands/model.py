@@ -96,8 +96,10 @@ def inspect(
 
 
 def _readable(field: str, value: object) -> str:
-    if isinstance(value, list | dict):
-        return f"{len(value):,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in value.items())
     if field.endswith("bytes") and isinstance(value, int):
         return f"{value:,} ({value / 2**20:,.1f} MiB)"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.generation_config import SamplingDefaults
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.core.executor import Stage
@@ -24,6 +25,7 @@ class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
 
     options: EngineOptions
     config: ModelConfig
+    sampling: SamplingDefaults
     parameters: int
     tokenizer: Tokenizer
     backend: Backend[Any]

@@ -14,6 +14,7 @@ import msgspec
 
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.files import convert, read_json
+from tandem.engine.checkpoint.generation_config import id_set, read_end_tokens
 from tandem.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
@@ -82,10 +83,6 @@ class Identity(msgspec.Struct, frozen=True):
 
     architectures: list[str] | None = None
     model_type: str | None = None
-
-
-class _RawGenerationConfig(msgspec.Struct, frozen=True):
-    eos_token_id: int | list[int] | None = None
 
 
 def read_identity(directory: Path) -> Identity:
@@ -158,17 +155,7 @@ def _checked_sizes(raw: RawConfig, path: Path) -> dict[str, int]:
 
 def _eos_token_ids(raw: RawConfig, directory: Path, default: int | None) -> frozenset[int]:
     """Every id that either file names: Llama 3 has two, in `generation_config.json` only."""
-    path = directory / "generation_config.json"
-    stated = None if raw.eos_token_id is msgspec.UNSET else raw.eos_token_id
-    ids = _id_set(stated)
-    if path.exists():
-        ids |= _id_set(read_json(path, _RawGenerationConfig).eos_token_id)
-    if not ids and raw.eos_token_id is msgspec.UNSET:
-        ids = _id_set(default)
-    return frozenset(ids)
-
-
-def _id_set(value: int | list[int] | None) -> set[int]:
-    if value is None:
-        return set()
-    return {value} if isinstance(value, int) else set(value)
+    ids = read_end_tokens(directory)
+    if raw.eos_token_id is msgspec.UNSET:
+        return frozenset(ids or id_set(default))
+    return frozenset(ids | id_set(raw.eos_token_id))

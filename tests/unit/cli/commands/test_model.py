@@ -24,7 +24,14 @@ def test_the_shipped_model_can_be_inspected(
     run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli("model", "inspect", "tandem-demo", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["parameters"] > 1_000_000
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["parameters"] > 1_000_000
+    assert summary["end_tokens"] == [0, 2]
+    assert summary["sampling"]["temperature"] == 1.0
+    assert run_cli("model", "inspect", "tandem-demo") == 0
+    out = capsys.readouterr().out
+    assert "0, 2" in out
+    assert "temperature 1.0, top_p 1.0, top_k 0" in out
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ _MAX_STOP_LENGTH = 16 * 1024
 _MAX_HARMLESS_BYTES = 64
 _MAX_SHOWN = 64
 
-#: Sampling parameters that go on under their name; null is the default. `_sampling` has the others
+#: Sampling parameters that go on under their name; null is not given. `_sampling` has the others
 #: that are named alike and said differently.
 _SAME_NAME = frozenset(protocol.Sampling.__struct_fields__) & frozenset(
     GenerationRequest.__struct_fields__
@@ -111,10 +111,11 @@ def _sampling(
     given = {name: getattr(request, name) for name in _SAME_NAME}
     translated = {
         "max_tokens": max_completion_tokens or request.max_tokens or default_max_tokens,
-        "top_k": max(0, request.top_k or 0),
+        "top_k": None if request.top_k is None else max(0, request.top_k),
         "logit_bias": _logit_bias(request.logit_bias or {}),
         "stop": _stop(request.stop or []),
         "logprobs": logprobs,
+        "model_defaults": True,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return protocol.Sampling(**(chosen | translated))

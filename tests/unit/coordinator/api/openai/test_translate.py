@@ -1,4 +1,4 @@
-"""OpenAI's parameters on their way to a provider: none is lost, and null is the default."""
+"""OpenAI's parameters on their way to a provider: none is lost, and null is not given."""
 
 from __future__ import annotations
 
@@ -47,17 +47,26 @@ def sampled(**parameters: object) -> Sampling:
 
 def test_every_sampling_parameter_is_one_of_the_api() -> None:
     """A parameter that the protocol has and the schemas lack could never be asked for."""
-    assert set(Sampling.__struct_fields__) - {"logprobs"} == set(GIVEN)
+    assert set(Sampling.__struct_fields__) - {"logprobs", "model_defaults"} == set(GIVEN)
     assert set(GIVEN) <= set(GenerationRequest.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", GIVEN)
-def test_a_parameter_goes_on_and_null_is_its_default(name: str) -> None:
+def test_a_parameter_goes_on_and_null_is_as_if_not_given(name: str) -> None:
     given, expected = GIVEN[name]
-    default = Sampling()
+    default = Sampling(model_defaults=True)
     assert getattr(default, name) != expected
     assert sampled(**{name: given}) == msgspec.structs.replace(default, **{name: expected})
     assert sampled(**{name: None}) == default
+
+
+def test_what_is_said_is_passed_on_though_it_is_the_apis_default() -> None:
+    """Where nothing is said, the model's own defaults count."""
+    said = sampled(temperature=1.0, top_p=1.0, top_k=-1, min_p=0.0, repetition_penalty=1.0)
+    wire = msgspec.to_builtins(said)
+    assert (wire["temperature"], wire["top_p"], wire["top_k"]) == (1.0, 1.0, 0)
+    assert (wire["min_p"], wire["repetition_penalty"]) == (0.0, 1.0)
+    assert msgspec.to_builtins(sampled()) == {"model_defaults": True}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +87,7 @@ def test_logprobs_of_a_chat_are_a_switch_and_a_number(
 def test_a_completion_has_a_default_length_and_a_number_of_logprobs() -> None:
     task = request_of_completion(CompletionRequest(model="m", prompt="hi", logprobs=2)).task
     assert isinstance(task, Generation)
-    assert task.sampling == Sampling(max_tokens=16, logprobs=2)
+    assert task.sampling == Sampling(max_tokens=16, logprobs=2, model_defaults=True)
 
 
 def chatted(**fields: object) -> list[str]:
