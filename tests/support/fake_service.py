@@ -42,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models":
             self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
         elif self.path == "/v1/status":
-            self._send(200, {"providers": [self.server.provider]})
+            told = {"providers": [self.server.provider]}
+            self._send(200, told | {"longest_stop_s": self.server.longest_stop_s})
         else:
             self._send(404, _error("no such route", "not_found"))
 
@@ -105,6 +106,7 @@ class FakeService(ThreadingHTTPServer):
         self.gone = threading.Event()
         self.ready = True
         self.provider = PROVIDER
+        self.longest_stop_s = 0.0
 
     @property
     def base_url(self) -> str:

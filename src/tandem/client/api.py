@@ -111,6 +111,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     ready: bool
     models: list[Model]
     providers: list[ProviderStatus]
+    longest_stop_s: float = 0.0
 
 
 class Client:
@@ -158,11 +159,13 @@ class Client:
         return self._get("/models", ModelList).data
 
     def status(self) -> ServiceStatus:
+        found = self._get("/status", ProviderStatuses)
         return ServiceStatus(
             base_url=self._endpoint.base_url,
             ready=self.is_ready(),
             models=self.models(),
-            providers=self._get("/status", ProviderStatuses).providers,
+            providers=found.providers,
+            longest_stop_s=found.longest_stop_s,
         )
 
     def machines(self) -> list[Machine]:

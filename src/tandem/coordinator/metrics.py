@@ -62,6 +62,25 @@ class Metrics:
             registry=self._collected,
         )
 
+        self._stops = Histogram(
+            "tandem_event_loop_stop_seconds",
+            "Stops of the event loop of more than 0.1 s; nobody is answered meanwhile.",
+            buckets=_SECONDS,
+            registry=self._collected,
+        )
+
+    def watch_loop(self, longest_s: Callable[[], float]) -> None:
+        """`longest_s` is asked at each scrape for the longest stop of the last minute."""
+        gauge = Gauge(
+            "tandem_event_loop_longest_stop_seconds",
+            "The longest stop of the event loop that ended within the last minute.",
+            registry=self._collected,
+        )
+        gauge.set_function(longest_s)
+
+    def loop_stopped(self, seconds: float) -> None:
+        self._stops.observe(seconds)
+
     def watch_connections(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """`counts` is asked at each scrape for the connections of each kind."""
         gauge = Gauge("tandem_connections", "Open connections.", ["kind"], registry=self._collected)

@@ -30,7 +30,7 @@ from tandem.coordinator.server.census import Census
 from tandem.coordinator.server.events import Events
 from tandem.coordinator.server.server import Server
 from tandem.coordinator.server.shared import Shared
-from tandem.runtime import Stop, drain, raise_descriptor_limit
+from tandem.runtime import LoopWatch, Stop, drain, raise_descriptor_limit
 from tandem.security import ChainVerifier, load_roots
 
 log = structlog.get_logger(__name__)
@@ -79,6 +79,8 @@ async def _serve(
 ) -> None:
     registry = Registry(stale_after_s=config.stale_after_s, max_providers=config.max_providers)
     metrics = Metrics(registry)
+    watch = LoopWatch(metrics.loop_stopped)
+    metrics.watch_loop(lambda: watch.longest_s)
     dispatcher = Dispatcher(
         config,
         registry,
@@ -101,12 +103,14 @@ async def _serve(
         Authenticator(opened.keys, required=config.require_keys),
         providers,
         metrics,
+        watch,
     )
     shared = _shared(app, config, metrics)
     server = Server(shared, listener, close_timeout_s=config.close_timeout_s)
     port = listener.getsockname()[1]
     closing = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch.run())
         tasks.create_task(server.serve(closing))
         log.info("listening", host=config.host, port=port)
         if on_listening is not None:
@@ -114,6 +118,7 @@ async def _serve(
         await stop.wait()
         await drain(dispatcher.drain(), config.drain_timeout_s)
         closing.set()
+        watching.cancel()
 
 
 def _shared(app: ASGIApp, config: CoordinatorConfig, metrics: Metrics) -> Shared:

@@ -35,9 +35,10 @@ class ProviderStatus(_Provider, frozen=True, kw_only=True):
 
 
 class ProviderStatuses(msgspec.Struct, frozen=True):
-    """`GET /v1/status`."""
+    """`GET /v1/status`. The coordinator's longest stop is that of the last minute."""
 
     providers: list[ProviderStatus]
+    longest_stop_s: float = 0.0
 
 
 class Machine(_Provider, frozen=True, kw_only=True):

@@ -21,12 +21,14 @@ from tandem.runtime.logging import configure_logging
 from tandem.runtime.paths import create_data_dir, data_dir_or_default, default_data_dir
 from tandem.runtime.ports import DEFAULT_PORT, free_port
 from tandem.runtime.service import Stop, drain, run_service
+from tandem.runtime.watchdog import LoopWatch
 
 __all__ = [
     "DEFAULT_PORT",
     "WILDCARDS",
     "Address",
     "Backoff",
+    "LoopWatch",
     "Stop",
     "address_text",
     "configure_logging",

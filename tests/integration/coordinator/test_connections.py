@@ -87,7 +87,7 @@ def test_a_provider_may_send_large_messages(coordinator: Running) -> None:
             provider = PlayedProvider(link)
             await provider.welcome()
             unknown = protocol.RequestId("nobody's")
-            await provider.send(protocol.Reply(unknown, b"x" * 1024 * 1024))
+            await provider.send(protocol.Reply(unknown, b"x" * (protocol.MAX_MESSAGE_BYTES // 2)))
             await provider.beat()
             pong = await link.ping()
             await pong
@@ -114,3 +114,10 @@ def test_who_asks_nothing_is_let_go(tmp_path: Path) -> None:
         for stranger in strangers:
             with stranger:
                 assert stranger.recv(1) == b""
+
+
+def test_stops_of_the_event_loop_are_told(coordinator: Running, http: httpx2.Client) -> None:
+    assert http.get("/v1/status").json()["longest_stop_s"] >= 0.0
+    metrics = http.get("/metrics").text
+    assert "tandem_event_loop_longest_stop_seconds" in metrics
+    assert "tandem_event_loop_stop_seconds_count" in metrics

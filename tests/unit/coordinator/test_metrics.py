@@ -77,3 +77,18 @@ def test_a_providers_own_counters_have_bounded_names_and_number() -> None:
     assert any('counter="steps"' in line and line.endswith(" 5.0") for line in own)
     assert not any("Bad-Name" in line for line in own)
     assert len(own) <= 32
+
+
+def test_stops_and_connections_are_shown_as_they_are_when_asked() -> None:
+    metrics = Metrics(make_registry())
+    open_now = {"stranger": 2, "known": 1}
+    metrics.watch_connections(lambda: open_now)
+    metrics.watch_loop(lambda: 0.25)
+    metrics.loop_stopped(0.25)
+    metrics.connection_event("stranger_shed")
+    open_now["stranger"] = 3
+    shown = lines(metrics)
+    assert 'tandem_connections{kind="stranger"} 3.0' in shown
+    assert 'tandem_connection_events_total{event="stranger_shed"} 1.0' in shown
+    assert "tandem_event_loop_longest_stop_seconds 0.25" in shown
+    assert "tandem_event_loop_stop_seconds_count 1.0" in shown

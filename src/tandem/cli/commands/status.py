@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SECTION = Section.USE
 
 _DEFAULT_TIMEOUT_S = 10.0
+#: A coordinator that stood still for longer was noticed by those who waited.
+_LONG_STOP_S = 0.5
 
 
 def status(
@@ -50,6 +52,11 @@ def _show(found: ServiceStatus) -> None:
     from rich.table import Table
 
     print_plain(f"{found.base_url}: {'ready' if found.ready else 'not able to serve now'}")
+    if found.longest_stop_s >= _LONG_STOP_S:
+        note(
+            f"The coordinator stood still for {found.longest_stop_s:.1f} s within the last minute;"
+            " its log says where."
+        )
     if not found.providers:
         note("No provider is connected: `tandem provider` connects one.")
         return

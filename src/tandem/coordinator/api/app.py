@@ -26,7 +26,7 @@ from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import TandemError
 from tandem.protocol import CONNECT_PATH
-from tandem.runtime import new_id
+from tandem.runtime import LoopWatch, new_id
 
 _MAX_REQUEST_ID_LENGTH = 128
 
@@ -41,9 +41,10 @@ def build_app(
     authenticator: Authenticator,
     provider_socket: ProviderSocket,
     metrics: Metrics,
+    watch: LoopWatch,
 ) -> ASGIApp:
     inventory = Inventory(registry, dispatcher, authenticator, metrics)
-    providers = ProviderRoutes(registry, authenticator)
+    providers = ProviderRoutes(registry, authenticator, watch)
     console = Console()
     routes: list[BaseRoute] = [
         *_inference_routes(config, dispatcher, authenticator),

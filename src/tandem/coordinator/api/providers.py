@@ -24,6 +24,7 @@ from tandem.protocol import (
     ProviderStatuses,
     Trust,
 )
+from tandem.runtime import LoopWatch
 
 
 class AttestationBody(msgspec.Struct, frozen=True):
@@ -50,9 +51,10 @@ class Attestations(msgspec.Struct, frozen=True):
 
 
 class ProviderRoutes:
-    def __init__(self, registry: Registry, authenticator: Authenticator) -> None:
+    def __init__(self, registry: Registry, authenticator: Authenticator, watch: LoopWatch) -> None:
         self._registry = registry
         self._authenticator = authenticator
+        self._watch = watch
 
     async def providers(self, request: Request) -> Response:
         """Every account's, as all that an operator sees."""
@@ -61,7 +63,8 @@ class ProviderRoutes:
 
     async def status(self, request: Request) -> Response:
         await self._operator(request)
-        return json_response(ProviderStatuses([_status(p) for p in self._registry.providers]))
+        providers = [_status(p) for p in self._registry.providers]
+        return json_response(ProviderStatuses(providers, round(self._watch.longest_s, 3)))
 
     async def peers(self, request: Request) -> Response:
         """The operator's own account's machines that are in no cluster yet."""

@@ -209,7 +209,16 @@ def test_status_shows_models_providers_and_load(
         "ready": True,
         "models": [{"id": "echo"}],
         "providers": [PROVIDER],
+        "longest_stop_s": 0.0,
     }
+
+
+def test_status_says_when_the_coordinator_stood_still(
+    run_cli: RunCli, capsys: pytest.CaptureFixture[str], service: FakeService
+) -> None:
+    service.longest_stop_s = 1.25
+    assert run_cli("status") == 0
+    assert "stood still for 1.2 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
