@@ -47,6 +47,10 @@ class RankSide(Protocol):
         """Called with this rank's shard in memory; returns when steps may come."""
         ...
 
+    async def refuse(self, reason: str) -> None:
+        """Tells who waits for this rank that the session will not come about, and why."""
+        ...
+
 
 class FirstRank:
     """Rank 0: makes the plan."""
@@ -73,13 +77,17 @@ class FirstRank:
 
     async def proposal(self, session_id: str, round_trip_s: float) -> Proposal:
         options = self._setup.options
-        proposal = make_plan(
-            self._members,
-            session_id=session_id,
-            round_trip_s=round_trip_s,
-            kv_tokens=options.kv_tokens or default_kv_tokens(self._setup),
-            block_size=options.block_size,
-        )
+        try:
+            proposal = make_plan(
+                self._members,
+                session_id=session_id,
+                round_trip_s=round_trip_s,
+                kv_tokens=options.kv_tokens or default_kv_tokens(self._setup),
+                block_size=options.block_size,
+            )
+        except PeerRefused as error:
+            await self.refuse(error.message)
+            raise
         await self._tell(proposal)
         await self._collect(Agreement(session_id), _ANSWER_TIMEOUT_S)
         return proposal
@@ -87,6 +95,9 @@ class FirstRank:
     async def all_loaded(self, session_id: str) -> None:
         await self._collect(Loaded(session_id), _LOAD_TIMEOUT_S)
         await self._tell(Begin(session_id))
+
+    async def refuse(self, reason: str) -> None:
+        await self._tell(PeerRefusal(reason))
 
     async def _tell(self, message: ToNode) -> None:
         for peer in self._others:
@@ -128,12 +139,15 @@ class OtherRank:
         await self._first.link.send(Loaded(session_id))
         await _expect(self._first, Begin(session_id), _LOAD_TIMEOUT_S)
 
+    async def refuse(self, reason: str) -> None:
+        await self._first.link.send(PeerRefusal(reason))
+
     async def _refusing(self, check: Callable[[], None]) -> None:
         """Runs a check of what rank 0 has sent; a refusal is raised on both sides."""
         try:
             check()
         except PeerRefused as error:
-            await self._first.link.send(PeerRefusal(error.message))
+            await self.refuse(error.message)
             raise
 
 

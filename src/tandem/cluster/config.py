@@ -33,6 +33,11 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Host(Protocol):
     """The provider around the node. Every call is awaited before the session goes on."""
 
+    @property
+    def serves_alone(self) -> bool:
+        """Whether the whole model is in memory, which `release` would free."""
+        ...
+
     async def release(self) -> None:
         """A shard is about to be loaded: finish serving alone, and free the memory."""
         ...

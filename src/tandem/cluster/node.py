@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 
 from tandem.cluster.addresses import hosts_behind
 from tandem.cluster.agreement import FirstRank, OtherRank, RankSide
+from tandem.cluster.attempts import Attempts
 from tandem.cluster.config import ClusterConfig, Host
 from tandem.cluster.discovery import ClusterDiscovery
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
@@ -28,7 +30,13 @@ from tandem.cluster.session import Session, open_channels, rendezvous_of
 from tandem.cluster.state import Event, State, decide
 from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import ModelSetup
-from tandem.errors import LinkLost, TandemError
+from tandem.errors import (
+    CheckpointError,
+    ConfigurationError,
+    LinkLost,
+    PeerRefused,
+    TandemError,
+)
 from tandem.link import Channel, LinkCredentials, LinkListener
 from tandem.protocol.cluster import (
     CLUSTER_VERSION,
@@ -77,6 +85,8 @@ class ClusterNode:
         self._counters = Counter(
             cluster_sessions=0, cluster_sessions_degraded=0, pipeline_fallbacks=0
         )
+        self._attempts = Attempts()
+        self._released = False
         #: Why the last session ended, or did not come about.
         self.last_end: str | None = None
         self.changed = asyncio.Event()
@@ -94,6 +104,19 @@ class ClusterNode:
     def port(self) -> int | None:
         """The one that it listens on, for all that other machines want of it."""
         return None if self._listener is None else self._listener.port
+
+    @property
+    def why_not(self) -> str:
+        """Why there is no session at the moment."""
+        refusals = [f"{who}: {reason}" for who, reason in self._peers.refusals.items()]
+        return "; ".join([*refusals, *([self.last_end] if self.last_end else [])]) or (
+            f"{len(self._peers.connected)} of {self._config.ranks - 1} other machines are there"
+        )
+
+    @property
+    def _releasable_bytes(self) -> int:
+        """What the weights take that make way for a session's."""
+        return self.model_bytes if self._host.serves_alone else 0
 
     @property
     def counters(self) -> dict[str, int]:
@@ -168,47 +191,85 @@ class ClusterNode:
         """One session from pairing to its end; whether it was ever active."""
         self._move(Event.START)
         active, reason = False, "the node stops"
+        members: list[Member] = []
         try:
-            peers = await self._peers.complete(self._config.ranks - 1)
+            peers, members = await self._meet()
             self._move(Event.COMPLETE)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(peers))
-                session = await self._form(peers)
+                session = await self._form(peers, members)
                 self._move(Event.READY)
                 active = True
                 await self._serve(session)
-        except BaseExceptionGroup as group:
-            failures, others = group.split(TandemError)
-            if others is not None:
-                raise
-            assert failures is not None
-            reason = str(first_failure(failures))
-        except TandemError as error:
+        except (BaseExceptionGroup, TandemError) as caught:
+            error = _ours(caught)
             reason = error.message
+            if isinstance(error, PeerRefused) and members:
+                self._attempts.refused(members, time.monotonic())
         finally:
             await self._clear(reason)
         return active
+
+    async def _meet(self) -> tuple[dict[NodeId, Peer], list[Member]]:
+        """The others, and all in the order of ranks, once an attempt is due.
+
+        Rank 0 waits while it would only be refused again, the others until it invites them.
+        """
+        while True:
+            peers = await self._peers.complete(self._config.ranks - 1)
+            own = Member(self._config.identity.node_id, self._hello())
+            members = elect([own, *(peer.member for peer in peers.values())])
+            if await self._is_due(members, peers):
+                return peers, members
+
+    async def _is_due(self, members: list[Member], peers: dict[NodeId, Peer]) -> bool:
+        """Returns when it is time for an attempt; False when these are not all there any more."""
+        if members[0].node_id in peers:
+            return await self._comes_first(peers[members[0].node_id].spoken.wait(), peers)
+        delay_s = self._attempts.delay_s(members, time.monotonic())
+        return not delay_s or await self._comes_first(asyncio.sleep(delay_s), peers)
+
+    async def _comes_first(
+        self, due: Coroutine[Any, Any, object], peers: dict[NodeId, Peer]
+    ) -> bool:
+        """Whether what is `due` comes while all of these are connected."""
+        waiting = asyncio.ensure_future(due)
+        lost = asyncio.ensure_future(self._peers.first_lost(peers))
+        try:
+            await asyncio.wait([waiting, lost], return_when=asyncio.FIRST_COMPLETED)
+            return not lost.done()
+        finally:
+            waiting.cancel()
+            lost.cancel()
 
     async def _watch(self, peers: dict[NodeId, Peer]) -> NoReturn:
         """Ends the session as soon as one of its nodes is not connected any more."""
         lost = await self._peers.first_lost(peers)
         if self._session is not None:
             self._session.abort()
-        raise LinkLost(f"{lost.name} is gone")
+        raise lost.last_word or LinkLost(f"{lost.name} is gone")
 
-    async def _form(self, peers: dict[NodeId, Peer]) -> Session:
+    async def _form(self, peers: dict[NodeId, Peer], members: list[Member]) -> Session:
         """From connected peers to a session whose ranks have all loaded their shard."""
-        own = Member(self._config.identity.node_id, self._hello())
-        members = elect([own, *(peer.member for peer in peers.values())])
-        rank = members.index(own)
+        rank = [member.node_id for member in members].index(self._config.identity.node_id)
         side = self._side(rank, members, peers)
         session = await self._open(await side.invitation(), rank, peers)
         proposal = await side.proposal(session.session_id, session.slowest_round_trip_s)
         self._agreed(rank, proposal)
-        await self._host.release()
-        await in_thread(lambda: session.load_shard(self._setup, proposal))
+        await self._load(session, proposal, side)
         await side.all_loaded(session.session_id)
+        self._attempts.succeeded()
         return session
+
+    async def _load(self, session: Session, proposal: Proposal, side: RankSide) -> None:
+        """Raises PeerRefused when this rank cannot, and has told the others."""
+        self._released = True
+        await self._host.release()
+        try:
+            await in_thread(lambda: session.load_shard(self._setup, proposal))
+        except (CheckpointError, ConfigurationError) as error:
+            await side.refuse(error.message)
+            raise PeerRefused(error.message) from error
 
     def _side(self, rank: int, members: list[Member], peers: dict[NodeId, Peer]) -> RankSide:
         if rank > 0:
@@ -261,7 +322,9 @@ class ClusterNode:
         session, self._session = self._session, None
         if session is not None:
             session.abort()
-            await self._host.deactivate(reason)
+            if self._released:  # else the host serves on, as it did
+                await self._host.deactivate(reason)
+                self._released = False
             if self._server_ended is not None:
                 await asyncio.wait([self._server_ended])
                 self._server_ended = None
@@ -290,7 +353,19 @@ class ClusterNode:
             ranks=config.ranks,
             rank=config.rank,
             layers=config.split,
-            memory_bytes=available_memory_bytes(self._setup),
+            memory_bytes=available_memory_bytes(self._setup) + self._releasable_bytes,
             bytes_per_s=self._facts.bytes_per_s,
             port=self.port,
         )
+
+
+def _ours(caught: BaseException) -> TandemError:
+    """The first failure that has a type of ours. Whatever else there is beside it is raised."""
+    if isinstance(caught, TandemError):
+        return caught
+    assert isinstance(caught, BaseExceptionGroup)
+    failures, others = caught.split(TandemError)
+    if others is not None:
+        raise caught
+    assert failures is not None
+    return first_failure(failures)

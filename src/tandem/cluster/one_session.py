@@ -147,8 +147,11 @@ class _OneSessionHost(Generic[T]):
         self.result: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
 
+    #: Nothing is, here.
+    serves_alone = False
+
     async def release(self) -> None:
-        """Nothing is served alone here."""
+        pass
 
     async def activate(self, executor: Executor | None, blocks: int) -> None:
         if executor is None:

@@ -50,6 +50,10 @@ class Peer:
         self.hello = hello
         self.name = name
         self.inbox: asyncio.Queue[ToNode] = asyncio.Queue(_MAX_INBOX)
+        #: Set once it has said something about a session.
+        self.spoken = asyncio.Event()
+        #: Why it has left, or refuses, if it has said so: the connection's end follows.
+        self.last_word: TandemError | None = None
 
     @property
     def member(self) -> Member:
@@ -62,11 +66,18 @@ class Peer:
                 message = await self.inbox.get()
         except TimeoutError as error:
             raise LinkLost(f"{self.name} did not answer within {timeout_s:g} s") from error
-        if isinstance(message, PeerRefusal):
-            raise PeerRefused(f"{self.name} refuses: {message.reason}")
-        if isinstance(message, Leaving):
-            raise LinkLost(f"{self.name} leaves the session: {message.reason}")
+        if self.last_word is not None:
+            raise self.last_word
         return message
+
+    def deliver(self, message: ToNode) -> None:
+        """What it has said about a session. Raises asyncio.QueueFull."""
+        if isinstance(message, PeerRefusal):
+            self.last_word = PeerRefused(f"{self.name} refuses: {message.reason}")
+        elif isinstance(message, Leaving) and self.last_word is None:
+            self.last_word = LinkLost(f"{self.name} leaves the session: {message.reason}")
+        self.inbox.put_nowait(message)
+        self.spoken.set()
 
 
 class Peers:
@@ -256,7 +267,7 @@ class Peers:
 
     def _deliver(self, peer: Peer, message: ToNode) -> None:
         try:
-            peer.inbox.put_nowait(message)
+            peer.deliver(message)
         except asyncio.QueueFull:
             raise ProtocolError(f"{peer.name} sends more than it is asked for") from None
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from tandem.cluster.members import Member, asked_split
 from tandem.cluster.strategies import STRATEGIES
 from tandem.engine import CACHE_SHARE
@@ -32,14 +34,12 @@ def make_plan(
     """
     preference = members[0].hello.parallelism
     if preference is Parallelism.AUTO:
-        strategy, parts, why = _fastest(members, round_trip_s)
+        strategy, found, why = _fastest(members, round_trip_s, block_size)
     else:
         strategy, why = preference, f"--parallelism {preference}"
-        parts = STRATEGIES[strategy].divide(members)
-    tokens = min(kv_tokens, _kv_capacity(members, parts, strategy))
-    if tokens < block_size:
-        raise PeerRefused("no memory is left for the KV cache beside the weights")
-    return Proposal(session_id, strategy, parts, tokens, block_size, why)
+        found = _divide(members, strategy, block_size)
+    tokens = min(kv_tokens, found.kv_capacity)
+    return Proposal(session_id, strategy, found.parts, tokens, block_size, why)
 
 
 def check_invitation(invitation: Invitation, members: Sequence[Member]) -> None:
@@ -65,21 +65,40 @@ def check_plan(proposal: Proposal, members: Sequence[Member]) -> None:
         raise PeerRefused(f"the plan's layers {ranges} are not a whole model of {layers}")
 
 
-def _fastest(members: Sequence[Member], round_trip_s: float) -> tuple[Parallelism, list[Part], str]:
+class _Division(msgspec.Struct, frozen=True):
+    """A way to divide the model that all members have room for."""
+
+    parts: list[Part]
+    kv_capacity: int
+
+
+def _divide(members: Sequence[Member], strategy: Parallelism, block_size: int) -> _Division:
+    """Raises PeerRefused with the reason why there is no such plan."""
+    parts = STRATEGIES[strategy].divide(members)
+    capacity = _kv_capacity(members, parts, strategy)
+    if capacity < block_size:
+        raise PeerRefused(f"{strategy}: no memory is left for the KV cache beside the weights")
+    return _Division(parts, capacity)
+
+
+def _fastest(
+    members: Sequence[Member], round_trip_s: float, block_size: int
+) -> tuple[Parallelism, _Division, str]:
     """By the time that one token would take; a pipeline only gains when several requests run."""
     asked_split(members)  # an operator's mistake is refused, not passed over
     hop_s = round_trip_s / 2 + _MESSAGE_OVERHEAD_S
-    possible: dict[Parallelism, list[Part]] = {}
+    possible: dict[Parallelism, _Division] = {}
     obstacles = []
-    for kind, strategy in STRATEGIES.items():
+    for kind in STRATEGIES:
         try:
-            possible[kind] = strategy.divide(members)
+            possible[kind] = _divide(members, kind, block_size)
         except PeerRefused as error:
             obstacles.append(error.message)
     if not possible:
         raise PeerRefused("; ".join(obstacles))
     token_s = {
-        kind: STRATEGIES[kind].token_s(members, parts, hop_s) for kind, parts in possible.items()
+        kind: STRATEGIES[kind].token_s(members, found.parts, hop_s)
+        for kind, found in possible.items()
     }
     slowest = min(member.hello.bytes_per_s for member in members)
     figures = [

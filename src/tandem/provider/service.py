@@ -78,6 +78,7 @@ class _Provider:
             self._heartbeat,
         )
         self._node: ClusterNode | None = None
+        self._too_big_said: str | None = None
         self._started_at = time.monotonic()
 
     async def join_cluster(self, cluster: ClusterConfig) -> None:
@@ -124,11 +125,12 @@ class _Provider:
                     await self._try_alone(node)
 
     async def _try_alone(self, node: ClusterNode) -> None:
-        need = node.model_bytes
-        if need > available_memory_bytes(self._setup):
-            log.warning("too_big_to_serve_alone", model_bytes=need)
-            return
-        await self._serving.serve_alone()
+        need, why = node.model_bytes, node.why_not
+        if need <= available_memory_bytes(self._setup):
+            await self._serving.serve_alone(why)
+        elif why != self._too_big_said:  # said once for each reason, not at each attempt
+            self._too_big_said = why
+            log.warning("too_big_to_serve_alone", model_bytes=need, why=why)
 
     async def _announce(self, on_ready: Callable[[list[protocol.ModelInfo]], None] | None) -> None:
         await self._serving.settled.wait()

@@ -39,6 +39,7 @@ class Serving:
         self._changing = asyncio.Lock()
         self._loaded: engine.LoadedModel | None = None
         self._follows = False
+        self._alone = False
         self.settled = asyncio.Event()
 
     @property
@@ -47,17 +48,25 @@ class Serving:
         return self._loaded is not None
 
     @property
+    def serves_alone(self) -> bool:
+        return self._alone
+
+    @property
     def stats(self) -> engine.EngineStats:
         return _NOTHING if self._loaded is None else self._loaded.engine.stats()
 
-    async def serve_alone(self) -> None:
-        """Loads the whole model, unless something is served already. Raises CheckpointError."""
+    async def serve_alone(self, why: str | None = None) -> None:
+        """Loads the whole model, unless something is served already. Raises CheckpointError.
+
+        `why` a machine that was to be part of a cluster does this, for the log.
+        """
         async with self._changing:
             if self._loaded is not None or self._follows:
                 return
             loaded = await self._load()
             await self._attach(loaded)
-            log.info("serving_alone", kv_tokens=loaded.kv_tokens)
+            self._alone = True
+            log.info("serving_alone", kv_tokens=loaded.kv_tokens, why=why)
 
     async def release(self) -> None:
         async with self._changing:
@@ -115,6 +124,7 @@ class Serving:
 
     async def _close(self) -> None:
         loaded, self._loaded = self._loaded, None
+        self._alone = False
         if loaded is not None and not await asyncio.to_thread(loaded.engine.close):
             log.error("engine_did_not_stop")
 

@@ -120,6 +120,8 @@ class _Idle:
         self.active = asyncio.Event()
         self._executor: Executor | None = None
 
+    serves_alone = False
+
     async def release(self) -> None:
         pass
 

@@ -17,6 +17,8 @@ from tandem.protocol.cluster import Collectives, Parallelism
 
 
 class _Host:
+    serves_alone = False
+
     async def release(self) -> None:
         raise AssertionError("no session may come about")
 

@@ -47,7 +47,7 @@ def _peer(*says: ToNode) -> tuple[Peer, list[ToNode]]:
     link = _Link()
     peer = Peer(link, hello(), "other")
     for message in says:
-        peer.inbox.put_nowait(message)
+        peer.deliver(message)
     return peer, link.sent
 
 

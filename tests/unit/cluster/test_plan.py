@@ -116,6 +116,26 @@ def test_auto_takes_what_is_possible_and_says_what_is_not() -> None:
         plan(members(*(msgspec.structs.replace(each, model=_odd(each)) for each in few)))
 
 
+def test_auto_takes_what_leaves_room_for_a_cache() -> None:
+    """A pipeline with a small machine fits, since the large one runs nearly all of the layers."""
+    few = hello(memory_bytes=16_000_000_000), hello(memory_bytes=1_200_000_000, bytes_per_s=1e9)
+    thirsty = {"kv_bytes_per_token": 40_000_000}
+    pair = members(*(msgspec.structs.replace(each, model=_with(each, thirsty)) for each in few))
+    found = plan(pair)
+    assert found.strategy is Parallelism.PIPELINE
+    assert "tp: no memory is left" in found.why
+    forced = [
+        Member(each.node_id, msgspec.structs.replace(each.hello, parallelism=Parallelism.TENSOR))
+        for each in pair
+    ]
+    with pytest.raises(PeerRefused, match="no memory is left"):
+        plan(forced)
+
+
+def _with(each: PeerHello, changes: dict[str, int]) -> ModelFacts:
+    return msgspec.structs.replace(each.model, **changes)
+
+
 def test_a_split_that_is_not_the_models_is_refused_whatever_else_is_possible() -> None:
     with pytest.raises(PeerRefused, match="--split"):
         plan(members(hello(layers=[8, 9]), hello()), 50e-6)
