@@ -1,7 +1,8 @@
 """The pairing conversation, on TLS that nobody vouches for yet: the short code is the proof.
 
 The wire sequence stands in `tandem.protocol.cluster.pairing`. Both store the other only when both
-said yes.
+said yes. Whoever listens hears several machines side by side until one shows a code; the person is
+asked about one code at a time, and not about many: each is a guess.
 """
 
 from __future__ import annotations
@@ -11,14 +12,30 @@ import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 
-from tandem.errors import LinkLost, PeerRefused, ProtocolError, TandemError
-from tandem.link.frames import PREFIX_BYTES, HeaderDecoder, decode_prefix, encode_frame
+import structlog
+
+from tandem.errors import ConfigurationError, LinkLost, PeerRefused, ProtocolError, TandemError
+from tandem.link.frames import (
+    PREFIX_BYTES,
+    HeaderDecoder,
+    check_payload,
+    decode_prefix,
+    encode_frame,
+)
+from tandem.link.handshakes import Handshakes
 from tandem.protocol.cluster import CounterOffer, Offer, PairingMessage, Reveal, Verdict
+from tandem.runtime import Address, address_text, host_of, listen_on
 from tandem.security import NONCE_BYTES, Identity, PairedNode, commitment, pairing_code
 
+log = structlog.get_logger(__name__)
+
 _CONNECT_TIMEOUT_S = 10.0
+#: Between two machines, before a person is asked.
+_ANSWER_TIMEOUT_S = 10.0
 #: People walk between machines.
 _PERSON_TIMEOUT_S = 300.0
+#: Codes that a person is shown before it is taken for an attack: each may be right by chance.
+MAX_CODES = 3
 
 #: Shows the code and the peer's name, and says whether both sides show the same.
 Confirm = Callable[[str, str], Awaitable[bool]]
@@ -39,11 +56,14 @@ class _Conversation:
         except OSError as error:
             raise LinkLost(f"the other machine is gone: {error}") from error
 
-    async def receive(self) -> PairingMessage:
+    async def receive(self, timeout_s: float = _ANSWER_TIMEOUT_S) -> PairingMessage:
         try:
-            async with asyncio.timeout(_PERSON_TIMEOUT_S):
-                header_bytes, _ = decode_prefix(await self._reader.readexactly(PREFIX_BYTES))
-                return _decoder.decode(await self._reader.readexactly(header_bytes))
+            async with asyncio.timeout(timeout_s):
+                prefix = await self._reader.readexactly(PREFIX_BYTES)
+                header_bytes, payload_bytes = decode_prefix(prefix)
+                message = _decoder.decode(await self._reader.readexactly(header_bytes))
+                check_payload(message, payload_bytes)
+                return message
         except TimeoutError as error:
             raise LinkLost("the other machine did not answer") from error
         except (OSError, EOFError) as error:
@@ -54,7 +74,7 @@ class _Conversation:
 
 
 async def pair_by_dialling(
-    identity: Identity, name: str, address: tuple[str, int], confirm: Confirm
+    identity: Identity, name: str, address: Address, confirm: Confirm
 ) -> PairedNode:
     """The node at `address`, confirmed on both sides. Raises LinkLost or PeerRefused."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -64,7 +84,7 @@ async def pair_by_dialling(
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(*address, ssl=context)
     except (OSError, TimeoutError) as error:
-        raise LinkLost(f"cannot connect to {address[0]}:{address[1]}: {error}") from error
+        raise LinkLost(f"cannot connect to {address_text(*address)}: {error}") from error
     talk = _Conversation(reader, writer)
     try:
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -83,57 +103,105 @@ async def pair_by_dialling(
 async def pair_by_listening(
     identity: Identity,
     name: str,
-    address: tuple[str, int],
+    address: Address,
     confirm: Confirm,
     on_listening: Callable[[int], None],
+    max_codes: int = MAX_CODES,
 ) -> PairedNode:
-    """The first node that dials, confirmed on both sides. Raises LinkLost or PeerRefused."""
+    """The first node that dials and is confirmed on both sides.
+
+    Others are turned away, whatever they send. Raises LinkLost when none came, PeerRefused when
+    `max_codes` were shown in vain, ConfigurationError when the address cannot be listened on.
+    """
+    pairing = _Listening(identity, name, confirm, max_codes)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(identity.certificate_path, identity.key_path)
-    outcome: asyncio.Future[PairedNode] = asyncio.get_running_loop().create_future()
-    taken = False
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal taken
-        talk = _Conversation(reader, writer)
-        if taken:  # one at a time: somebody else's code on the screen would only confuse
-            talk.close()
-            return
-        taken = True
-        try:
-            outcome.set_result(await _answer(talk, identity, name, confirm))
-        except TandemError as error:
-            outcome.set_exception(error)
-        finally:
-            talk.close()
-
-    server = await asyncio.start_server(accept, *address, ssl=context)
+    try:
+        listener = listen_on(*address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {address_text(*address)}: {error.strerror or error}"
+        ) from error
+    server = await asyncio.start_server(
+        pairing.accept, sock=listener, ssl=context, ssl_handshake_timeout=_ANSWER_TIMEOUT_S
+    )
     on_listening(server.sockets[0].getsockname()[1])
     try:
         async with asyncio.timeout(_PERSON_TIMEOUT_S):
-            return await outcome
+            return await pairing.outcome
     except TimeoutError as error:
         raise LinkLost("no machine came to pair") from error
     finally:
         server.close()
 
 
-async def _answer(
-    talk: _Conversation, identity: Identity, name: str, confirm: Confirm
-) -> PairedNode:
-    offer = await talk.receive()
-    if not isinstance(offer, Offer):
-        raise ProtocolError("the other machine does not pair in this way")
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    await talk.send(CounterOffer(name, identity.certificate, nonce))
-    reveal = await talk.receive()
-    if not isinstance(reveal, Reveal) or (
-        commitment(reveal.nonce, offer.certificate) != offer.commitment
-    ):
-        raise PeerRefused("the other machine broke its commitment: somebody may be in between")
-    code = pairing_code(offer.certificate, reveal.nonce, identity.certificate, nonce)
-    return await _agree(talk, PairedNode.of(offer.certificate, offer.name), code, confirm)
+class _Listening:
+    """What becomes of all that connect, until one of them is paired."""
+
+    def __init__(self, identity: Identity, name: str, confirm: Confirm, max_codes: int) -> None:
+        self.outcome: asyncio.Future[PairedNode] = asyncio.get_running_loop().create_future()
+        self._identity = identity
+        self._name = name
+        self._confirm = confirm
+        self._codes_left = max_codes
+        self._heard: Handshakes[asyncio.Task[None]] = Handshakes()
+        self._person = asyncio.Lock()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its first byte to its end."""
+        talk, host = _Conversation(reader, writer), host_of(writer.get_extra_info("peername"))
+        task = asyncio.current_task()
+        assert task is not None
+        oldest = self._heard.enter(host, task)
+        if oldest is not None:
+            oldest.cancel()
+        try:
+            peer, code = await self._show(talk)
+            self._heard.leave(host, task)
+            await self._ask(talk, peer, code)
+        except TandemError as error:
+            log.warning("not_paired", address=host, reason=error.message)
+        finally:
+            self._heard.leave(host, task)
+            talk.close()
+
+    async def _ask(self, talk: _Conversation, peer: PairedNode, code: str) -> None:
+        async with self._person:  # a second question on the screen would only confuse
+            if self.outcome.done():
+                return
+            self._codes_left -= 1
+            try:
+                await _agree(talk, peer, code, self._confirm)
+            except TandemError as error:
+                if not self._codes_left and not self.outcome.done():
+                    self.outcome.set_exception(_too_many(error))
+                raise
+            if not self.outcome.done():
+                self.outcome.set_result(peer)
+
+    async def _show(self, talk: _Conversation) -> tuple[PairedNode, str]:
+        """Who is there, and the code that both sides show."""
+        own = self._identity.certificate
+        offer = await talk.receive()
+        if not isinstance(offer, Offer):
+            raise ProtocolError("the other machine does not pair in this way")
+        peer = PairedNode.of(offer.certificate, offer.name)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        await talk.send(CounterOffer(self._name, own, nonce))
+        reveal = await talk.receive()
+        if not isinstance(reveal, Reveal) or (
+            commitment(reveal.nonce, offer.certificate) != offer.commitment
+        ):
+            raise PeerRefused("the other machine broke its commitment: somebody may be in between")
+        return peer, pairing_code(offer.certificate, reveal.nonce, own, nonce)
+
+
+def _too_many(error: TandemError) -> PeerRefused:
+    return PeerRefused(
+        f"{error.message}. No more codes are shown: somebody else may be trying to pair. Run the"
+        " command again, if you can on a network without strangers"
+    )
 
 
 async def _agree(talk: _Conversation, peer: PairedNode, code: str, confirm: Confirm) -> PairedNode:
@@ -141,7 +209,7 @@ async def _agree(talk: _Conversation, peer: PairedNode, code: str, confirm: Conf
     await talk.send(Verdict(accepted))
     if not accepted:
         raise PeerRefused("not paired: the codes were not confirmed here")
-    verdict = await talk.receive()
+    verdict = await talk.receive(_PERSON_TIMEOUT_S)
     if not isinstance(verdict, Verdict) or not verdict.accepted:
         raise PeerRefused("not paired: the codes were not confirmed on the other machine")
     return peer

@@ -14,6 +14,7 @@ from typing import NewType
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -96,9 +97,10 @@ def node_id_of(certificate: str | bytes) -> NodeId:
             if isinstance(certificate, str)
             else x509.load_der_x509_certificate(certificate)
         )
-    except ValueError as error:
+        key = parsed.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"this is not a certificate: {error}") from error
-    public = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return NodeId(hashlib.sha256(public).hexdigest())
 
 

@@ -37,7 +37,10 @@ def _pair(tmp_path: Path, answers: tuple[str, str]) -> tuple[list[str], list[int
         assert process.stdin is not None
         process.stdin.write(answer)
         process.stdin.flush()
-    outputs = [process.communicate(timeout=DEADLINE_S) for process in (dialling, listening)]
+    outputs = [dialling.communicate(timeout=DEADLINE_S)]
+    if dialling.returncode:  # the other side goes on waiting for the right machine
+        listening.terminate()
+    outputs.append(listening.communicate(timeout=DEADLINE_S))
     codes = [re.search(r"show (\d{3} \d{3})", err) for _, err in outputs]
     return [c.group(1) if c else "" for c in codes], [dialling.returncode, listening.returncode]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support.links import TIMEOUT_S, identities
 
-from tandem.errors import PeerRefused, ProtocolError, TandemError
+from tandem.errors import PeerRefused, TandemError
 from tandem.link.frames import encode_frame
+from tandem.link.handshakes import MAX_AN_ADDRESS
 from tandem.link.pairing import pair_by_dialling, pair_by_listening
 from tandem.protocol.cluster import Offer, Reveal, Verdict
 from tandem.security import NONCE_BYTES, Identity, PairedNode, commitment
@@ -29,11 +32,11 @@ class _Person:
 
 
 async def _listening(
-    identity: Identity, person: _Person, port: asyncio.Future[int]
+    identity: Identity, person: _Person, port: asyncio.Future[int], max_codes: int = 1
 ) -> PairedNode | TandemError:
     try:
         return await pair_by_listening(
-            identity, "zero", ("127.0.0.1", 0), person.confirm, port.set_result
+            identity, "zero", ("127.0.0.1", 0), person.confirm, port.set_result, max_codes
         )
     except TandemError as error:
         return error
@@ -89,36 +92,117 @@ async def _send_to(port: int, *messages: Offer | Reveal | Verdict) -> None:
     writer.close()
 
 
-def test_a_number_that_was_not_committed_to_is_noticed(tmp_path: Path) -> None:
-    zero, one = identities(tmp_path, 2)
+Visit = Callable[[int], Awaitable[None]]
+
+
+def _pair_after(directory: Path, visit: Visit, person: _Person, max_codes: int = 1) -> object:
+    """What listening gives, when the right machine comes after somebody else's visit."""
+    first, second = identities(directory, 2)
+
+    async def scenario() -> object:
+        port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(_listening(first, person, port, max_codes))
+            await visit(await port)
+            if not listening.done():
+                tasks.create_task(_dialling(second, _Person(), await port))
+        return listening.result()
+
+    return asyncio.run(scenario())
+
+
+async def _garbage(port: int) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def _nothing_over_tls(port: int) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_trusting_anybody())
+    writer.close()
+
+
+async def _something_else(port: int) -> None:
+    await _send_to(port, Verdict(True))
+
+
+async def _a_frame_too_large(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_trusting_anybody())
+    writer.write(b"\x7f\xff\xff\xff\x7f\xff\xff\xff")
+    await reader.read()
+    writer.close()
+
+
+async def _no_certificate(port: int) -> None:
+    await _send_to(port, Offer("one", "-----BEGIN NOTHING-----", bytes(32)))
+
+
+@pytest.mark.parametrize(
+    "visit", [_garbage, _nothing_over_tls, _something_else, _a_frame_too_large, _no_certificate]
+)
+def test_whoever_else_comes_ends_nothing(tmp_path: Path, visit: Visit) -> None:
     person = _Person()
+    assert isinstance(_pair_after(tmp_path, visit, person), PairedNode)
+    assert len(person.seen) == 1
+
+
+def test_a_number_that_was_not_committed_to_shows_nobody_a_code(tmp_path: Path) -> None:
+    """Somebody who stands in between could choose it so that the codes are the same."""
+    stranger = identities(tmp_path / "stranger", 1)[0]
     promised, shown = bytes(NONCE_BYTES), bytes([1]) * NONCE_BYTES
-    offer = Offer("one", one.certificate, commitment(promised, one.certificate))
+    offer = Offer("one", stranger.certificate, commitment(promised, stranger.certificate))
 
-    async def scenario() -> PairedNode | TandemError:
-        port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(_listening(zero, person, port))
-            tasks.create_task(_send_to(await port, offer, Reveal(shown)))
-        return listening.result()
+    async def visit(port: int) -> None:
+        await _send_to(port, offer, Reveal(shown))
 
-    outcome = asyncio.run(scenario())
+    person = _Person()
+    assert isinstance(_pair_after(tmp_path, visit, person), PairedNode)
+    assert [name for _, name in person.seen] == ["one"]
+
+
+class _Careful(_Person):
+    """Knows the name of the machine that is to come."""
+
+    async def confirm(self, code: str, peer: str) -> bool:
+        await super().confirm(code, peer)
+        return peer == "one"
+
+
+async def _impostor(directory: Path, port: int) -> None:
+    (own,) = identities(directory / "impostor", 1)
+    with pytest.raises(PeerRefused):
+        await pair_by_dialling(own, "impostor", ("127.0.0.1", port), _Person().confirm)
+
+
+def test_after_a_no_the_right_machine_can_still_come(tmp_path: Path) -> None:
+    person = _Careful()
+    outcome = _pair_after(tmp_path, partial(_impostor, tmp_path), person, max_codes=2)
+    assert isinstance(outcome, PairedNode)
+    assert [name for _, name in person.seen] == ["impostor", "one"]
+
+
+def test_nobody_is_asked_about_codes_without_end(tmp_path: Path) -> None:
+    async def visit(port: int) -> None:
+        for _ in range(3):
+            await _impostor(tmp_path, port)
+
+    person = _Careful()
+    outcome = _pair_after(tmp_path, visit, person, max_codes=3)
     assert isinstance(outcome, PeerRefused)
-    assert "commitment" in outcome.message
-    assert not person.seen, "nobody is asked about a code that proves nothing"
+    assert "No more codes are shown" in outcome.message
+    assert len(person.seen) == 3
 
 
-def test_whoever_begins_with_something_else_does_not_pair(tmp_path: Path) -> None:
-    zero, _ = identities(tmp_path, 2)
+def test_machines_that_say_nothing_hold_nobody_up(tmp_path: Path) -> None:
+    """As many as there are places, of the right machine's own address."""
 
-    async def scenario() -> PairedNode | TandemError:
-        port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(_listening(zero, _Person(), port))
-            tasks.create_task(_send_to(await port, Verdict(True)))
-        return listening.result()
+    async def visit(port: int) -> None:
+        while len(silent) < MAX_AN_ADDRESS:
+            silent.append(await asyncio.open_connection("127.0.0.1", port, ssl=_trusting_anybody()))
 
-    assert isinstance(asyncio.run(scenario()), ProtocolError)
+    silent: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    assert isinstance(_pair_after(tmp_path, visit, _Person()), PairedNode)
 
 
 def _trusting_anybody() -> ssl.SSLContext:

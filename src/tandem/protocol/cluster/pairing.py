@@ -10,27 +10,34 @@ Unknown fields are refused. There is no version: a machine that sends anything e
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+_Name = Annotated[str, msgspec.Meta(max_length=256)]
+_Certificate = Annotated[str, msgspec.Meta(max_length=4096)]
+#: A random number, and a SHA-256.
+_Bytes32 = Annotated[bytes, msgspec.Meta(max_length=32)]
 
 
 class Offer(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """`certificate` is PEM."""
 
-    name: str
-    certificate: str
-    commitment: bytes
+    name: _Name
+    certificate: _Certificate
+    commitment: _Bytes32
 
 
 class CounterOffer(msgspec.Struct, frozen=True, tag="Answer", forbid_unknown_fields=True):
     """`certificate` is PEM."""
 
-    name: str
-    certificate: str
-    nonce: bytes
+    name: _Name
+    certificate: _Certificate
+    nonce: _Bytes32
 
 
 class Reveal(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    nonce: bytes
+    nonce: _Bytes32
 
 
 class Verdict(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
