@@ -47,9 +47,13 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     connections: ConnectionLimits = ConnectionLimits()
     max_body_bytes: int = 8 * 1024 * 1024
     body_timeout_s: float = 30.0
-    #: Bytes of bodies and requests that this process holds, and those of one consumer.
+    #: Bytes of requests and answers that this process holds, and those of one consumer.
     max_held_bytes: int = 256 * 1024 * 1024
     max_held_bytes_each: int = 64 * 1024 * 1024
+    #: A stream without a byte for so long gets a comment: proxies cut what is silent.
+    keep_alive_s: float = 10.0
+    #: How long a consumer may take nothing of an answer that is there.
+    reader_timeout_s: float = 30.0
     #: Requests under way in this process, at all providers together.
     max_requests: int = 4096
     #: Requests that wait for a reservation, for each model.

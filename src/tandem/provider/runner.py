@@ -99,6 +99,7 @@ class RequestRunner:
                 stream.prompt_tokens = sum(map(len, prompts))
                 stream.submitted = time.time()
                 self._submit(request.request_id, wanted, prompts, deadline)
+                self._say_accepted(stream)
         # Whatever a request's text or parameters do to us ends that request, and nobody else's.
         except Exception as error:  # noqa: BLE001
             refusal = _typed(error)
@@ -200,6 +201,12 @@ class RequestRunner:
                 cache_scope=asked.cache_scope,
             )
         )
+
+    def _say_accepted(self, stream: _Stream) -> None:
+        """The engine has the request: the consumer's stream can begin, its first token may take."""
+        if stream.window.take_empty():
+            stream.send(protocol.Chunk([], stream.prompt_tokens))
+            stream.prompt_tokens = 0  # said once
 
     def _flush(self, request_id: protocol.RequestId, stream: _Stream) -> None:
         while deltas := stream.window.take():

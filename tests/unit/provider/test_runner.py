@@ -94,13 +94,20 @@ class Played:
         self.runner.on_events([engine.Completed(RID, 2, 1, 0)])
 
     @property
+    def answered(self) -> list[protocol.AnswerPart]:
+        """What was sent after the word that the engine has the request."""
+        accepted, *rest = self.sent
+        assert accepted == protocol.Chunk([], 2)
+        return rest
+
+    @property
     def texts(self) -> list[str]:
         chunks = [part for part in self.sent if isinstance(part, protocol.Chunk)]
         return ["".join(delta.text for delta in chunk.deltas) for chunk in chunks]
 
     def error(self) -> protocol.ErrorInfo:
-        """With what the one request was refused."""
-        (failed,) = self.sent
+        """With what the one request was refused, or ended."""
+        (failed,) = self.answered if self.engine.submitted else self.sent
         assert isinstance(failed, protocol.Failed)
         assert (self.runner.started, self.runner.failed) == (1, 1)
         return failed.error
@@ -189,11 +196,14 @@ def test_an_answer_says_its_prompts_length_once_and_its_times_at_the_end() -> No
         played.came("a", 1)
         played.came("b", 2, finish=Finish.STOP)
         played.completed()
-        first, second, last = played.sent
+        accepted, first, second, last = played.sent
+        assert isinstance(accepted, protocol.Chunk)
         assert isinstance(first, protocol.Chunk)
         assert isinstance(second, protocol.Chunk)
         assert isinstance(last, protocol.Finished)
-        assert (first.prompt_tokens, second.prompt_tokens) == (2, 0)
+        assert accepted.deltas == []
+        prompt_tokens = [chunk.prompt_tokens for chunk in (accepted, first, second)]
+        assert prompt_tokens == [2, 0, 0]
         assert last.usage == protocol.Usage(2, 1, 0)
         times = last.timings
         assert times is not None
@@ -217,6 +227,19 @@ def test_without_credit_pieces_are_joined_and_the_end_waits() -> None:
     play(scenario)
 
 
+def test_a_window_of_one_is_left_to_what_the_engine_brings_forth() -> None:
+    """A coordinator that takes nothing of an empty chunk grants nothing for it."""
+
+    async def scenario(played: Played) -> None:
+        await played.start(generate(), window=1)
+        assert played.sent == []
+        played.came("a", 1, finish=Finish.STOP)
+        played.completed()
+        assert played.texts == ["a"]
+
+    play(scenario)
+
+
 def test_whoever_is_cancelled_hears_nothing_more() -> None:
     async def scenario(played: Played) -> None:
         await played.start(generate())
@@ -224,7 +247,7 @@ def test_whoever_is_cancelled_hears_nothing_more() -> None:
         played.came("late", 1)
         played.runner.grant(protocol.Grant(RID, 1))
         assert played.engine.cancelled == [RID]
-        assert played.sent == []
+        assert played.answered == []
 
     play(scenario)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn
 
 from starlette.types import Receive, Scope
 
@@ -17,7 +18,7 @@ _DISCARD_FACTOR = 16
 
 
 class ConsumerGone(Exception):
-    """The consumer closed the connection: there is nobody to answer."""
+    """The consumer closed the connection, or reads nothing: there is nobody to answer."""
 
 
 class IncomingBody:
@@ -79,7 +80,7 @@ class IncomingBody:
     async def _next(self) -> bytes:
         event = await self._receive()
         if event["type"] == "http.disconnect":
-            raise ConsumerGone
+            raise ConsumerGone("closed the connection")
         self._unasked = False
         piece: bytes = event.get("body", b"")
         self._came += len(piece)
@@ -99,21 +100,25 @@ def _content_length(scope: Scope) -> int:
     return int(given) if given.isdecimal() and len(given) < 20 else 0
 
 
-async def while_connected(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:
+async def while_connected(
+    receive: Receive, work: Callable[[], Awaitable[None]], *beside: Coroutine[Any, Any, NoReturn]
+) -> None:
     """Runs `work` until it ends or the consumer leaves, which cancels it.
 
-    Call it once the body has been read: the next event is then the disconnect.
+    What runs `beside` is cancelled with it, and cancels it when it fails. Call this once the body
+    has been read: the next event is then the disconnect.
     """
 
-    async def watch() -> None:
+    async def watch() -> NoReturn:
         while (await receive())["type"] != "http.disconnect":
             pass
-        raise ConsumerGone
+        raise ConsumerGone("closed the connection")
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            watcher = tasks.create_task(watch())
+            watchers = [tasks.create_task(watcher) for watcher in (watch(), *beside)]
             await work()
-            watcher.cancel()
+            for watcher in watchers:
+                watcher.cancel()
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from group

@@ -31,7 +31,9 @@ class WholeChoice:
         self.texts.append(delta.text)
         self.finish = delta.finish
         if delta.logprobs is not None:
-            self.logprobs = [*(self.logprobs or ()), *delta.logprobs]
+            if self.logprobs is None:
+                self.logprobs = []
+            self.logprobs += delta.logprobs
 
 
 class Format(Protocol):

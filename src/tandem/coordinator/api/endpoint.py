@@ -5,9 +5,9 @@ Raw ASGI, because every token passes here.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic
 
@@ -20,9 +20,16 @@ from tandem.coordinator.accounts.records import KeyRecord
 from tandem.coordinator.api.body import ConsumerGone, IncomingBody, while_connected
 from tandem.coordinator.api.decode import RequestDecoder
 from tandem.coordinator.api.dialect import Format, InferenceRoute, R, WholeChoice
-from tandem.coordinator.api.held import Held, HeldBytes, memory_of
-from tandem.coordinator.api.http import SSE_HEADERS, header, json_headers
+from tandem.coordinator.api.held import (
+    Held,
+    HeldBytes,
+    memory_of,
+    memory_of_answer,
+    memory_of_tokens,
+)
+from tandem.coordinator.api.http import header, json_headers
 from tandem.coordinator.api.pace import Pacer
+from tandem.coordinator.api.writer import AnswerWriter
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests import trace
 from tandem.coordinator.requests.dispatch import Dispatcher
@@ -36,7 +43,6 @@ from tandem.runtime import new_id
 
 log = structlog.get_logger(__name__)
 
-_LAST_WRITE_TIMEOUT_S = 10.0
 #: Decoding a larger one takes milliseconds: what else there is to do goes on meanwhile.
 _LARGE_BODY = 1024 * 1024
 _MIN_TRUST = b"x-tandem-min-trust"
@@ -52,6 +58,15 @@ class _Caller(msgspec.Struct, frozen=True):
 
     def trace_of(self, run: RequestRun) -> Trace | None:
         return run.trace(self.received) if self.wants_trace else None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """How one answer is written, and what is held until it is."""
+
+    format: Format
+    writer: AnswerWriter
+    held: Held
 
 
 class InferenceEndpoint(Generic[R]):
@@ -81,8 +96,8 @@ class InferenceEndpoint(Generic[R]):
         """Raises TandemError as long as nothing was sent; later errors are events of the stream."""
         try:
             await self._answer(scope, receive, send)
-        except ConsumerGone:
-            log.info("consumer_gone", path=scope["path"])
+        except ConsumerGone as gone:
+            log.info("consumer_gone", path=scope["path"], reason=str(gone))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = time.time()
@@ -99,14 +114,20 @@ class InferenceEndpoint(Generic[R]):
             wants_trace = header(scope, trace.HEADER) is not None
             caller = _Caller(key, _min_trust(scope), wants_trace, received)
             with self._held.hold(_consumer(key, scope)) as held:
-                work = await self._work(body, held, caller, send)
-                await while_connected(receive, work)
+                writer = AnswerWriter(
+                    send,
+                    peer_of(scope),
+                    keep_alive_s=self._config.keep_alive_s,
+                    stalls_after_s=self._config.reader_timeout_s,
+                )
+                work = await self._work(body, held, caller, writer)
+                await while_connected(receive, work, writer.watch())
         except TandemError:
             await body.discard()
             raise
 
     async def _work(
-        self, incoming: IncomingBody, held: Held, caller: _Caller, send: Send
+        self, incoming: IncomingBody, held: Held, caller: _Caller, writer: AnswerWriter
     ) -> Callable[[], Awaitable[None]]:
         """What is left to do. Of the body nothing remains but the request, which `held` holds."""
         body = await incoming.read(held)
@@ -118,68 +139,47 @@ class InferenceEndpoint(Generic[R]):
         request = self._route.to_request(asked)
         # As much as the body again is what is on its way to a provider.
         held.resize(memory_of(request) + len(body))
-        written = self._route.format(asked, new_id(), int(time.time()))
+        answer = _Answer(self._route.format(asked, new_id(), int(time.time())), writer, held)
         work = self._stream if asked.stream else self._whole
-        return partial(work, request, caller, written, send)
+        return partial(work, request, caller, answer)
 
-    async def _whole(
-        self, request: InferenceRequest, caller: _Caller, written: Format, send: Send
-    ) -> None:
+    async def _whole(self, request: InferenceRequest, caller: _Caller, answer: _Answer) -> None:
         choices = {index: WholeChoice() for index in range(request.task.choices)}
         async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
             async for deltas in run:
+                answer.held.grow(memory_of_answer(deltas))
                 for delta in deltas:
                     choices[delta.index].add(delta)
         assert run.usage is not None
-        body = written.whole(choices, run.usage)
+        body = answer.format.whole(choices, run.usage)
         headers = json_headers(body)
         if (times := caller.trace_of(run)) is not None:
             headers.append(trace.header(times))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await answer.writer.whole(headers, body)
 
-    async def _stream(
-        self, request: InferenceRequest, caller: _Caller, written: Format, send: Send
-    ) -> None:
-        started = False
+    async def _stream(self, request: InferenceRequest, caller: _Caller, answer: _Answer) -> None:
+        answer.writer.stream()
         try:
             async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
+                opening = answer.format.opening(request.task.choices)
                 async for deltas in run:
-                    events = b"".join(map(written.event, deltas))
-                    if not started:
-                        # Only now: an error before the first token still has its HTTP status.
-                        await send(_start_of_stream())
-                        started = True
-                        events = written.opening(request.task.choices) + events
-                    if events:
-                        await send(_piece(events))
+                    if not deltas:  # a provider has taken the request: now it has a status
+                        await answer.writer.open()
+                        continue
+                    answer.held.grow(memory_of_tokens(deltas))
+                    if events := opening + b"".join(map(answer.format.event, deltas)):
+                        await answer.writer.write(events)
+                    opening = b""
             assert run.usage is not None
-            last = written.end(run.usage)
+            last = opening + answer.format.end(run.usage)
             if (times := caller.trace_of(run)) is not None:
                 last = trace.comment(times) + last
         except TandemError as error:
-            if not started:
+            if not answer.writer.started:
                 raise
             log.warning("stream_failed", code=error.code)
-            last = written.error(error)
-        await _send_last(send, last)
-
-
-async def _send_last(send: Send, events: bytes) -> None:
-    """The request's deadline does not cover this: a consumer who reads nothing is given up."""
-    try:
-        async with asyncio.timeout(_LAST_WRITE_TIMEOUT_S):
-            await send(_piece(events, more=False))
-    except TimeoutError:
-        raise ConsumerGone from None
-
-
-def _start_of_stream() -> dict[str, object]:
-    return {"type": "http.response.start", "status": 200, "headers": SSE_HEADERS}
-
-
-def _piece(events: bytes, *, more: bool = True) -> dict[str, object]:
-    return {"type": "http.response.body", "body": events, "more_body": more}
+            last = answer.format.error(error)
+        await answer.writer.write(last, last=True)
 
 
 def _consumer(key: KeyRecord | None, scope: Scope) -> str:

@@ -14,6 +14,9 @@ SSE_HEADERS: Headers = [
     (b"x-accel-buffering", b"no"),  # nginx would hold tokens back
 ]
 
+#: An event stream's way to say nothing.
+KEEP_ALIVE = b": keep-alive\n\n"
+
 _encoder = msgspec.json.Encoder()
 
 

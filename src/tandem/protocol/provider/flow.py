@@ -52,6 +52,13 @@ class SendWindow:
     def grant(self, chunks: int) -> None:
         self._credit += chunks
 
+    def take_empty(self) -> bool:
+        """Whether a chunk without deltas may go: it costs one credit, but never the last."""
+        if self._credit <= 1:
+            return False
+        self._credit -= 1
+        return True
+
     def take(self) -> list[Delta]:
         """What the next chunk holds, which costs one credit; empty when there is none to send."""
         if not self._pending or self._credit <= 0:
