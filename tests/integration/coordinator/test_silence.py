@@ -86,6 +86,42 @@ def test_comments_come_before_the_first_token_and_between_tokens(coordinator: Ru
     play(coordinator, scenario)
 
 
+def test_a_stream_begins_when_its_engine_has_the_request(
+    tmp_path: Path,
+) -> None:
+    """Long before the first token: a proxy sees the header, and a client its status."""
+
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        async def accept() -> Opened:
+            request = await provider.generate()
+            await provider.reply(request.request_id, Chunk([], 3))
+            return request
+
+        accepted = asyncio.ensure_future(accept())
+        async with http.stream("POST", CHAT, json=BODY) as response:
+            assert response.status_code == 200
+            assert response.headers["content-type"].startswith("text/event-stream")
+            await finish(provider, await accepted)
+            said = [line async for line in response.aiter_lines() if line]
+        assert said[-1] == "data: [DONE]"
+        assert '"role":"assistant"' in said[0]
+
+    with running(tmp_path, keep_alive_s=TIMEOUT_S) as coordinator:
+        play(coordinator, scenario)
+
+
+def test_a_refusal_before_that_has_a_status(tmp_path: Path) -> None:
+    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
+        asked = asyncio.ensure_future(http.post(CHAT, json=BODY))
+        request = await provider.generate()
+        failed = Failed(ErrorInfo("context_length_exceeded", "too long", "messages"))
+        await provider.reply(request.request_id, failed)
+        assert (await asked).status_code == 400
+
+    with running(tmp_path, keep_alive_s=TIMEOUT_S) as coordinator:
+        play(coordinator, scenario)
+
+
 def test_an_error_after_silence_is_an_event(coordinator: Running) -> None:
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         async with http.stream("POST", CHAT, json=BODY) as response:

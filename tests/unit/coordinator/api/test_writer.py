@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ class Consumer:
         self.pause_s = pause_s
         self.stops_after: int | None = None
         self.came: list[tuple[float, bytes]] = []
-        self.statuses: list[dict[str, Any]] = []
+        self.statuses: list[MutableMapping[str, Any]] = []
         self.ended = False
         self.writer = AnswerWriter(
             self.send,
@@ -58,7 +58,7 @@ class Consumer:
     def body(self) -> bytes:
         return b"".join(piece for _, piece in self.came)
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         if self.stops_after is not None and len(self.came) >= self.stops_after:
             await asyncio.Event().wait()
         await asyncio.sleep(self.pause_s)
