@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.simulation.virtual_time import run
@@ -42,12 +42,9 @@ class Consumer:
         self.came: list[tuple[float, bytes]] = []
         self.statuses: list[MutableMapping[str, Any]] = []
         self.ended = False
-        self.writer = AnswerWriter(
-            self.send,
-            Peer(self.transport),  # type: ignore[arg-type]
-            keep_alive_s=10.0,
-            stalls_after_s=30.0,
-        )
+        peer = Peer()
+        peer.attach(cast("asyncio.Transport", self.transport))
+        self.writer = AnswerWriter(self.send, peer, keep_alive_s=10.0, stalls_after_s=30.0)
         self.began = asyncio.get_running_loop().time()
 
     @property
