@@ -14,7 +14,7 @@ from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
 from tandem.engine.core.communicator import Communicator, Neighbours, RankGroup, Solo
 from tandem.engine.core.executor import Executor, LocalExecutor, Stage, StageRun
-from tandem.engine.core.sampling import SamplingOptions
+from tandem.engine.core.sampling import LogitBias, SamplingOptions
 from tandem.engine.core.scheduler import SchedulerLimits
 from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult
@@ -70,6 +70,7 @@ __all__ = [
     "GenerationRequest",
     "LoadedModel",
     "LocalExecutor",
+    "LogitBias",
     "LogprobEntry",
     "Message",
     "ModelConfig",

@@ -31,7 +31,7 @@ from tandem.engine.generation import (
 )
 from tandem.engine.limits import EngineLimits, check_request
 from tandem.engine.text.detokenizer import StreamDetokenizer
-from tandem.engine.text.stops import StopMatcher
+from tandem.engine.text.stops import StopMatcher, StopStrings
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import (
     ExecutorFailed,
@@ -225,15 +225,21 @@ class Engine:
         generation = Generation(
             request.request_id, request.deadline, sum(map(len, request.prompts))
         )
+        stops = StopStrings(request.stop)
         for prompt_index, prompt in enumerate(request.prompts):
             for sample in range(request.samples):
-                choice = self._choice(request, prompt, prompt_index, sample)
+                choice = self._choice(request, stops, prompt, prompt_index, sample)
                 if choice is not None:
                     generation.choices[choice.sequence.sequence_id] = choice
         return generation
 
     def _choice(
-        self, request: GenerationRequest, prompt: list[int], prompt_index: int, sample: int
+        self,
+        request: GenerationRequest,
+        stops: StopStrings,
+        prompt: list[int],
+        prompt_index: int,
+        sample: int,
     ) -> Choice | None:
         self._next_sequence_id += 1
         first_id = self._next_sequence_id - sample
@@ -254,7 +260,7 @@ class Engine:
             request.cache_scope,
         )
         detokenizer = StreamDetokenizer(self.tokenizer.decode)
-        choice = Choice(index, sequence, detokenizer, StopMatcher(request.stop))
+        choice = Choice(index, sequence, detokenizer, StopMatcher(stops))
         choice.replay()
         return choice
 

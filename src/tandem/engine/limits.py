@@ -44,7 +44,8 @@ def check_request(request: GenerationRequest, limits: EngineLimits) -> Generatio
     for prompt in request.prompts:
         _check_prompt(prompt, request.params.max_tokens, limits)
     _check_produced(request, limits)
-    unknown = _unknown(request.params.logit_bias, limits)
+    bias = request.params.logit_bias
+    unknown = [] if bias is None else _unknown(bias.token_ids, limits)
     if unknown:
         raise InvalidRequest(
             f"token id {unknown[0]} is not in the vocabulary of {limits.vocabulary_size}",

@@ -24,7 +24,10 @@ def prompt_text(prompt: protocol.Prompt) -> str | list[engine.Message] | None:
 def sampling_params(
     sampling: protocol.Sampling, defaults: engine.SamplingDefaults
 ) -> engine.SamplingParams:
-    """`defaults` are the model's own. Raises InvalidRequest when `max_tokens` is below 1."""
+    """`defaults` are the model's own.
+
+    Raises InvalidRequest when `max_tokens` is below 1, or a biased token cannot be.
+    """
     if sampling.max_tokens is not None and sampling.max_tokens < 1:
         raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
     same = {name: getattr(sampling, name) for name in _SAME_NAME}
@@ -32,6 +35,7 @@ def sampling_params(
         defaults = engine.SamplingDefaults()
     unsaid = {name: getattr(defaults, name) for name in _DEFAULTED if same[name] is None}
     translated = {
+        "logit_bias": engine.LogitBias.of(sampling.logit_bias),
         "max_tokens": sampling.max_tokens or 0,
         "seed": secrets.randbits(63) if sampling.seed is None else sampling.seed,
         "stop_token_ids": frozenset(sampling.stop_token_ids),

@@ -22,7 +22,7 @@ from tandem.engine.core.sequence import Sequence
 from tandem.engine.core.step import SampledToken
 from tandem.engine.generation import Choice, Generation
 from tandem.engine.text.detokenizer import StreamDetokenizer
-from tandem.engine.text.stops import StopMatcher
+from tandem.engine.text.stops import StopMatcher, StopStrings
 from tandem.errors import ExecutorFailed
 
 TOKENIZER = Tokenizer(resolve_model(DEMO_MODEL))
@@ -32,7 +32,9 @@ PROMPT = [5, 6, 7]
 def choice(number: int = 0, *, stop: Items[str] = (), produced: Items[int] = ()) -> Choice:
     params = SamplingParams(max_tokens=99)
     sequence = Sequence(number, 0, number, [*PROMPT, *produced], params, len(PROMPT))
-    found = Choice(number, sequence, StreamDetokenizer(TOKENIZER.decode), StopMatcher(list(stop)))
+    found = Choice(
+        number, sequence, StreamDetokenizer(TOKENIZER.decode), StopMatcher(StopStrings(stop))
+    )
     found.replay()
     return found
 

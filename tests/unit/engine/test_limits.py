@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.engine import EngineLimits, GenerationRequest, SamplingParams
+from tandem.engine import EngineLimits, GenerationRequest, LogitBias, SamplingParams
 from tandem.engine.limits import check_request
 from tandem.errors import ContextLengthExceeded, InvalidRequest
 
@@ -22,7 +22,9 @@ def request(
     logit_bias: dict[int, float] | None = None,
 ) -> GenerationRequest:
     params = SamplingParams(
-        max_tokens=max_tokens, logit_bias=logit_bias or {}, stop_token_ids=frozenset({3})
+        max_tokens=max_tokens,
+        logit_bias=LogitBias.of(logit_bias or {}),
+        stop_token_ids=frozenset({3}),
     )
     return GenerationRequest(
         request_id="r",

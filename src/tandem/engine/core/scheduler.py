@@ -219,12 +219,11 @@ class BatchScheduler:
 
 def _sample_spec(sequence: Sequence) -> SampleSpec:
     """The request's options, and what is this token's own."""
-    tokens, split = sequence.tokens, sequence.prompt_length
-    penalised = sequence.params.has_penalties
+    prompt, output = sequence.packed() if sequence.params.has_penalties else (b"", b"")
     return SampleSpec(
-        position=len(tokens),
+        position=len(sequence.tokens),
         choice=sequence.choice,
-        prompt=tokens[:split] if penalised else [],
-        output=tokens[split:] if penalised else [],
+        prompt=prompt,
+        output=output,
         **sequence.sampling_options,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -48,11 +49,18 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     state: SequenceState = SequenceState.WAITING
+    _packed: array[int] = field(default_factory=lambda: array("i"))
 
     @cached_property
     def sampling_options(self) -> dict[str, Any]:
         """What the tokens' sampling has in common, by name: read once, not for every token."""
         return {name: getattr(self.params, name) for name in SamplingOptions.__struct_fields__}
+
+    def packed(self) -> tuple[bytes, bytes]:
+        """Prompt and output as `sampling.pack` has them; only what is new is packed."""
+        self._packed.extend(self.tokens[len(self._packed) :])
+        split = self.prompt_length
+        return self._packed[:split].tobytes(), self._packed[split:].tobytes()
 
     @property
     def remaining(self) -> int:

@@ -15,14 +15,14 @@ class SampleSpec(SamplingOptions, frozen=True, omit_defaults=True):
     """How to choose the next token of a sequence.
 
     The random number is keyed by (`seed`, `choice`, `position`) and nothing else, so a token does
-    not depend on the batch, the rank or the provider that made it. `prompt` and `output` are token
-    ids for the penalties, filled only when a penalty is on.
+    not depend on the batch, the rank or the provider that made it. `prompt` and `output` are packed
+    token ids for the penalties, filled only when a penalty is on.
     """
 
     position: int
     choice: int = 0
-    prompt: list[int] = msgspec.field(default_factory=list)
-    output: list[int] = msgspec.field(default_factory=list)
+    prompt: bytes = b""
+    output: bytes = b""
 
 
 class SequenceStep(msgspec.Struct, frozen=True):

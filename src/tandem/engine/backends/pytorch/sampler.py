@@ -8,8 +8,10 @@ near-ties in rank then cannot change the outcome.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 import torch
 
@@ -17,8 +19,10 @@ from tandem.engine.core.step import SampledToken, SampleSpec
 
 log = structlog.get_logger(__name__)
 
-#: top_p is searched among this many likeliest tokens before the whole vocabulary is sorted.
+#: top_p is searched among this many likeliest tokens before the whole vocabulary is looked at.
 _NUCLEUS = 256
+#: What is left of a float32 without it: its sign, exponent and seven bits more.
+_RANGE_SHIFT = 16
 _MANTISSA_BITS = 53
 
 
@@ -82,23 +86,32 @@ def _in_float64(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def _adjust(logits: torch.Tensor, spec: SampleSpec) -> torch.Tensor:
+    """A copy of the logits, changed at the tokens that the options name and nowhere else."""
     adjusted = logits.clone()
-    for token, bias in spec.logit_bias.items():
-        adjusted[token] += bias
+    if spec.logit_bias is not None:
+        tokens = _on(logits, np.frombuffer(spec.logit_bias.tokens, np.int32))
+        adjusted[tokens] += _on(logits, np.frombuffer(spec.logit_bias.values, np.float32))
     if spec.repetition_penalty != 1.0:
-        seen = _counts([*spec.prompt, *spec.output], logits) > 0
-        penalty = spec.repetition_penalty
-        penalised = torch.where(adjusted > 0, adjusted / penalty, adjusted * penalty)
-        adjusted = torch.where(seen, penalised, adjusted)
+        tokens, _ = _counts(spec.prompt + spec.output, logits)
+        seen, penalty = adjusted[tokens], spec.repetition_penalty
+        adjusted[tokens] = torch.where(seen > 0, seen / penalty, seen * penalty)
     if spec.output and (spec.presence_penalty or spec.frequency_penalty):
-        counts = _counts(spec.output, logits)
-        adjusted -= spec.presence_penalty * (counts > 0) + spec.frequency_penalty * counts
+        tokens, counts = _counts(spec.output, logits)
+        adjusted[tokens] -= spec.presence_penalty + spec.frequency_penalty * counts
     return adjusted
 
 
-def _counts(tokens: list[int], logits: torch.Tensor) -> torch.Tensor:
-    """How often each token of the vocabulary occurs, int64 (vocabulary,)."""
-    return torch.bincount(torch.tensor(tokens, device=logits.device), minlength=len(logits))
+def _counts(packed: bytes, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens that occur, and how often each does: both int64."""
+    counts = np.bincount(np.frombuffer(packed, np.int32))
+    tokens = counts.nonzero()[0]
+    return _on(logits, tokens), _on(logits, counts[tokens])
+
+
+def _on(like: torch.Tensor, numbers: npt.NDArray[Any]) -> torch.Tensor:
+    """A copy on the device where `like` is; ids as int64, which they are taken by."""
+    wider = numbers.astype(np.int64 if numbers.dtype == np.int32 else numbers.dtype)
+    return torch.from_numpy(wider).to(like.device)
 
 
 def _truncate(probabilities: torch.Tensor, spec: SampleSpec) -> torch.Tensor:
@@ -116,13 +129,32 @@ def _truncate(probabilities: torch.Tensor, spec: SampleSpec) -> torch.Tensor:
 
 def _nucleus_floor(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """The smallest probability in the nucleus (Holtzman et al., 2020)."""
-    total = probabilities.sum()
-    for count in (min(_NUCLEUS, len(probabilities)), len(probabilities)):
-        likeliest = probabilities.topk(count).values
-        inside = likeliest.cumsum(dim=-1) >= top_p * total
-        if inside.any():
-            return likeliest[int(inside.int().argmax())]
-    return probabilities[probabilities > 0].min()
+    target = top_p * probabilities.sum()
+    likeliest = probabilities.topk(min(_NUCLEUS, len(probabilities))).values
+    inside = likeliest.cumsum(dim=-1) >= target
+    if inside.any():
+        return likeliest[int(inside.int().argmax())]
+    floor = _wide_nucleus_floor(probabilities.cpu().numpy(), float(target))
+    return torch.tensor(floor, device=probabilities.device)
+
+
+def _wide_nucleus_floor(probabilities: npt.NDArray[np.float32], target: float) -> float:
+    """The same where the nucleus is wide, without sorting a vocabulary for every token.
+
+    Positive floats are ordered as their bits are. So the first bits say in which narrow range the
+    target is reached, and only that range is sorted.
+    """
+    ranges = probabilities.view(np.uint32) >> _RANGE_SHIFT
+    masses = np.bincount(ranges, weights=probabilities)
+    reached = masses[::-1].cumsum()[::-1]  # by a range and all above it
+    enough = np.flatnonzero((reached >= target) & (masses > 0.0))
+    if not len(enough):
+        return float(probabilities[probabilities > 0.0].min())  # rounding: all of it is inside
+    found = enough[-1]
+    values = np.sort(probabilities[ranges == found])[::-1]
+    above = reached[found] - masses[found]
+    index = int((above + values.cumsum(dtype=np.float64) >= target).argmax())
+    return float(values[index])
 
 
 def _with_logprobs(

@@ -10,7 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.engine.backends.pytorch.sampler import sample, uniform
+from tandem.engine.backends.pytorch.sampler import (
+    _nucleus_floor,
+    _wide_nucleus_floor,
+    sample,
+    uniform,
+)
+from tandem.engine.core.sampling import LogitBias, pack
 from tandem.engine.core.step import SampleSpec
 
 #: Far enough apart that rounding changes no order.
@@ -89,21 +95,21 @@ def test_what_is_left_out_is_never_drawn() -> None:
 
 
 def test_a_bias_is_added_before_all_else() -> None:
-    greedy = SampleSpec(0, temperature=0.0, logit_bias={4: 3.5})
+    greedy = SampleSpec(0, temperature=0.0, logit_bias=LogitBias.of({4: 3.5}))
     assert chosen(LOGITS, greedy) == 4
-    assert 0 not in possible(SampleSpec(0, temperature=2.0, logit_bias={0: -100.0}))
+    assert 0 not in possible(SampleSpec(0, temperature=2.0, logit_bias=LogitBias.of({0: -100.0})))
 
 
 @pytest.mark.parametrize(
     ("penalty", "expected"),
     [
         # 2.0 becomes 1.0 and 1.0 stays the first of the two.
-        (SampleSpec(0, temperature=0.0, repetition_penalty=2.1, prompt=[0]), 1),
-        (SampleSpec(0, temperature=0.0, presence_penalty=1.5, output=[0]), 1),
-        (SampleSpec(0, temperature=0.0, frequency_penalty=0.6, output=[0, 0]), 1),
+        (SampleSpec(0, temperature=0.0, repetition_penalty=2.1, prompt=pack([0])), 1),
+        (SampleSpec(0, temperature=0.0, presence_penalty=1.5, output=pack([0])), 1),
+        (SampleSpec(0, temperature=0.0, frequency_penalty=0.6, output=pack([0, 0])), 1),
         # Once is too little, and a prompt is no output.
-        (SampleSpec(0, temperature=0.0, frequency_penalty=0.6, output=[0]), 0),
-        (SampleSpec(0, temperature=0.0, presence_penalty=1.5, prompt=[0]), 0),
+        (SampleSpec(0, temperature=0.0, frequency_penalty=0.6, output=pack([0])), 0),
+        (SampleSpec(0, temperature=0.0, presence_penalty=1.5, prompt=pack([0])), 0),
     ],
 )
 def test_penalties_fall_on_what_was_there(penalty: SampleSpec, expected: int) -> None:
@@ -111,7 +117,7 @@ def test_penalties_fall_on_what_was_there(penalty: SampleSpec, expected: int) ->
 
 
 def test_a_repetition_penalty_lowers_negative_logits_too() -> None:
-    spec = SampleSpec(0, temperature=0.0, repetition_penalty=2.0, prompt=[0])
+    spec = SampleSpec(0, temperature=0.0, repetition_penalty=2.0, prompt=pack([0]))
     assert chosen([-1.0, -1.5], spec) == 1
 
 
@@ -123,7 +129,7 @@ def test_logits_that_are_not_finite_choose_nothing_and_spoil_no_other_row(bad: f
 
 
 def test_logprobs_are_the_models_own_whatever_was_done_to_choose() -> None:
-    spec = SampleSpec(0, temperature=0.0, logit_bias={4: 9.0}, logprobs=2)
+    spec = SampleSpec(0, temperature=0.0, logit_bias=LogitBias.of({4: 9.0}), logprobs=2)
     (found,) = sample(torch.tensor([LOGITS]), [0], [spec])
     expected = np.array(LOGITS) - np.log(np.exp(LOGITS).sum())
     assert found.token == 4
@@ -142,9 +148,58 @@ def test_a_draw_depends_on_seed_choice_and_position(seed: int, choice: int, posi
 
 
 def test_options_that_break_the_sampler_cost_their_own_row_alone() -> None:
-    broken = SampleSpec(position=0, logit_bias={len(LOGITS): 1.0})
-    nowhere = SampleSpec(position=0, temperature=0.5, logit_bias={0: float("nan")})
+    broken = SampleSpec(position=0, logit_bias=LogitBias.of({len(LOGITS): 1.0}))
+    nowhere = SampleSpec(position=0, temperature=0.5, logit_bias=LogitBias.of({0: float("nan")}))
     good = SampleSpec(position=0, temperature=0.0)
     rows = torch.tensor([LOGITS] * 4)
     found = sample(rows, range(4), [good, broken, nowhere, good])
     assert [entry.token for entry in found] == [0, None, None, 0]
+
+
+@given(
+    st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=60).filter(any),
+    st.floats(0.01, 1.0),
+)
+def test_a_wide_nucleus_is_that_of_sorting_everything(weights: list[float], top_p: float) -> None:
+    probabilities = np.array(weights, np.float32)
+    target = top_p * float(probabilities.sum(dtype=np.float64))
+    ranked = np.sort(probabilities)[::-1]
+    reached = ranked.cumsum(dtype=np.float64)
+    found = _wide_nucleus_floor(probabilities, target)
+    assert found in probabilities
+    assert found > 0.0
+    inside = probabilities[probabilities >= found].sum(dtype=np.float64)
+    without = probabilities[probabilities > found].sum(dtype=np.float64)
+    assert inside >= target * (1 - 1e-9)
+    assert without < target or without == pytest.approx(target)
+    assert reached[-1] >= inside
+
+
+def test_a_nucleus_wider_than_what_is_looked_at_first() -> None:
+    probabilities = torch.softmax(torch.arange(4000, dtype=torch.float32) / 4000, dim=-1)
+    floor = float(_nucleus_floor(probabilities, 0.5))
+    mass = float(probabilities[probabilities >= floor].double().sum())
+    assert 0.5 <= mass < 0.5 + 2 * floor
+
+
+@given(st.lists(st.integers(0, 5), max_size=8), st.lists(st.integers(0, 5), max_size=8))
+def test_penalties_are_those_of_a_plain_reckoning(prompt: list[int], output: list[int]) -> None:
+    spec = SampleSpec(
+        0,
+        temperature=0.0,
+        repetition_penalty=1.5,
+        presence_penalty=0.25,
+        frequency_penalty=0.5,
+        logit_bias=LogitBias.of({2: 0.75, 5: 4.0}),
+        prompt=pack(prompt),
+        output=pack(output),
+    )
+    expected = np.array(LOGITS)
+    expected[2] += 0.75
+    expected[5] += 4.0
+    for token in {*prompt, *output}:
+        expected[token] *= 1.5 if expected[token] < 0 else 1 / 1.5
+    for token in set(output):
+        expected[token] -= 0.25 + 0.5 * output.count(token)
+    best = np.flatnonzero(expected >= expected.max() - 1e-6)
+    assert chosen(LOGITS, spec) in best
