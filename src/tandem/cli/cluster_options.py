@@ -77,9 +77,11 @@ def cluster_config(options: ClusterOptions, *, data_dir: Path, name: str) -> Clu
     from tandem.cluster import ClusterConfig
     from tandem.security import PairedNodes, load_or_create_identity
 
+    pairings = PairedNodes(data_dir)
     return ClusterConfig(
         identity=load_or_create_identity(data_dir),
-        paired=PairedNodes(data_dir).all(),
+        paired=pairings.all(),
+        pairings=pairings,
         name=name,
         ranks=options.ranks,
         listen=_listen(options.cluster_listen, options.discover),

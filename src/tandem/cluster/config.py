@@ -9,7 +9,7 @@ import msgspec
 from tandem.engine import Executor
 from tandem.protocol.cluster import Collectives, Parallelism
 from tandem.runtime import Address
-from tandem.security import Identity, PairedNode
+from tandem.security import Identity, PairedNode, PairedNodes
 
 
 class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +17,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     identity: Identity
     paired: list[PairedNode]
+    #: Where to see who is paired while the node runs; None when that does not change.
+    pairings: PairedNodes | None = None
     name: str
     ranks: int
     listen: Address | None = None

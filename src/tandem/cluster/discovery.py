@@ -1,4 +1,4 @@
-"""Finding the other ranks on a local network by mDNS (RFC 6762, 6763).
+"""How nodes are found: by mDNS on a local network (RFC 6762, 6763), and under which addresses.
 
 A node that listens announces `_tandem._tcp.local.` with its id; every node looks for them. What
 is found is only an address to dial: who answers there is settled by the link's handshake.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Collection
+import socket
+from collections.abc import Callable
 
+import psutil
 import structlog
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from tandem.runtime import Address
+from tandem.runtime import WILDCARDS, Address, is_link_local
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
@@ -22,6 +24,9 @@ log = structlog.get_logger(__name__)
 SERVICE = "_tandem._tcp.local."
 _ID = b"id"
 _RESOLVE_TIMEOUT_MS = 3000
+_IPV4_ONLY = "0.0.0.0"  # noqa: S104 - compared, not listened on
+#: As many as a coordinator takes of one machine.
+_MAX_HOSTS = 16
 
 
 class ClusterDiscovery:
@@ -30,13 +35,13 @@ class ClusterDiscovery:
     def __init__(
         self,
         own: NodeId,
-        paired: Collection[NodeId],
+        is_paired: Callable[[NodeId], bool],
         interfaces: list[str],
         on_found: Callable[[Address], None],
     ) -> None:
         """`interfaces` are the addresses of the network interfaces to use."""
         self._own = own
-        self._paired = frozenset(paired)
+        self._is_paired = is_paired
         self._interfaces = interfaces
         self._on_found = on_found
         self._found: asyncio.Queue[str] = asyncio.Queue(256)
@@ -81,7 +86,7 @@ class ClusterDiscovery:
         if not await info.async_request(zeroconf, _RESOLVE_TIMEOUT_MS) or info.port is None:
             return
         node_id = NodeId((info.properties.get(_ID) or b"").decode("ascii", "replace"))
-        if node_id not in self._paired or node_id == self._own:
+        if node_id == self._own or not self._is_paired(node_id):
             return
         for address in info.parsed_scoped_addresses(_version_of(self._interfaces)):
             log.info("node_found", node_id=node_id[:16], address=address, port=info.port)
@@ -93,3 +98,32 @@ def _version_of(interfaces: list[str]) -> IPVersion:
     versions = {ipaddress.ip_address(address).version for address in interfaces}
     only = {frozenset({4}): IPVersion.V4Only, frozenset({6}): IPVersion.V6Only}
     return only.get(frozenset(versions), IPVersion.All)
+
+
+def hosts_behind(host: str) -> list[str]:
+    """The host itself, or the machine's own addresses for one that stands for all of them.
+
+    Best first. Those that mean nothing elsewhere are only named when there are no others.
+    """
+    if host not in WILDCARDS:
+        return [host]
+    own = _own_hosts({socket.AF_INET} if host == _IPV4_ONLY else {socket.AF_INET, socket.AF_INET6})
+    for is_local in (_is_loopback, is_link_local):
+        own = [each for each in own if not is_local(each)] or own
+    return own[:_MAX_HOSTS]
+
+
+def _own_hosts(families: set[socket.AddressFamily]) -> list[str]:
+    """Of the interfaces that are up."""
+    states = psutil.net_if_stats()
+    return [
+        address.address
+        for interface, addresses in psutil.net_if_addrs().items()
+        if interface in states and states[interface].isup
+        for address in addresses
+        if address.family in families
+    ]
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback

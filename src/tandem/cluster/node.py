@@ -17,13 +17,13 @@ from typing import Any, NoReturn
 
 import structlog
 
-from tandem.cluster.addresses import hosts_behind
 from tandem.cluster.agreement import FirstRank, OtherRank, RankSide
 from tandem.cluster.attempts import Attempts
 from tandem.cluster.config import ClusterConfig, Host
-from tandem.cluster.discovery import ClusterDiscovery
+from tandem.cluster.discovery import ClusterDiscovery, hosts_behind
 from tandem.cluster.facts import NodeFacts, available_memory_bytes
 from tandem.cluster.members import Member, elect
+from tandem.cluster.pairings import follow_pairings
 from tandem.cluster.peers import Peer, Peers
 from tandem.cluster.report import report_ranks
 from tandem.cluster.session import Session, open_channels, rendezvous_of
@@ -49,7 +49,7 @@ from tandem.protocol.cluster import (
     RankReport,
 )
 from tandem.runtime import Backoff, address_text, first_failure, in_thread, raise_if_cancelled
-from tandem.security import NodeId
+from tandem.security import NodeId, PairedNode
 
 log = structlog.get_logger(__name__)
 
@@ -169,6 +169,8 @@ class ClusterNode:
         """Until cancelled: one session after the other."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._peers.run())
+            if self._config.pairings is not None:
+                tasks.create_task(follow_pairings(self._config.pairings, self._trust))
             if self._config.discover_on:
                 tasks.create_task(self._discover())
             backoff = Backoff(base_s=0.2, cap_s=5.0)
@@ -178,10 +180,15 @@ class ClusterNode:
                 raise_if_cancelled()
                 await asyncio.sleep(backoff.next_delay_s())
 
+    def _trust(self, paired: list[PairedNode]) -> None:
+        """Another machine was paired with this one, or one is paired no more."""
+        self._credentials.trust(paired)
+        self._peers.drop_strangers()
+
     async def _discover(self) -> None:
         discovery = ClusterDiscovery(
             self._config.identity.node_id,
-            [node.node_id for node in self._config.paired],
+            self._credentials.trusts,
             self._config.discover_on,
             self._peers.add_address,
         )

@@ -168,6 +168,12 @@ class Peers:
         for peer in self.connected.values():
             self._forget(peer, reason)
 
+    def drop_strangers(self) -> None:
+        """Ends the connections of those that are paired no more."""
+        for peer in self.connected.values():
+            if not self._credentials.trusts(peer.link.peer):
+                self._forget(peer, "it is not paired any more")
+
     async def _keep_dialling(self, address: Address) -> None:
         backoff = Backoff(base_s=0.2, cap_s=5.0)
         where = address_text(*address)
@@ -213,6 +219,8 @@ class Peers:
     def _adopt(self, peer: Peer) -> bool:
         """Whether this connection is the one to keep for its node."""
         node_id, own_id = peer.link.peer, self._credentials.identity.node_id
+        if not self._credentials.trusts(node_id):  # it was, when it shook hands
+            return False
         other = self._connected.get(node_id)
         if other is not None and other.hello.incarnation == peer.hello.incarnation:
             ours_is_kept = own_id < node_id

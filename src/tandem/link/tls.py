@@ -44,13 +44,18 @@ class LinkCredentials:
         Raises ConfigurationError when no node is paired, or a certificate cannot be read.
         """
         self.identity = identity
-        self._paired = {node.node_id: node for node in paired if node.node_id != identity.node_id}
+        self._control = [f"{_CONTROL}/{version}" for version in versions]
+        self._data = [f"{_DATA}/{version}" for version in versions]
+        self.trust(paired)
         if not self._paired:
             raise ConfigurationError(
                 "no machine is paired with this one: run `tandem pair` on both"
             )
-        self._control = [f"{_CONTROL}/{version}" for version in versions]
-        self._data = [f"{_DATA}/{version}" for version in versions]
+
+    def trust(self, paired: Sequence[PairedNode]) -> None:
+        """From now on these and nobody else: handshakes that begin later know no others."""
+        own_id = self.identity.node_id
+        self._paired = {node.node_id: node for node in paired if node.node_id != own_id}
         server, client = ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT
         self.server_context = self._context(server, [*self._control, *self._data])
         self.control_context = self._context(client, self._control)
@@ -60,8 +65,13 @@ class LinkCredentials:
     def versions(self) -> str:
         return ", ".join(self._control)
 
+    def trusts(self, node_id: NodeId) -> bool:
+        return node_id in self._paired
+
     def name_of(self, node_id: NodeId) -> str:
-        return self._paired[node_id].name
+        """What it was called when it was paired."""
+        node = self._paired.get(node_id)
+        return node_id[:16] if node is None else node.name
 
     def check_peer(self, connection: ssl.SSLSocket) -> NodeId:
         """Who is at the other end. Raises PeerRefused."""
@@ -90,7 +100,8 @@ class LinkCredentials:
             context.num_tickets = 0  # every connection proves its identity anew
         context.load_cert_chain(self.identity.certificate_path, self.identity.key_path)
         certificates = "\n".join(node.certificate for node in self._paired.values())
-        context.load_verify_locations(cadata=certificates)
+        if certificates:
+            context.load_verify_locations(cadata=certificates)
         return context
 
 

@@ -51,11 +51,33 @@ class PairedNodes:
                 raise ConfigurationError(f"{self._path}: {node.name} has another's certificate")
         return nodes
 
+    @property
+    def revision(self) -> tuple[int, int]:
+        """Another one after every change of the file, whoever made it."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (status.st_ino, status.st_mtime_ns)
+
+    def find(self, text: str) -> PairedNode:
+        """The one that is called so, or whose id begins so. Raises ConfigurationError."""
+        nodes = self.all()
+        named = [node for node in nodes if node.name == text]
+        found = named or [node for node in nodes if text and node.node_id.startswith(text)]
+        if len(found) != 1:
+            how_many = "several machines are" if found else "no machine is"
+            raise ConfigurationError(
+                f"{how_many} paired as {text!r}: name one by its id, as `tandem pair --list` does"
+            )
+        return found[0]
+
     def add(self, node: PairedNode) -> None:
         """Trusts a node from now on; an older certificate of the same node is replaced."""
         self._write([*(n for n in self.all() if n.node_id != node.node_id), node])
 
     def remove(self, node_id: NodeId) -> None:
+        """Trusts it no more. A node that runs on this folder ends its links to it."""
         self._write([node for node in self.all() if node.node_id != node_id])
 
     def _write(self, nodes: list[PairedNode]) -> None:

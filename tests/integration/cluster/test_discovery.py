@@ -19,9 +19,9 @@ def test_paired_nodes_find_each_other_by_mdns(tmp_path: Path) -> None:
         seen: dict[str, Found] = {"zero": Found(), "one": Found()}
         loopback = ["127.0.0.1"]
         nodes = [
-            (ClusterDiscovery(zero, [one], loopback, seen["zero"].put_nowait), 7001),
-            (ClusterDiscovery(one, [zero], loopback, seen["one"].put_nowait), 7002),
-            (ClusterDiscovery(stranger, [], loopback, lambda _: None), 7003),
+            (ClusterDiscovery(zero, one.__eq__, loopback, seen["zero"].put_nowait), 7001),
+            (ClusterDiscovery(one, zero.__eq__, loopback, seen["one"].put_nowait), 7002),
+            (ClusterDiscovery(stranger, lambda _: False, loopback, lambda _: None), 7003),
         ]
         async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(node.run(port)) for node, port in nodes]

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.links import TIMEOUT_S, all_paired
+from tests.support.links import TIMEOUT_S, all_paired, identities, paired
 from tests.support.members import hello
 
 from tandem.cluster import peers as module
@@ -218,5 +218,33 @@ def test_a_node_that_connects_without_end_is_attended_to_a_few_times(tmp_path: P
             assert sum(isinstance(each, LinkLost) for each in heard) == 8
             for link in links:
                 link.close()
+
+    asyncio.run(scenario())
+
+
+def test_whoever_is_paired_no_more_is_lost_and_kept_out(tmp_path: Path) -> None:
+    zero, one, two = identities(tmp_path, 3)
+    credentials = LinkCredentials(zero, [paired(one), paired(two)])
+    client = LinkCredentials(one, [paired(zero)])
+
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            _running(credentials, _hello("zero")) as (peers, address),
+        ):
+            link, connected = await _joined(peers, client, address)
+            credentials.trust([paired(two)])
+            peers.drop_strangers()
+            assert await peers.first_lost(connected) in connected.values()
+            with pytest.raises(LinkLost):
+                await _until_closed(link)
+            link.close()
+            again = await dial_control(client, address)  # refused once it shows its certificate
+            with pytest.raises(LinkLost):
+                await _until_closed(again)
+            again.close()
+            credentials.trust([paired(one)])
+            link, _ = await _joined(peers, client, address)
+            link.close()
 
     asyncio.run(scenario())
