@@ -67,6 +67,7 @@ class ClusterPeer(msgspec.Struct, frozen=True):
     name: str
     certificate: bytes
     link_addresses: list[str]
+    trust: Trust = Trust.NONE
 
 
 class ClusterPeers(msgspec.Struct, frozen=True):

@@ -66,14 +66,19 @@ def test_a_no_on_either_side_pairs_nobody(tmp_path: Path, answers: tuple[str, st
 def test_machines_of_one_account_pair_through_the_coordinator(tmp_path: Path) -> None:
     """Neither shows a code: each takes the other's certificate from the coordinator."""
     with running_up(tmp_path, "--providers=2") as up:
-        service = (f"--base-url={up.base_url}", f"--api-key={up.operator_key}")
+        service = (f"--base-url={up.base_url}", f"--api-key={up.operator_key}", "--insecure")
         folders = [tmp_path / "nodes" / f"provider-{number}" for number in (1, 2)]
+        unasked = tandem("pair", "--account", *service, data_dir=folders[0])
+        assert unasked.returncode == 2
+        assert "nothing was paired" in unasked.stderr
+        assert PairedNodes(folders[0]).all() == []
         for folder, other in zip(folders, reversed(folders), strict=True):
-            paired = tandem("pair", "--account", other.name, *service, data_dir=folder)
+            paired = tandem("pair", "--account", other.name, "--yes", *service, data_dir=folder)
             assert paired.returncode == 0, paired.stderr
             (node,) = PairedNodes(folder).all()
             assert node.certificate == load_or_create_identity(other).certificate
             assert node.name == other.name
+            assert f"{other.name}: node {node.node_id[:16]}, trust self_signed" in paired.stderr
         nobody = tandem("pair", "--account", "stranger", *service, data_dir=folders[0])
         assert nobody.returncode == 2
         assert "stranger" in nobody.stderr

@@ -25,8 +25,10 @@ def test_paired_nodes_are_kept_and_removed(tmp_path: Path) -> None:
     for node in (*nodes, nodes[0]):
         store.add(node)
     assert {node.name for node in store.all()} == {"a", "b"}
+    before = store.revision
     store.remove(nodes[0].node_id)
     assert store.all() == [nodes[1]]
+    assert store.revision != before
 
 
 def test_a_damaged_list_of_paired_nodes_is_an_error(tmp_path: Path) -> None:

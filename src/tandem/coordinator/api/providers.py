@@ -153,7 +153,11 @@ def _peer(provider: Provider) -> ClusterPeer:
     assert provider.node_id is not None, "a peer has shown its certificate"
     registered = provider.registration
     return ClusterPeer(
-        provider.node_id, provider.name, registered.certificate, registered.link_addresses
+        provider.node_id,
+        provider.name,
+        registered.certificate,
+        registered.link_addresses,
+        provider.trust,
     )
 
 
