@@ -24,7 +24,7 @@ from tandem.errors import (
     ServiceStopping,
     TandemError,
 )
-from tandem.runtime import first_failure
+from tandem.runtime import first_failure, prepare_standard_streams
 
 
 class ExitCode(IntEnum):
@@ -82,15 +82,23 @@ def run_commands(app: typer.Typer, name: str) -> None:
 
     Of what failed together in a task group the first is reported.
     """
+    prepare_standard_streams()
     try:
         app(prog_name=name)
     except (TandemError, OSError) as error:
         sys.exit(report(error))
+    except UnicodeEncodeError as error:
+        sys.exit(report(ConfigurationError(f"{error.object!a} is not text in UTF-8")))
     except BaseExceptionGroup as failures:
         first = first_failure(failures.subgroup((TandemError, OSError)) or failures)
         if not isinstance(first, TandemError | OSError):
             raise
         sys.exit(report(first))
+
+
+def as_text(argument: str) -> str:
+    """What was typed, with U+FFFD for the bytes that are no text."""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def report(error: TandemError | OSError) -> ExitCode:

@@ -1,7 +1,8 @@
 """Where text meets the terminal: results on stdout, everything said about them on stderr.
 
 Colour and spinners appear only on a terminal and never with NO_COLOR set; rich decides that.
-What a model or a server wrote is stripped of control characters before a terminal sees it.
+What a model or a server wrote is stripped of control characters before a terminal sees it, and
+brackets in it are brackets: no text is read as rich's markup.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 #: C0 and C1 controls except tab and newline: an answer must not move the cursor, recolour the
-#: screen or retitle the window.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: screen or retitle the window. And what turns the order of characters round, so that a name does
+#: not look like another.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @cache
 def stdout() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 @cache
 def stderr() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def note(text: str) -> None:

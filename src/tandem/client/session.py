@@ -1,22 +1,19 @@
 """What a running `tandem up` leaves in its data folder: the session file and the lock.
 
 `session.json` (0600: it holds an API key) tells `chat`, `run` and `status` where to connect. The
-lock file keeps a second `tandem up` off the same folder; the kernel drops the lock when its
-holder dies, however it dies, so a stale one cannot exist.
+lock file keeps a second `tandem up` off the same folder.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
 from tandem.errors import ConfigurationError
-from tandem.runtime import create_data_dir
+from tandem.runtime import only_one
 
 _SESSION_FILE = "session.json"
 _LOCK_FILE = "up.lock"
@@ -59,33 +56,6 @@ def remove_session(data_dir: Path) -> None:
     session_path(data_dir).unlink(missing_ok=True)
 
 
-@contextmanager
-def exclusive(data_dir: Path) -> Iterator[None]:
-    """Holds the folder for one `tandem up`; raises ConfigurationError naming the one that has it.
-
-    The file stays behind: removing it would let a third process lock a new file of the same name
-    while a second one still waits on the old.
-    """
-    create_data_dir(data_dir)
-    descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _already_running(data_dir, descriptor) from None
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
-        with suppress(OSError):
-            os.truncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
-
-
-def _already_running(data_dir: Path, descriptor: int) -> ConfigurationError:
-    pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-    holder = f"pid {pid}" if pid.isdigit() else "its pid is not known yet"
-    return ConfigurationError(
-        f"`tandem up` already runs on {data_dir} ({holder}):"
-        " stop it, or give this one a folder of its own with --data-dir"
-    )
+def exclusive(data_dir: Path) -> AbstractContextManager[None]:
+    """Holds the folder for one `tandem up`; raises ConfigurationError naming which has it."""
+    return only_one("`tandem up`", data_dir, _LOCK_FILE)

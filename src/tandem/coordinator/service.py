@@ -30,12 +30,13 @@ from tandem.coordinator.server.census import Census
 from tandem.coordinator.server.events import Events
 from tandem.coordinator.server.server import Server
 from tandem.coordinator.server.shared import Shared
-from tandem.runtime import LoopWatch, Stop, drain, raise_descriptor_limit
+from tandem.runtime import LoopWatch, Stop, drain, only_one, raise_descriptor_limit
 from tandem.security import ChainVerifier, load_roots
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 2048
+_LOCK_FILE = "coordinator.lock"
 
 
 async def serve(
@@ -43,9 +44,14 @@ async def serve(
 ) -> None:
     """Serves until `stop`. `on_listening` gets the port once connections are accepted.
 
-    Raises OSError when the address cannot be listened on.
+    Raises OSError when the address cannot be listened on, and ConfigurationError when another
+    coordinator has the folder: it would take the first one's open requests for those of a crash,
+    and each would count limits by itself.
     """
-    with _listening_socket(config.host, config.port) as listener:
+    with (
+        only_one("a coordinator", config.data_dir, _LOCK_FILE),
+        _listening_socket(config.host, config.port) as listener,
+    ):
         opened = await asyncio.to_thread(_Opened, config)
         try:
             await _serve(config, stop, opened, listener, on_listening)

@@ -16,11 +16,18 @@ from tandem.runtime.cancellation import in_thread, raise_if_cancelled
 from tandem.runtime.descriptors import raise_descriptor_limit
 from tandem.runtime.faces import on_demand
 from tandem.runtime.failures import first_failure
+from tandem.runtime.folder_lock import only_one
 from tandem.runtime.identifiers import new_id
 from tandem.runtime.logging import configure_logging
-from tandem.runtime.paths import create_data_dir, data_dir_or_default, default_data_dir
+from tandem.runtime.paths import (
+    create_data_dir,
+    data_dir_or_default,
+    default_data_dir,
+    has_writable_home,
+)
 from tandem.runtime.ports import DEFAULT_PORT, free_port
 from tandem.runtime.service import Stop, drain, run_service
+from tandem.runtime.streams import prepare_standard_streams
 from tandem.runtime.watchdog import LoopWatch
 
 __all__ = [
@@ -38,13 +45,16 @@ __all__ = [
     "drain",
     "first_failure",
     "free_port",
+    "has_writable_home",
     "host_of",
     "in_thread",
     "is_link_local",
     "listen_on",
     "new_id",
     "on_demand",
+    "only_one",
     "parse_address",
+    "prepare_standard_streams",
     "raise_descriptor_limit",
     "raise_if_cancelled",
     "run_service",

@@ -57,11 +57,12 @@ class Conversation:
     """The messages so far, and the loop that grows them."""
 
     def __init__(self, client: Client, settings: ChatRequest, system: str | None) -> None:
+        from tandem.cli.failures import as_text
         from tandem.client import Message
 
         self._client = client
         self._settings = settings
-        self._opening = [Message("system", system)] if system else []
+        self._opening = [Message("system", as_text(system))] if system else []
         self._messages = list(self._opening)
 
     def run(self) -> None:

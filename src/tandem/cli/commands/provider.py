@@ -19,7 +19,7 @@ from tandem.client import websocket_url
 from tandem.errors import ConfigurationError
 from tandem.protocol import ModelInfo
 from tandem.provider import DEFAULT_DRAIN_TIMEOUT_S, ProviderConfig
-from tandem.runtime import create_data_dir, data_dir_or_default
+from tandem.runtime import create_data_dir, data_dir_or_default, has_writable_home
 
 if TYPE_CHECKING:
     from tandem.security import DeviceKey
@@ -118,6 +118,9 @@ def provider_config(
 
     folder = data_dir_or_default(machine.data_dir)
     create_data_dir(folder)
+    if not has_writable_home():
+        # numba keeps there what it compiles, and has no other place in a read-only installation.
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "compiled"))
     name = machine.name or platform.node() or "provider"
     in_cluster = cluster_config(cluster, data_dir=folder, name=name)
     return ProviderConfig(

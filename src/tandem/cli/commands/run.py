@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tandem.cli.discovery import Section
-from tandem.cli.failures import ExitCode
+from tandem.cli.failures import ExitCode, as_text
 from tandem.cli.options import AnswerOptions, ClientTimeout, Json, ServiceOptions
 from tandem.cli.output import note, print_json
 from tandem.coordinator import DEFAULT_REQUEST_TIMEOUT_S
@@ -36,10 +36,10 @@ def run(
     from tandem.cli.output import write_text
     from tandem.client import Client, Message, receive
 
-    question = sys.stdin.read() if prompt == "-" else prompt
+    question = sys.stdin.read() if prompt == "-" else as_text(prompt)
     if not question.strip():
         raise ConfigurationError("the prompt is empty: give one, or pipe one in with `-`")
-    messages = [Message("system", options.system)] if options.system else []
+    messages = [Message("system", as_text(options.system))] if options.system else []
     messages.append(Message("user", question))
     with Client(service.endpoint(), timeout_s=timeout) as client:
         request = options.request(client, messages)

@@ -256,3 +256,18 @@ def test_status_of_a_service_that_cannot_serve_exits_with_3(
     service.ready = False
     assert run_cli("status") == 3
     assert "not able to serve now" in capsys.readouterr().out
+
+
+def test_what_is_typed_and_is_no_text_is_shown_as_such(
+    run_cli: RunCli, service: FakeService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes of an argument that are no UTF-8 come as lone surrogates."""
+    assert run_cli("run", "gr\udcfcn", "--json") == 0
+    assert "gr\ufffdn" in json.loads(capsys.readouterr().out)["text"]
+
+
+def test_a_name_that_is_no_text_is_refused_in_a_sentence(
+    run_cli: RunCli, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run_cli("keys", "create", "gr\udcfcn", f"--data-dir={tmp_path}") == 2
+    assert "'gr\\udcfcn' is not text in UTF-8" in capsys.readouterr().err

@@ -99,7 +99,8 @@ def _show(report: ScenarioReport) -> None:
         colour = "green" if outcome.passed else "red"
         stdout().print(
             f"[bold]{outcome.scenario.name}[/]  {outcome.scenario.requests} requests in"
-            f" {outcome.taken_s:.1f} s  [{colour}]{verdict(outcome.passed)}[/]"
+            f" {outcome.taken_s:.1f} s  [{colour}]{verdict(outcome.passed)}[/]",
+            markup=True,
         )
         table = Table("ms", box=None, pad_edge=False)
         for title in ("count", "mean", "median", "p95", "p99", "max"):
@@ -109,7 +110,8 @@ def _show(report: ScenarioReport) -> None:
         stdout().print(table)
         for check in outcome.checks:
             if not check.passed:
-                stdout().print(f"[red]FAIL[/] {check.name}: {check.value}, must be {check.bound}")
+                words = f"[red]FAIL[/] {check.name}: {check.value}, must be {check.bound}"
+                stdout().print(words, markup=True)
         for failure in outcome.failures:
             stdout().print(f"failed: {failure}", markup=False)
         stdout().print()

@@ -11,7 +11,10 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+import structlog
 from numba.extending import overload
+
+log = structlog.get_logger(__name__)
 
 Numbers = npt.NDArray[np.float32 | np.int16]
 """float32, or the bits of bfloat16."""
@@ -19,13 +22,30 @@ Numbers = npt.NDArray[np.float32 | np.int16]
 _PLAIN = 16  # bits by which a float32 is longer than a bfloat16
 _EXPONENT, _FRACTION, _QUIET = 0x7F800000, 0x007FFFFF, 0x00400000
 
+
+def _can_be_kept() -> bool:
+    """Whether numba finds a folder to keep its code in: beside this file, at home, or named."""
+    try:
+        numba.njit(cache=True)(lambda: None)
+    except RuntimeError:
+        log.warning("compiled_loops_not_kept", remedy="set NUMBA_CACHE_DIR to a writable folder")
+        return False
+    return True
+
+
+#: Where nothing can be kept, each start compiles anew, which takes some seconds.
+_KEPT = _can_be_kept()
 # numpy's division, for Python's has a check that keeps loops out of vector registers.
 compile_loop = numba.njit(
-    nogil=True, boundscheck=False, cache=True, error_model="numpy", fastmath={"contract"}
+    nogil=True, boundscheck=False, cache=_KEPT, error_model="numpy", fastmath={"contract"}
 )
 #: A sum in an order that suits the registers; the same one for the same width.
 _compile_sum = numba.njit(
-    nogil=True, boundscheck=False, cache=True, error_model="numpy", fastmath={"contract", "reassoc"}
+    nogil=True,
+    boundscheck=False,
+    cache=_KEPT,
+    error_model="numpy",
+    fastmath={"contract", "reassoc"},
 )
 
 

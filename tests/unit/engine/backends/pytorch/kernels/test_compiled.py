@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,3 +33,18 @@ def test_bfloat16_is_rounded_as_pytorch_rounds(number: float) -> None:
     found = torch.from_numpy(bits).view(torch.bfloat16)
     expected = torch.tensor([number], dtype=torch.float32).bfloat16()
     assert torch.equal(found, expected) or (bool(found.isnan()) and bool(expected.isnan()))
+
+
+def test_loops_run_where_nothing_can_be_kept() -> None:
+    """As in somebody else's installation, without a home that can be written to."""
+    script = (
+        "from numba.core import caching; caching.CacheImpl._locator_classes = []\n"
+        "import numpy as np\n"
+        "from tandem.engine.backends.pytorch.kernels import compiled\n"
+        "print(compiled.rounded(np.float32(1.0)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == str(0x3F80)
+    assert "compiled_loops_not_kept" in done.stdout + done.stderr
