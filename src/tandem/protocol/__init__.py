@@ -54,6 +54,7 @@ from tandem.protocol.machines import (
     ProviderStatus,
     ProviderStatuses,
 )
+from tandem.protocol.padding import padded_size
 from tandem.protocol.provider.codec import (
     MAX_MESSAGE_BYTES,
     MAX_NOTICE_BYTES,
@@ -66,6 +67,7 @@ from tandem.protocol.provider.codec import (
     decode_to_provider,
     decode_work,
     encode,
+    encode_padded,
 )
 from tandem.protocol.provider.flow import ReceiveWindow, SendWindow
 from tandem.protocol.provider.provider_side import (
@@ -182,6 +184,8 @@ __all__ = [
     "decode_to_provider",
     "decode_work",
     "encode",
+    "encode_padded",
     "join_deltas",
+    "padded_size",
     "statement",
 ]

@@ -329,3 +329,69 @@ def test_an_error_survives_the_wire() -> None:
     assert (error.status, error.code, error.param) == (400, info.code, "messages")
     assert protocol.ErrorInfo.of(error) == info
     assert protocol.ErrorInfo("of a later version", "?").to_error().status == 500
+
+
+_ANSWERS = st.one_of(
+    st.builds(
+        protocol.Chunk,
+        st.lists(
+            st.builds(protocol.Delta, st.integers(0, 99), st.text(), st.lists(st.integers(0, 9**9)))
+        ),
+        st.integers(0, 2**31),
+    ),
+    st.builds(
+        protocol.Finished,
+        st.builds(protocol.Usage, *[st.integers(0, 2**31)] * 3),
+        st.none() | st.builds(protocol.Timings, *[st.floats(0.0, 2e9)] * 4),
+    ),
+    st.builds(protocol.Failed, st.builds(protocol.ErrorInfo, st.text(), st.text(), st.text())),
+)
+
+
+@given(_ANSWERS)
+def test_what_is_padded_decodes_as_it_does_without(part: protocol.AnswerPart) -> None:
+    padded = protocol.encode_padded(part)
+    assert protocol.decode_answer_part(padded) == protocol.decode_answer_part(protocol.encode(part))
+    assert len(padded) == protocol.padded_size(len(padded))
+    # Nothing is changed but the count of fields, and what follows: as old receivers read it.
+    plain = protocol.encode(part)
+    assert padded[1 : len(plain)] == plain[1:]
+    fields = msgspec.msgpack.decode(padded)
+    assert not any(fields.pop("padding"))
+    assert fields == msgspec.msgpack.decode(plain)
+
+
+@given(st.lists(_PROMPTS, max_size=3), _SAMPLING, _PRODUCED)
+def test_padded_work_decodes_as_it_does_without(
+    prompts: list[protocol.Prompt], sampling: protocol.Sampling, produced: list[list[int] | None]
+) -> None:
+    for work in (
+        protocol.Generate(b"k", prompts, 1, sampling, produced, cache_scope=b"s"),
+        protocol.Embed(b"k", prompts),
+    ):
+        padded = protocol.encode_padded(work)
+        assert protocol.decode_work(padded) == work
+        assert len(padded) == protocol.padded_size(len(padded))
+
+
+def test_a_token_has_the_size_of_any_other_and_of_the_end() -> None:
+    token = "a token of 23 bytes, no"
+    parts: list[protocol.AnswerPart] = [
+        protocol.Chunk([protocol.Delta(0, token[:size], [10**size % 2**31])], first)
+        for size in range(1, 24)
+        for first in (0, 2**20)
+    ]
+    parts.append(INNER["finished"])  # type: ignore[arg-type]
+    parts.append(INNER["failed"])  # type: ignore[arg-type]
+    assert {len(protocol.encode_padded(part)) for part in parts} == {256}
+
+
+@given(st.integers(1, 2**27))
+def test_a_padded_size_tells_little_and_costs_little(size: int) -> None:
+    padded = protocol.padded_size(size)
+    assert size <= padded
+    assert padded - size < max(256, size / 8 + 1)
+    assert protocol.padded_size(padded) == padded
+    assert padded % 256 == 0
+    # Of each power of two eight sizes are told.
+    assert padded.bit_length() <= 8 or padded & ((1 << max(0, padded.bit_length() - 5)) - 1) == 0

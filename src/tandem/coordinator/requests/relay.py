@@ -28,7 +28,7 @@ from tandem.protocol import (
     Usage,
     Work,
     decode_answer_part,
-    encode,
+    encode_padded,
 )
 from tandem.runtime import new_id
 from tandem.security import ReplyChannel, new_reply_key
@@ -139,7 +139,7 @@ def open_stream(
     """
     request_id, key = RequestId(new_id()), new_reply_key()
     stream = RequestStream(link, request_id, expected, window, ReplyChannel(key, request_id))
-    encoded = encode(msgspec.structs.replace(work, reply_key=key))
+    encoded = encode_padded(msgspec.structs.replace(work, reply_key=key))
     link.request(request_id, encoded, stream, model=model, deadline_s=deadline_s, window=window)
     stream.sealed = time.time()
     return stream

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar, get_args
 import msgspec
 
 from tandem.errors import ProtocolError
+from tandem.protocol.padding import padded_size
 from tandem.protocol.provider.sealed import AnswerPart, Work
 from tandem.protocol.provider.to_coordinator import (
     Hello,
@@ -25,6 +26,11 @@ MAX_REPLY_BYTES = 1024 * 1024
 #: Everything but replies, all that comes before the welcome included.
 MAX_NOTICE_BYTES = 64 * 1024
 
+#: MessagePack's map of no field, and of as many as its first byte can count.
+_FEW_FIELDS, _MOST_FIELDS = 0x80, 0x8F
+#: A field's name, and what begins bytes whose length follows in four.
+_PADDING = b"\xa7padding\xc6"
+
 T = TypeVar("T")
 
 _encoder = msgspec.msgpack.Encoder()
@@ -32,6 +38,18 @@ _encoder = msgspec.msgpack.Encoder()
 
 def encode(message: ToCoordinator | ToProvider | Registration | Work | AnswerPart) -> bytes:
     return _encoder.encode(message)
+
+
+def encode_padded(message: Work | AnswerPart) -> bytes:
+    """For sealing: a `padding` more, which nobody decodes, makes the size tell nothing.
+
+    A receiver passes over fields that it does not know, so old ones read it as well.
+    """
+    encoded = encode(message)
+    assert _FEW_FIELDS <= encoded[0] < _MOST_FIELDS, "a map of less than 15 fields"
+    missing = padded_size(len(encoded) + len(_PADDING) + 4) - len(encoded) - len(_PADDING) - 4
+    fields = bytes([encoded[0] + 1])
+    return fields + encoded[1:] + _PADDING + missing.to_bytes(4, "big") + bytes(missing)
 
 
 class _Kind(msgspec.Struct, frozen=True):

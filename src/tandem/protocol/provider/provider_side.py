@@ -19,7 +19,7 @@ import msgspec
 from tandem.errors import ProtocolError, ServiceStopping
 from tandem.protocol.attestation import NONCE_BYTES, Evidence, statement
 from tandem.protocol.common import ErrorInfo, RequestId
-from tandem.protocol.provider.codec import decode_work, encode
+from tandem.protocol.provider.codec import decode_work, encode_padded
 from tandem.protocol.provider.sealed import AnswerPart, Failed, Work
 from tandem.protocol.provider.to_coordinator import (
     Draining,
@@ -141,7 +141,7 @@ class ProviderSide:
 
     def answer(self, asked: Asked, part: AnswerPart) -> None:
         """Sends the next part of an answer."""
-        self._send(Reply(asked.request.request_id, asked.seal(encode(part))))
+        self._send(Reply(asked.request.request_id, asked.seal(encode_padded(part))))
 
     def drain(self) -> None:
         """Says, now or once joined, that nothing new is taken; what comes yet is refused."""

@@ -97,7 +97,7 @@ def test_a_request_is_opened_and_answered_under_its_own_key() -> None:
     assert played.sent == []
     part = protocol.Finished(protocol.Usage(1, 2, 0))
     played.side.answer(asked, part)
-    sealed = b"key" + b"r" + protocol.encode(part)
+    sealed = b"key" + b"r" + protocol.encode_padded(part)
     assert played.sent == [protocol.Reply(RequestId("r"), sealed)]
 
 

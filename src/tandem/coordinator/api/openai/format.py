@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
+
 import msgspec
 
 from tandem.coordinator.api.dialect import WholeChoice
@@ -9,12 +11,14 @@ from tandem.coordinator.api.http import sse
 from tandem.coordinator.api.openai.errors import error_body
 from tandem.coordinator.api.openai.schemas import GenerationRequest
 from tandem.errors import TandemError
-from tandem.protocol import Delta, FinishReason, TokenLogprob, Usage
+from tandem.protocol import Delta, FinishReason, TokenLogprob, Usage, padded_size
 
 _encoder = msgspec.json.Encoder()
 #: JSON has no infinity; OpenAI writes an impossible token so.
 _LEAST_LOGPROB = -9999.0
 _DONE = sse(b"[DONE]")
+#: What goes into an event before its last brace.
+_OBFUSCATION = b',"obfuscation":"'
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -121,6 +125,7 @@ class _Format:
         self._created = created
         options = request.stream_options
         self._with_usage = options is not None and bool(options.include_usage)
+        self._obfuscates = options is not None and bool(options.include_obfuscation)
 
     def end(self, usage: Usage) -> bytes:
         last = self._event([], UsageBody.of(usage)) if self._with_usage else b""
@@ -135,7 +140,8 @@ class _Format:
     def _event(self, choices: Choices, usage: UsageBody | None = None) -> bytes:
         """One event: without usage it says null, when there will be one at the end."""
         shown = usage if usage is not None or self._with_usage else msgspec.UNSET
-        return sse(_encoder.encode(self._body(self._event_object, choices, shown)))
+        event = _encoder.encode(self._body(self._event_object, choices, shown))
+        return sse(_obfuscated(event) if self._obfuscates else event)
 
     def _body(
         self, kind: str, choices: Choices, usage: UsageBody | msgspec.UnsetType | None
@@ -204,6 +210,13 @@ class TextFormat(_Format):
             for index, choice in sorted(choices.items())
         ]
         return self._whole(bodies, usage)
+
+
+def _obfuscated(event: bytes) -> bytes:
+    """With a field of random text that makes the size tell nothing of what the event says."""
+    missing = padded_size(len(event) + len(_OBFUSCATION) + 1) - len(event) - len(_OBFUSCATION) - 1
+    filling = token_hex(-(-missing // 2))[:missing].encode()
+    return event[:-1] + _OBFUSCATION + filling + b'"}'
 
 
 def _chat_logprobs(given: list[TokenLogprob] | None) -> ChatLogprobs | None:

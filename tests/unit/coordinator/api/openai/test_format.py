@@ -132,3 +132,20 @@ def test_a_whole_answer_joins_what_came_in_pieces() -> None:
     assert len(written["logprobs"]["content"]) == 2
     body = json.loads(text().whole({0: choice}, USAGE))
     assert (body["object"], body["choices"][0]["text"]) == ("text_completion", "hello")
+
+
+def test_with_obfuscation_an_events_size_tells_nothing_of_its_text() -> None:
+    hidden = StreamOptions(include_obfuscation=True, include_usage=True)
+    for make in (chat, text):
+        shown, padded = make(COUNTED), make(hidden)
+        sizes = set()
+        for size in range(1, 24):
+            delta = Delta(0, "x" * size, [size])
+            event = padded.event(delta)
+            sizes.add(len(event))
+            fields = json.loads(event.removeprefix(b"data: "))
+            assert fields.pop("obfuscation")
+            assert fields == json.loads(shown.event(delta).removeprefix(b"data: "))
+        assert len(sizes) == 1
+        first, second = (padded.event(Delta(0, "x", [1])) for _ in range(2))
+        assert first != second, "what compresses well would tell the size again"
