@@ -31,7 +31,7 @@ from tandem import protocol
 from tandem.coordinator import CoordinatorConfig
 from tandem.coordinator.accounts.authentication import MachineAuthenticator
 from tandem.coordinator.accounts.limits import Limiter
-from tandem.coordinator.accounts.records import OPEN, Entry, KeyLimits, KeyRecord
+from tandem.coordinator.accounts.records import OPEN, Entry, KeyLimits, KeyRecord, LedgerHealth
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.requests.inference_request import Generation, InferenceRequest
@@ -51,6 +51,7 @@ class LedgerPlayed:
     spent: dict[int, int] = field(default_factory=dict)
     opened: list[Entry] = field(default_factory=list)
     closed: dict[str, list[Entry]] = field(default_factory=dict)
+    health: LedgerHealth = field(default_factory=LedgerHealth)
 
     def open(self, entry: Entry) -> None:
         self.opened.append(entry)

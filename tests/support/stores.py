@@ -28,6 +28,7 @@ from tandem.coordinator.accounts.records import (
     CreatedKey,
     KeyLimits,
     KeyRole,
+    LedgerHealth,
     Share,
 )
 from tandem.errors import ConfigurationError
@@ -164,6 +165,8 @@ class MemoryJoinTokens:
 
 
 class MemoryLedger:
+    health = LedgerHealth()
+
     def __init__(self, entries: dict[str, Entry]) -> None:
         self._entries = entries
         self.spent: dict[int, int] = defaultdict(int)

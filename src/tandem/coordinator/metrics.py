@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tandem.coordinator.accounts.ports import Ledger
 from tandem.coordinator.accounts.records import Entry
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.registry import Registry
@@ -68,6 +69,10 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._collected,
         )
+
+    def watch_ledger(self, ledger: Ledger) -> None:
+        """Shows how the usage ledger fares."""
+        self._collected.register(_LedgerMetrics(ledger))
 
     def watch_loop(self, longest_s: Callable[[], float]) -> None:
         """`longest_s` is asked at each scrape for the longest stop of the last minute."""
@@ -145,6 +150,27 @@ class _ProviderMetrics(Collector):
             _describe(provider, families, counted)
         yield from families.values()
         yield counted
+
+
+class _LedgerMetrics(Collector):
+    """How the usage ledger fares."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        health = self._ledger.health
+        yield GaugeMetricFamily(
+            "tandem_ledger_rows_waiting", "Rows that wait for the disk.", health.waiting
+        )
+        yield GaugeMetricFamily(
+            "tandem_ledger_failing",
+            "1 while the usage ledger cannot be written.",
+            float(health.problem is not None),
+        )
+        yield CounterMetricFamily(
+            "tandem_ledger_rows_set_aside", "Rows that could not be kept.", health.set_aside
+        )
 
 
 def _describe(

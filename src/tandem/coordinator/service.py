@@ -87,6 +87,7 @@ async def _serve(
     metrics = Metrics(registry)
     watch = LoopWatch(metrics.loop_stopped)
     metrics.watch_loop(lambda: watch.longest_s)
+    metrics.watch_ledger(opened.ledger)
     dispatcher = Dispatcher(
         config,
         registry,

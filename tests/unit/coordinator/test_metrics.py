@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import msgspec
 from tests.support.ineligible import MODEL, ready
 from tests.support.registered import beat, join, make_registry
+from tests.support.stores import MemoryLedger
 
-from tandem.coordinator.accounts.records import COMPLETED, Entry
+from tandem.coordinator.accounts.records import COMPLETED, Entry, LedgerHealth
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.metrics import Metrics
 
@@ -92,3 +93,15 @@ def test_stops_and_connections_are_shown_as_they_are_when_asked() -> None:
     assert 'tandem_connection_events_total{event="stranger_shed"} 1.0' in shown
     assert "tandem_event_loop_longest_stop_seconds 0.25" in shown
     assert "tandem_event_loop_stop_seconds_count 1.0" in shown
+
+
+def test_how_the_ledger_fares_is_shown() -> None:
+    class Failing(MemoryLedger):
+        health = LedgerHealth(waiting=7, set_aside=2, problem="the disk is full")
+
+    metrics = Metrics(make_registry())
+    metrics.watch_ledger(Failing({}))
+    shown = lines(metrics)
+    assert "tandem_ledger_rows_waiting 7.0" in shown
+    assert "tandem_ledger_failing 1.0" in shown
+    assert "tandem_ledger_rows_set_aside_total 2.0" in shown

@@ -18,6 +18,7 @@ from tandem.coordinator.accounts.records import (
     KeyLimits,
     KeyRecord,
     KeyRole,
+    LedgerHealth,
     Share,
     Total,
 )
@@ -93,6 +94,10 @@ class Ledger(Protocol):
     @property
     def spent(self) -> Mapping[int, int]:
         """Tokens by key, of the requests before this ledger was opened."""
+
+    @property
+    def health(self) -> LedgerHealth:
+        """How it fares with keeping entries. Never blocks."""
 
     def open(self, entry: Entry) -> None:
         """A request begins. Never blocks. Raises Overloaded while entries cannot be kept."""

@@ -109,3 +109,14 @@ class Total(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+
+
+class LedgerHealth(msgspec.Struct, frozen=True):
+    """How many entries wait to be kept, and how many could not be and were set aside.
+
+    `problem` says why nothing can be kept now, for whoever may ask; None while all is well.
+    """
+
+    waiting: int = 0
+    set_aside: int = 0
+    problem: str | None = None

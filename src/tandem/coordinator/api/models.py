@@ -68,8 +68,11 @@ class CapacityList(msgspec.Struct, frozen=True):
     object: str = "list"
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`usage` says why requests are answered and not written down, while that is so."""
+
     status: str
+    usage: str | None = None
 
 
 class Inventory:
@@ -121,8 +124,11 @@ class Inventory:
         """Requests can be answered: some model has a provider that can take one."""
         if self._dispatcher.stopping:
             raise ServiceStopping("the service is stopping")
-        if not self._served():
+        if not self._registry.anybody_serves():
             raise NoProviderAvailable("no provider is ready")
+        if self._dispatcher.ledger_health.problem is not None:
+            # Without the reason, which may name what is not everybody's to know.
+            return json_response(Health("degraded", "it cannot be written: see the log"))
         return json_response(Health("ready"))
 
     async def _authenticate(self, request: Request) -> KeyRecord | None:

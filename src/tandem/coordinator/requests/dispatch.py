@@ -18,6 +18,7 @@ from tandem.coordinator.accounts.records import (
     COMPLETED,
     Entry,
     KeyRecord,
+    LedgerHealth,
     account_of,
 )
 from tandem.coordinator.config import CoordinatorConfig
@@ -68,6 +69,10 @@ class Dispatcher:
     @property
     def stopping(self) -> bool:
         return self._stopping
+
+    @property
+    def ledger_health(self) -> LedgerHealth:
+        return self._ledger.health
 
     def waiting(self, model: ModelName, owners: frozenset[str]) -> int:
         """Requests for a model at the machines of these accounts that wait for a reservation."""

@@ -60,6 +60,11 @@ def choose(
     return None
 
 
+def could_serve(reason: Reason | None) -> bool:
+    """Whether a provider that says this of a request can take it, now or when it has room."""
+    return reason is None or reason in _BUSY
+
+
 def capacity(
     serving: Mapping[ProviderId, Provider],
     model: ModelName,
@@ -76,7 +81,7 @@ def capacity(
     free = _open(pool, reasons, desperate=True)
     return Capacity(
         info=pool[0].models[model],
-        routable=sum(reason is None or reason in _BUSY for reason in reasons),
+        routable=sum(map(could_serve, reasons)),
         warm=sum(provider.is_warm for provider in pool),
         free=len(free),
         first_s=min((expected_s(provider, demand, 0.0)[0] for provider in free), default=None),

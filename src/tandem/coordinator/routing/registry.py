@@ -22,7 +22,7 @@ from tandem.coordinator.fleet.model_history import ModelHistory
 from tandem.coordinator.fleet.provider import Hold, Provider, read_role
 from tandem.coordinator.fleet.unclustered import unclustered
 from tandem.coordinator.routing.affinity import Affinity
-from tandem.coordinator.routing.choice import Capacity, capacity, choose
+from tandem.coordinator.routing.choice import Capacity, capacity, choose, could_serve
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import Reason, eligibility, largest
 from tandem.coordinator.routing.refusal import refusal
@@ -230,6 +230,15 @@ class Registry:
                 return 0
             seen = self._largest[model] = (now, most)
         return seen[1]
+
+    def anybody_serves(self) -> bool:
+        """Whether some provider can take a small request for a model of its own, now or soon."""
+        now = self._clock()
+        return any(
+            could_serve(eligibility(p, Demand(model, owners=frozenset({p.account})), now=now))
+            for p in self._providers.values()
+            for model in p.models
+        )
 
     def capacities(self, owners: frozenset[str] | None = None) -> dict[ModelName, Capacity]:
         """What a small request would find now, for each model that these accounts serve, or all."""

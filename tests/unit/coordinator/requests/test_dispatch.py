@@ -20,6 +20,7 @@ from tandem.coordinator.accounts.records import (
     Entry,
     KeyLimits,
     KeyRecord,
+    LedgerHealth,
 )
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests.dispatch import Dispatcher
@@ -58,6 +59,7 @@ class LedgerPlayed:
     rows: dict[str, list[Entry]] = field(default_factory=dict)
     spent: dict[int, int] = field(default_factory=dict)
     full: bool = False
+    health: LedgerHealth = field(default_factory=LedgerHealth)
 
     def open(self, entry: Entry) -> None:
         if self.full:

@@ -2,11 +2,13 @@
 
 A row is opened at admission and closed once, with the tokens that were delivered; a row that a
 crash left open is closed as such when the ledger is opened again. Rows are written by a thread of
-the ledger's own, many in one transaction, so that no request waits for the disk.
+the ledger's own, many in one transaction, so that no request waits for the disk. While the disk
+is full or the file damaged, rows wait in memory, and service goes on.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +17,11 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
-from tandem.coordinator.accounts.records import CRASHED, OPEN, Entry
-from tandem.coordinator.accounts.sqlite.database import UsageBase, open_database
-from tandem.errors import Overloaded
+from tandem.coordinator.accounts.records import CRASHED, OPEN, Entry, LedgerHealth
+from tandem.coordinator.accounts.sqlite.database import UsageBase, database_path, open_database
+from tandem.errors import ConfigurationError, Overloaded
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +31,11 @@ _MAX_BACKLOG = 65_536
 _GATHER_S = 0.1
 _RETRY_S = 1.0
 _CLOSE_TIMEOUT_S = 10.0
+#: No request has more of anything: sums of four billion rows stay within SQLite's integers.
+_MOST_COUNTED = 2**31 - 1
+_COUNTS = ("attempts", "prompt_tokens", "completion_tokens", "cached_tokens")
+#: What a SQLite database begins with.
+_MAGIC = b"SQLite format 3\0"
 
 
 class Row(UsageBase):
@@ -54,17 +61,18 @@ class SQLiteLedger:
     """The usage of one data folder; see `ports.Ledger`. Thread-safe."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._engine = open_database(data_dir, UsageBase)
-        with self._engine.begin() as connection:
-            crashed = sa.update(Row).where(Row.outcome == OPEN).values(outcome=CRASHED)
-            connection.execute(crashed)
+        self._table = _Table(data_dir)
         #: Tokens by key, from the rows of earlier runs.
-        self.spent = _spent(self._engine)
+        self.spent = self._table.spent()
         self._wake = threading.Condition()
         self._backlog: dict[str, Entry] = {}
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="ledger")
         self._thread.start()
+
+    @property
+    def health(self) -> LedgerHealth:
+        return LedgerHealth(len(self._backlog), self._table.set_aside, self._table.problem)
 
     def open(self, entry: Entry) -> None:
         if len(self._backlog) >= _MAX_BACKLOG:
@@ -85,9 +93,9 @@ class SQLiteLedger:
             self._closing = True
             self._wake.notify()
         self._thread.join(_CLOSE_TIMEOUT_S)
-        if self._thread.is_alive():
+        if self._backlog or self._thread.is_alive():
             log.error("ledger_not_written", rows=len(self._backlog))
-        self._engine.dispose()
+        self._table.close()
 
     def _run(self) -> None:
         while True:
@@ -98,36 +106,123 @@ class SQLiteLedger:
                     self._wake.wait_for(lambda: self._closing, _GATHER_S)
                 batch, self._backlog = self._backlog, {}
                 last = self._closing
-            if batch and not self._write(batch):
-                with self._wake:
-                    self._backlog = batch | self._backlog
-                    if self._closing:
-                        return  # `close` says what was lost
-                    self._wake.wait(_RETRY_S)
-                continue
-            if last and not self._backlog:
-                return
+            left = self._table.write(batch)
+            with self._wake:
+                self._backlog = left | self._backlog
+                if last and (left or not self._backlog):
+                    return  # `close` says what was lost
+                if left:
+                    self._wake.wait_for(lambda: self._closing, _RETRY_S)
 
-    def _write(self, batch: dict[str, Entry]) -> bool:
-        rows = [msgspec.structs.asdict(entry) for entry in batch.values()]
+
+class _Table:
+    """The rows on the disk, and whatever may happen to them. Used by one thread at a time."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.set_aside = 0
+        self.problem: str | None = None
+        self._data_dir = data_dir
+        self._path = database_path(data_dir, UsageBase)
+        self._engine = open_database(data_dir, UsageBase)
+        self._file = self._path.stat().st_ino
+        with self._engine.begin() as connection:
+            crashed = sa.update(Row).where(Row.outcome == OPEN).values(outcome=CRASHED)
+            connection.execute(crashed)
+
+    def spent(self) -> dict[int, int]:
+        """Tokens by key."""
+        used = sa.func.sum(counted(Row.prompt_tokens) + counted(Row.completion_tokens))
+        query = sa.select(Row.key_id, used).group_by(Row.key_id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query)
+            return {key_id: int(total) for key_id, total in rows if key_id is not None}
+
+    def write(self, batch: dict[str, Entry]) -> dict[str, Entry]:
+        """Keeps a batch, but for what it returns, which is to be tried again.
+
+        What can never be kept is set aside: nothing that a row holds costs another row, and
+        nothing at all ends the thread.
+        """
+        if not batch:
+            return batch
+        try:
+            self._follow_file()
+            self._insert(batch)
+        except Exception as error:  # noqa: BLE001 - said and counted, and the thread lives
+            if _is_of_the_disk(error):
+                self._cannot(error)
+                return batch
+            return self._write_halves(batch, error)
+        if self.problem is not None:
+            log.info("ledger_written_again", rows=len(batch))
+        self.problem = None
+        return {}
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _write_halves(self, batch: dict[str, Entry], error: Exception) -> dict[str, Entry]:
+        """One of the rows cannot be kept: the others are."""
+        if len(batch) == 1:
+            self.set_aside += 1
+            (request_id,) = batch
+            log.error("ledger_row_set_aside", request_id=request_id, reason=repr(error))
+            return {}
+        rows = list(batch.items())
+        middle = len(rows) // 2
+        return self.write(dict(rows[:middle])) | self.write(dict(rows[middle:]))
+
+    def _insert(self, batch: dict[str, Entry]) -> None:
         statement = insert(Row)
         columns = {name: statement.excluded[name] for name in Entry.__struct_fields__}
         # A closed row stays as it is: nothing is counted twice.
         upsert = statement.on_conflict_do_update(
             index_elements=["request_id"], set_=columns, where=Row.outcome == OPEN
         )
+        with self._engine.begin() as connection:
+            connection.execute(upsert, list(map(_values, batch.values())))
+
+    def _follow_file(self) -> None:
+        """Opens the database again when another file has its name, or it failed before.
+
+        Raises OSError or SQLAlchemy's errors for one that is damaged.
+        """
         try:
-            with self._engine.begin() as connection:
-                connection.execute(upsert, rows)
-        except sa.exc.OperationalError as error:
-            log.warning("ledger_write_failed", rows=len(rows), reason=str(error.orig))
-            return False
-        return True
+            with self._path.open("rb") as file:
+                there = os.fstat(file.fileno()).st_ino
+                damaged = file.read(len(_MAGIC)) != _MAGIC
+        except FileNotFoundError:
+            there, damaged = None, False
+        if damaged:
+            raise OSError(f"{self._path.name} is damaged: it is no SQLite database any more")
+        if there != self._file or self.problem is not None:
+            if there is None:
+                log.error("ledger_file_gone", path=str(self._path), then="a new one is begun")
+            self._engine.dispose()
+            self._engine = open_database(self._data_dir, UsageBase)
+            self._file = self._path.stat().st_ino
+
+    def _cannot(self, error: Exception) -> None:
+        reason = str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+        if self.problem is None:
+            log.error("ledger_write_failed", reason=reason, then="rows wait in memory")
+        self.problem = f"the usage ledger cannot be written: {reason}"
 
 
-def _spent(engine: sa.Engine) -> dict[int, int]:
-    used = sa.func.sum(Row.prompt_tokens + Row.completion_tokens)
-    query = sa.select(Row.key_id, used).group_by(Row.key_id)
-    with engine.connect() as connection:
-        rows = connection.execute(query)
-        return {key_id: int(total) for key_id, total in rows if key_id is not None}
+def counted(column: InstrumentedAttribute[int]) -> sa.ColumnElement[int]:
+    """A count as it may be summed up, whatever an older version took for one."""
+    return sa.func.min(sa.func.max(column, 0), _MOST_COUNTED)
+
+
+def _values(entry: Entry) -> dict[str, object]:
+    values = msgspec.structs.asdict(entry)
+    for name in _COUNTS:
+        values[name] = min(max(values[name], 0), _MOST_COUNTED)
+    return values
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether it says nothing about what was to be written: full, locked, damaged, gone."""
+    if isinstance(error, sa.exc.DBAPIError):
+        return type(error) in (sa.exc.OperationalError, sa.exc.DatabaseError)
+    return isinstance(error, OSError | MemoryError | ConfigurationError)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from tandem.coordinator.accounts.records import CANCELLED, COMPLETED, OPEN, Entry, Total
 from tandem.coordinator.accounts.sqlite.database import UsageBase, open_database
-from tandem.coordinator.accounts.sqlite.ledger import Row
+from tandem.coordinator.accounts.sqlite.ledger import Row, counted
 
 
 class SQLiteUsage:
@@ -26,9 +26,9 @@ class SQLiteUsage:
                 Row.model,
                 sa.func.count(),
                 sa.func.sum(sa.case((Row.outcome.in_([COMPLETED, CANCELLED]), 0), else_=1)),
-                sa.func.sum(Row.prompt_tokens),
-                sa.func.sum(Row.completion_tokens),
-                sa.func.sum(Row.cached_tokens),
+                sa.func.sum(counted(Row.prompt_tokens)),
+                sa.func.sum(counted(Row.completion_tokens)),
+                sa.func.sum(counted(Row.cached_tokens)),
             )
             .where(Row.outcome != OPEN)
             .group_by(Row.key_id, Row.model)
