@@ -25,7 +25,7 @@ from tandem.cluster.facts import NodeFacts, available_memory_bytes
 from tandem.cluster.members import Member, elect
 from tandem.cluster.pairings import follow_pairings
 from tandem.cluster.peers import Peer, Peers
-from tandem.cluster.report import report_ranks
+from tandem.cluster.report import adds_up_in_plaintext, report_ranks
 from tandem.cluster.session import Session, open_channels, rendezvous_of
 from tandem.cluster.state import Event, State, decide
 from tandem.cluster.strategies.costs import model_bytes
@@ -140,10 +140,18 @@ class ClusterNode:
 
     @property
     def members(self) -> list[NodeId]:
-        """The nodes of the cluster that this one is in, itself included; none outside of one."""
-        if self.role is None or self._proposal is None:
-            return []
-        return [NodeId(part.node_id) for part in self._proposal.parts]
+        """The nodes of the cluster that this one is in, itself included; none outside of one.
+
+        From the moment that they have agreed until nothing of the session is left: whoever goes by
+        who reads prompts here must know before the first, and until after the last.
+        """
+        parts = [] if self._proposal is None else self._proposal.parts
+        return [NodeId(part.node_id) for part in parts]
+
+    @property
+    def adds_up_in_plaintext(self) -> bool:
+        """Whether what is computed here crosses a wire unencrypted, as long as `members` do."""
+        return adds_up_in_plaintext(self._proposal, self._config.collectives)
 
     def report(self) -> ClusterReport:
         active = self._proposal if self.role is not None else None

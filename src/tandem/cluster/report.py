@@ -1,4 +1,4 @@
-"""The ranks of a session, as `tandem cluster status` shows them."""
+"""What is said of a session: its ranks, as `tandem cluster status` shows them, and its sums."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from collections.abc import Mapping
 
 from tandem.cluster.peers import Peer
 from tandem.cluster.session import LinkFigures
-from tandem.protocol.cluster import Proposal, RankReport
+from tandem.protocol.cluster import Collectives, Parallelism, Proposal, RankReport
 from tandem.runtime import address_text
 from tandem.security import NodeId
+
+
+def adds_up_in_plaintext(proposal: Proposal | None, collectives: Collectives) -> bool:
+    """Only tensor parallel ranks have sums; a pipeline's states go through the sealed link."""
+    if proposal is None or proposal.strategy is not Parallelism.TENSOR:
+        return False
+    return collectives is not Collectives.SEALED
 
 
 def report_ranks(

@@ -21,7 +21,7 @@ from tandem.cluster import (
     available_memory_bytes,
     measure_node,
 )
-from tandem.protocol.cluster import Collectives, NodeReport, Parallelism
+from tandem.protocol.cluster import NodeReport, Parallelism
 from tandem.provider.config import ProviderConfig
 from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner
@@ -152,7 +152,7 @@ class _Provider:
             cluster_role=protocol.cluster_role(None if self._node is None else self._node.role),
             counters=self._counters(),
             members=[] if self._node is None else list[str](self._node.members),
-            plaintext_collectives=self._adds_up_in_plaintext(),
+            plaintext_collectives=self._node is not None and self._node.adds_up_in_plaintext,
             device=self._device.label,
         )
 
@@ -174,10 +174,6 @@ class _Provider:
             certificate=self._config.identity.certificate_der,
             link_addresses=[] if self._node is None else self._node.addresses,
         )
-
-    def _adds_up_in_plaintext(self) -> bool:
-        cluster = self._config.cluster
-        return cluster is not None and cluster.collectives is not Collectives.SEALED
 
     def _on_change(self) -> None:
         self._connection.notify()

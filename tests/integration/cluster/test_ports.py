@@ -52,8 +52,11 @@ async def _form(first: ClusterNode, second: ClusterNode, hosts: list[_Idle]) -> 
         for host in hosts:
             await host.active.wait()
         listening = _listening_ports()
+        both = {node.report().node_id for node in (first, second)}
+        assert all(set(node.members) == both for node in (first, second))
         for task in running:
             task.cancel()
+    assert first.members == second.members == []
     assert {first.role, second.role} == {None}
     return listening - before
 

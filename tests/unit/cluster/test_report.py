@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.support.members import hello
 
 from tandem.cluster.peers import Peer
-from tandem.cluster.report import report_ranks
+from tandem.cluster.report import adds_up_in_plaintext, report_ranks
 from tandem.cluster.session import LinkFigures
 from tandem.link import ControlLink
-from tandem.protocol.cluster import Parallelism, Part, Proposal, RankReport
+from tandem.protocol.cluster import Collectives, Parallelism, Part, Proposal, RankReport
 from tandem.security import NodeId
 
 ZERO, ONE, TWO = (NodeId(digit * 64) for digit in "012")
@@ -33,3 +34,20 @@ def test_ranks_are_those_of_the_plan_with_the_links_that_were_measured() -> None
         RankReport(1, ONE, "one", "10.0.0.1:71", "3-3", 52.0, 900.0),
         RankReport(2, TWO, "two", "[fe80::2%3]:72", "4-8", None, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "collectives", "plaintext"),
+    [
+        (Parallelism.TENSOR, Collectives.GLOO, True),
+        (Parallelism.TENSOR, Collectives.NCCL, True),
+        (Parallelism.TENSOR, Collectives.SEALED, False),
+        (Parallelism.PIPELINE, Collectives.GLOO, False),
+    ],
+)
+def test_sums_cross_in_plaintext_only_where_there_are_sums(
+    strategy: Parallelism, collectives: Collectives, plaintext: bool
+) -> None:
+    plan = Proposal("s", strategy, [Part(ZERO, 0, 9), Part(ONE, 0, 9)], 256, 16, "why")
+    assert adds_up_in_plaintext(plan, collectives) is plaintext
+    assert not adds_up_in_plaintext(None, collectives)
