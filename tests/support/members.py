@@ -19,7 +19,9 @@ from tandem.security import NodeId
 LAYER_BYTES = 100_000_000
 MODEL = ModelFacts(
     name="m",
-    digest="d" * 64,
+    settings={"hidden_size": "64"},
+    tokenizer="d" * 64,
+    weights="e" * 64,
     kv_heads=8,
     layer_bytes=[LAYER_BYTES] * 16,
     embedding_bytes=130_000_000,

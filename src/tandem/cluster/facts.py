@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tandem.engine import (
     ITEM_BYTES,
+    ModelConfig,
     ModelSetup,
     kv_bytes_per_token,
     layer_bytes,
@@ -18,6 +20,8 @@ from tandem.engine import (
 from tandem.protocol.cluster import ModelFacts
 
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
+#: What is longer, such as a list of all layers, is told by its digest.
+_LONGEST_SETTING = 64
 
 
 class NodeFacts(msgspec.Struct, frozen=True):
@@ -36,7 +40,9 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     item_bytes = weight_item_bytes(setup.dtype, quantization)
     return ModelFacts(
         name=name,
-        digest=model_digest(setup.options.directory),
+        settings=_settings(config),
+        tokenizer=_tokenizer_digest(setup.options.directory / "tokenizer.json"),
+        weights=_weights_digest(setup.options.directory),
         kv_heads=config.num_kv_heads,
         layer_bytes=layer_bytes(config, item_bytes),
         embedding_bytes=config.vocab_size * config.hidden_size * ITEM_BYTES[setup.dtype],
@@ -46,11 +52,42 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     )
 
 
-def model_digest(directory: Path) -> str:
-    """SHA-256 over the configuration, the tokenizer and evenly spread samples of the weights."""
+def _settings(config: ModelConfig) -> dict[str, str]:
+    """What decides the computation, however the file says it.
+
+    Two things are left out: the numbers' type, which is agreed upon by itself, and the end tokens,
+    which only rank 0 looks at.
+    """
+    settings = {}
+    for name, value in msgspec.structs.asdict(config).items():
+        if name not in {"dtype", "eos_token_ids"}:
+            text = msgspec.json.encode(value, order="sorted")
+            is_long = len(text) > _LONGEST_SETTING
+            settings[name] = hashlib.sha256(text).hexdigest()[:16] if is_long else text.decode()
+    return settings
+
+
+def _tokenizer_digest(path: Path) -> str:
+    """Of what the file says, not of how it is written."""
+    data = path.read_bytes()
+    try:
+        said = msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.MsgspecError:  # the tokenizer has read it: then this is all the same to it
+        return hashlib.sha256(data).hexdigest()
+    for name in ("truncation", "padding"):  # which are not ours to apply
+        said.pop(name, None)
+    model = said.get("model")
+    if isinstance(model, dict) and isinstance(model.get("merges"), list):
+        # As pairs, or as one text with a space: that depends on what wrote the file.
+        model["merges"] = [
+            pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model["merges"]
+        ]
+    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+
+
+def _weights_digest(directory: Path) -> str:
+    """SHA-256 over names, sizes and evenly spread samples of the weights' files."""
     digest = hashlib.sha256()
-    for name in ("config.json", "tokenizer.json"):
-        digest.update(hashlib.sha256((directory / name).read_bytes()).digest())
     for path in weight_files(directory):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tandem.errors import PeerRefused
-from tandem.protocol.cluster import PeerHello
+from tandem.protocol.cluster import ModelFacts, PeerHello
 from tandem.security import NodeId
 
 
@@ -24,11 +24,9 @@ def check_compatible(own: PeerHello, other: PeerHello) -> None:
     if own.version != other.version:
         raise PeerRefused(f"cluster protocol {other.version} there, {own.version} here")
     model, theirs = own.model, other.model
-    if model.digest != theirs.digest:
-        raise PeerRefused(
-            f"another model: {theirs.name} ({theirs.digest[:12]}) there, "
-            f"{model.name} ({model.digest[:12]}) here"
-        )
+    difference = _difference(model, theirs)
+    if difference is not None:
+        raise PeerRefused(f"another model: {theirs.name} there, {model.name} here: {difference}")
     if model.dtype != theirs.dtype:
         raise PeerRefused(f"dtype {theirs.dtype} there, {model.dtype} here: set --dtype alike")
     if own.parallelism != other.parallelism:
@@ -45,6 +43,19 @@ def check_compatible(own: PeerHello, other: PeerHello) -> None:
         raise PeerRefused(f"both want --rank {own.rank}")
     if own.layers is not None and other.layers is not None and own.layers != other.layers:
         raise PeerRefused(f"--split {other.layers} there, {own.layers} here: set it alike")
+
+
+def _difference(own: ModelFacts, other: ModelFacts) -> str | None:
+    """In what another node's model is not this one's."""
+    for name in sorted(own.settings.keys() | other.settings.keys()):
+        here, there = own.settings.get(name, "nothing"), other.settings.get(name, "nothing")
+        if here != there:
+            return f"its configuration has {name} {there} there, {here} here"
+    for file in ("tokenizer", "weights"):
+        here, there = getattr(own, file), getattr(other, file)
+        if here != there:
+            return f"other {file} ({there[:12]} there, {here[:12]} here)"
+    return None
 
 
 def elect(members: Sequence[Member]) -> list[Member]:

@@ -171,4 +171,4 @@ def test_the_control_link_carries_nothing_but_tls_records(tmp_path: Path, checkp
     tap.close()
     for seen in tap.seen.values():
         assert len(seen) > 1000
-        assert_sealed(bytes(seen), [TEXT.encode(), facts.model.digest.encode(), b"PeerHello"])
+        assert_sealed(bytes(seen), [TEXT.encode(), facts.model.weights.encode(), b"PeerHello"])

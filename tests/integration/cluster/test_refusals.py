@@ -98,7 +98,7 @@ def test_options_that_differ(
 
 def test_another_model(tmp_path: Path, setup: ModelSetup) -> None:
     facts = measure_node(setup, "m")
-    other = NodeFacts(msgspec.structs.replace(facts.model, digest="e" * 64), facts.bytes_per_s)
+    other = NodeFacts(msgspec.structs.replace(facts.model, weights="e" * 64), facts.bytes_per_s)
     for reason in _refusals(tmp_path, setup, {}, other):
         assert "another model" in reason
         assert "eeeeeeeeeeee" in reason

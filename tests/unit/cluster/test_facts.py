@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from tandem.cluster.facts import model_digest, model_facts
+from tandem.cluster.facts import model_facts
 from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import EngineOptions, ModelSetup, prepare
 from tandem.engine.random_checkpoint import create_checkpoint
@@ -40,16 +43,75 @@ def test_narrower_weights_are_smaller(tmp_path: Path) -> None:
     assert 2 * narrow.kv_bytes_per_token == wide.kv_bytes_per_token
 
 
-def test_a_digest_knows_config_tokenizer_and_weights(tmp_path: Path) -> None:
-    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
-        _setup(tmp_path / name, seed=seed)
-    one = model_digest(tmp_path / "one")
-    assert model_digest(tmp_path / "same") == one
-    assert model_digest(tmp_path / "other") != one
-    for name in ("config.json", "tokenizer.json"):
-        path = tmp_path / "same" / name
-        text = path.read_text()
-        path.write_text(text + " ")
-        assert model_digest(tmp_path / "same") != one
-        path.write_text(text)
-    assert model_digest(tmp_path / "same") == one
+def _rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """The file with other content, another order, other spaces and line ends."""
+    said = json.loads(path.read_text())
+    change(said)
+    turned = dict(reversed(said.items()))
+    path.write_bytes(json.dumps(turned, indent=7).replace("\n", "\r\n").encode())
+
+
+def test_other_weights_are_another_model(tmp_path: Path) -> None:
+    one, same, other = (
+        model_facts(_setup(tmp_path / name, seed=seed), "m")
+        for name, seed in (("one", 1), ("same", 1), ("other", 2))
+    )
+    assert same == one
+    assert other == msgspec.structs.replace(one, weights=other.weights)
+    assert other != one
+
+
+def test_how_files_are_written_makes_no_other_model(tmp_path: Path) -> None:
+    one = model_facts(_setup(tmp_path / "m"), "m")
+
+    def resave(config: dict[str, Any]) -> None:
+        config["transformers_version"] = "99.0"
+        config["_name_or_path"] = "elsewhere"
+
+    def train(tokenizer: dict[str, Any]) -> None:
+        tokenizer["truncation"] = {
+            "direction": "Right",
+            "max_length": 16,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        }
+        merges = tokenizer["model"]["merges"]
+        tokenizer["model"]["merges"] = [
+            pair.split(" ", 1) if isinstance(pair, str) else " ".join(pair) for pair in merges
+        ]
+
+    _rewritten(tmp_path / "m" / "config.json", resave)
+    _rewritten(tmp_path / "m" / "tokenizer.json", train)
+    setup = prepare(EngineOptions(directory=tmp_path / "m", device="cpu", threads=1))
+    assert model_facts(setup, "m") == one
+
+
+def test_what_the_engine_reads_of_a_configuration_is_a_fact_by_name(tmp_path: Path) -> None:
+    one = model_facts(_setup(tmp_path / "m"), "m")
+    assert one.settings["hidden_size"].isdecimal()
+
+    def change(config: dict[str, Any]) -> None:
+        config["rms_norm_eps"] = 0.5
+
+    _rewritten(tmp_path / "m" / "config.json", change)
+    setup = prepare(EngineOptions(directory=tmp_path / "m", device="cpu", threads=1))
+    other = model_facts(setup, "m")
+    assert one.settings.items() ^ other.settings.items() == {
+        ("rms_norm_eps", "0.5"),
+        ("rms_norm_eps", one.settings["rms_norm_eps"]),
+    }
+
+
+def test_another_tokenizer_is_another_model(tmp_path: Path) -> None:
+    one = model_facts(_setup(tmp_path / "m"), "m")
+
+    def swap(tokenizer: dict[str, Any]) -> None:
+        vocabulary = tokenizer["model"]["vocab"]
+        first, second = list(vocabulary)[-2:]
+        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+
+    _rewritten(tmp_path / "m" / "tokenizer.json", swap)
+    setup = prepare(EngineOptions(directory=tmp_path / "m", device="cpu", threads=1))
+    other = model_facts(setup, "m")
+    assert other == msgspec.structs.replace(one, tokenizer=other.tokenizer)
+    assert other != one

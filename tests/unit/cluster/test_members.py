@@ -32,7 +32,10 @@ def test_every_node_elects_the_same_order(order: list[int], wishes: list[int | N
     ("changes", "word"),
     [
         ({"version": 1}, f"protocol 1 there, {CLUSTER_VERSION} here"),
-        ({"model": {"digest": "e" * 64}}, "another model"),
+        ({"model": {"settings": {"hidden_size": "128"}}}, "hidden_size 128 there, 64 here"),
+        ({"model": {"settings": {}}}, "hidden_size nothing there, 64 here"),
+        ({"model": {"tokenizer": "0" * 64}}, "other tokenizer"),
+        ({"model": {"weights": "0" * 64}}, "another model: m there, m here: other weights"),
         ({"model": {"dtype": "float32/whole"}}, "--dtype"),
         ({"parallelism": Parallelism.PIPELINE}, "--parallelism"),
         ({"collectives": Collectives.GLOO}, "--collectives"),

@@ -114,5 +114,7 @@ def test_lists_that_no_cluster_has_are_refused(message: ToNode) -> None:
 
 
 def test_the_largest_hello_fits_a_header() -> None:
-    said = hello(model={"layer_bytes": [1 << 40] * 4096}, layers=[64] * MAX_RANKS)
+    settings = {f"{number:032}": "x" * 64 for number in range(128)}
+    model = {"layer_bytes": [1 << 40] * 4096, "settings": settings}
+    said = hello(model=model, layers=[64] * MAX_RANKS)
     assert decode_prefix(encode_frame(said)[:PREFIX_BYTES])[0] <= MAX_HEADER_BYTES

@@ -28,8 +28,8 @@ import msgspec
 
 #: Raised with every change to these messages. Nodes of different versions refuse each other.
 CLUSTER_VERSION = 3
-#: Ranks of a cluster, and layers of a model that it serves.
-MAX_RANKS, MAX_LAYERS = 64, 4096
+#: Ranks of a cluster; layers of a model that it serves, and settings of its configuration.
+MAX_RANKS, MAX_LAYERS, MAX_SETTINGS = 64, 4096, 128
 _A_RANK_EACH = msgspec.Meta(max_length=MAX_RANKS)
 
 
@@ -55,14 +55,18 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True)
 
 
 class ModelFacts(Message, frozen=True):
-    """What the plan depends on. `digest` is of config, tokenizer and samples of the weights.
+    """What the plan depends on, and what has to be the same everywhere.
 
+    `settings` are what the engine reads of the configuration, by name, as JSON or the digest of a
+    longer one; `tokenizer` and `weights` are digests, the latter of samples.
     `layer_bytes` are each layer's weights; `embedding_bytes` those of the embedding, and as many
     are the head's, which are the same ones if the model is `tied`.
     """
 
     name: str
-    digest: str
+    settings: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_SETTINGS)]
+    tokenizer: str
+    weights: str
     kv_heads: int
     layer_bytes: Annotated[list[int], msgspec.Meta(max_length=MAX_LAYERS)]
     embedding_bytes: int
