@@ -19,6 +19,7 @@
     ├── BudgetExhausted             429  the key has used up its tokens for good
     ├── NoProviderAvailable         503  the model is known, but nobody can serve it now
     ├── RequestTimedOut             503  the request's deadline passed
+    ├── AnswerNotRead               408  the consumer lets more of its answer wait than it may
     ├── ProviderLost                503  the provider died or went away in mid-request
     ├── ServiceStopping             503  this process is draining
     ├── TooManyConnections          503  more are being answered than there are descriptors for
@@ -161,6 +162,12 @@ class RequestTimedOut(TandemError):
     status = 503
     code = "request_timed_out"
     retryable = True
+
+
+class AnswerNotRead(TandemError):
+    status = 408
+    code = "answer_not_read"
+    kind = "invalid_request_error"
 
 
 class ProviderLost(TandemError):

@@ -20,13 +20,7 @@ from tandem.coordinator.accounts.records import KeyRecord
 from tandem.coordinator.api.body import ConsumerGone, IncomingBody, while_connected
 from tandem.coordinator.api.decode import RequestDecoder
 from tandem.coordinator.api.dialect import Format, InferenceRoute, R, WholeChoice
-from tandem.coordinator.api.held import (
-    Held,
-    HeldBytes,
-    memory_of,
-    memory_of_answer,
-    memory_of_tokens,
-)
+from tandem.coordinator.api.held import Held, HeldBytes
 from tandem.coordinator.api.http import header, json_headers
 from tandem.coordinator.api.pace import Pacer
 from tandem.coordinator.api.writer import AnswerWriter
@@ -34,6 +28,7 @@ from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.requests import trace
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.memory import memory_of, memory_of_answer, memory_of_tokens
 from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.requests.trace import Trace
 from tandem.coordinator.server.peer import peer_of
@@ -146,6 +141,7 @@ class InferenceEndpoint(Generic[R]):
     async def _whole(self, request: InferenceRequest, caller: _Caller, answer: _Answer) -> None:
         choices = {index: WholeChoice() for index in range(request.task.choices)}
         async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
+            run.keep = answer.held.keep
             async for deltas in run:
                 answer.held.grow(memory_of_answer(deltas))
                 for delta in deltas:
@@ -161,6 +157,7 @@ class InferenceEndpoint(Generic[R]):
         answer.writer.stream()
         try:
             async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
+                run.keep = answer.held.keep
                 opening = answer.format.opening(request.task.choices)
                 async for deltas in run:
                     if not deltas:  # a provider has taken the request: now it has a status

@@ -6,21 +6,12 @@ the answer until then. So memory is bounded whatever is sent, by however many co
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.errors import Overloaded, RateLimited
-from tandem.protocol import ChatPrompt, Delta, Prompt, TextPrompt
 
 _MIB = 1024 * 1024
-#: Of CPython, 64 bits, each with its place in a list: a message or a prompt, a token id, a log
-#: probability with its token.
-_STRUCT_BYTES = 120
-_TOKEN_BYTES = 40
-_LOGPROB_BYTES = 256
 #: One part in so many is left for the answers to what was let in.
 _ANSWERS_SHARE = 5
 #: Answers are counted in steps, since they come token by token.
@@ -101,39 +92,14 @@ class Held:
         self._held.add(self._consumer, size - self._size)
         self._size = size
 
+    def keep(self, more: int) -> None:
+        """Of its answer so much more is kept, or less. Raises RateLimited or Overloaded."""
+        self._held.add(self._consumer, more, answer=True)
+        self._size += more
+
     def grow(self, more: int) -> None:
-        """Of its answer so much more is kept. Raises RateLimited or Overloaded."""
+        """As `keep`, for what comes token by token and stays: it is counted in steps."""
         self._uncounted += more
         if self._uncounted >= _STEP_BYTES:
-            self._held.add(self._consumer, self._uncounted, answer=True)
-            self._size += self._uncounted
+            self.keep(self._uncounted)
             self._uncounted = 0
-
-
-def memory_of(request: InferenceRequest) -> int:
-    """What the prompts of a request take, in bytes: a text has up to four a character."""
-    return sum(map(_memory_of, request.task.prompts))
-
-
-def _memory_of(prompt: Prompt) -> int:
-    if isinstance(prompt, ChatPrompt):
-        texts = sum(sys.getsizeof(message.content) for message in prompt.messages)
-        return texts + _STRUCT_BYTES * len(prompt.messages)
-    if isinstance(prompt, TextPrompt):
-        return sys.getsizeof(prompt.text) + _STRUCT_BYTES
-    return _TOKEN_BYTES * len(prompt.token_ids) + _STRUCT_BYTES
-
-
-def memory_of_tokens(deltas: Iterable[Delta]) -> int:
-    """What their token ids take, which are kept to go on elsewhere."""
-    return sum(_TOKEN_BYTES * len(delta.token_ids) for delta in deltas)
-
-
-def memory_of_answer(deltas: Iterable[Delta]) -> int:
-    """What all of them takes, kept until an answer is whole."""
-    return sum(_memory_of_delta(delta) for delta in deltas)
-
-
-def _memory_of_delta(delta: Delta) -> int:
-    logprobs = sum(_LOGPROB_BYTES * (1 + len(entry.top)) for entry in delta.logprobs or ())
-    return sys.getsizeof(delta.text) + _TOKEN_BYTES * len(delta.token_ids) + logprobs

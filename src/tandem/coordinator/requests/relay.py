@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Self
 
 import msgspec
 
 from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.requests.answer_rules import AnswerCheck, Expected
-from tandem.errors import TandemError
+from tandem.coordinator.requests.memory import memory_of_answer
+from tandem.errors import AnswerNotRead, TandemError
 from tandem.protocol import (
     Chunk,
     Delta,
@@ -48,6 +50,7 @@ class RequestStream:
         expected: Expected,
         window: int,
         replies: ReplyChannel,
+        keep: Callable[[int], None],
     ) -> None:
         self.usage: Usage | None = None
         #: When it was sealed and when its end came, in Unix time; the provider's own times.
@@ -59,6 +62,10 @@ class RequestStream:
         self._replies = replies
         self._request_id = request_id
         self._window = ReceiveWindow(window)
+        self._keep = keep
+        #: Bytes that wait to be taken; when they were too many, nothing waits any more.
+        self._kept = 0
+        self._overrun: AnswerNotRead | None = None
         self._error: TandemError | None = None
         self._news = asyncio.Event()
 
@@ -74,14 +81,15 @@ class RequestStream:
 
     def close(self) -> None:
         self._link.forget(self._request_id, cancel=not self.ended)
+        self._give_back()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> list[Delta]:
         while not self._window:
-            if self._error is not None:
-                raise self._error
+            if (error := self._overrun or self._error) is not None:
+                raise error
             if self.usage is not None:
                 raise StopAsyncIteration
             self._news.clear()
@@ -89,6 +97,8 @@ class RequestStream:
         deltas, granted = self._window.take()
         if self._window:
             await asyncio.sleep(0)  # there is more, and others have their turn meanwhile
+        else:
+            self._give_back()
         if granted and not self.ended:
             self._link.send(Grant(self._request_id, granted))
         return deltas
@@ -114,6 +124,24 @@ class RequestStream:
         """Raises ProtocolError for a chunk without credit, or one that lies."""
         self._check.chunk(chunk)
         self._window.add(chunk.deltas)
+        if chunk.deltas:
+            self._hold(memory_of_answer(chunk.deltas))
+
+    def _hold(self, size: int) -> None:
+        """What a consumer does not read is dropped when it may hold no more."""
+        try:
+            self._keep(size)
+        except TandemError as error:
+            self._overrun = AnswerNotRead(f"more of the answer waits than may: {error.message}")
+        else:
+            self._kept += size
+        if self._overrun is not None:
+            self._window.drop()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._keep(-self._kept)
+        self._kept = 0
 
     def _finish(self, answer: Finished) -> None:
         """Raises ProtocolError when a choice has not finished, or the usage cannot be true."""
@@ -131,14 +159,16 @@ def open_stream(
     expected: Expected,
     deadline_s: float,
     window: int,
+    keep: Callable[[int], None] = lambda _: None,
 ) -> RequestStream:
     """Sends a request, under a new id: what an earlier attempt may still send means nothing now.
 
-    `expected` is what can be answered to it. Raises ProviderLost, or Overloaded when the provider
-    does not read what it is sent.
+    `expected` is what can be answered to it. `keep` is told how many bytes more wait to be taken,
+    or fewer; it raises a TandemError when they are too many, and then all that waits is dropped.
+    Raises ProviderLost, or Overloaded when the provider does not read what it is sent.
     """
     request_id, key = RequestId(new_id()), new_reply_key()
-    stream = RequestStream(link, request_id, expected, window, ReplyChannel(key, request_id))
+    stream = RequestStream(link, request_id, expected, window, ReplyChannel(key, request_id), keep)
     encoded = encode_padded(msgspec.structs.replace(work, reply_key=key))
     link.request(request_id, encoded, stream, model=model, deadline_s=deadline_s, window=window)
     stream.sealed = time.time()

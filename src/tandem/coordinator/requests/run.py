@@ -90,6 +90,8 @@ class RequestRun:
         self.progress = Progress()
         #: Called every few seconds while tokens come.
         self.on_progress: Callable[[], None] = lambda: None
+        #: Told how many bytes more wait for the consumer, or fewer; may raise a TandemError.
+        self.keep: Callable[[int], None] = lambda _: None
         # Another provider must be able to go on with the same draws.
         task = request.task.seeded(secrets.randbits(63))
         self._request = msgspec.structs.replace(request, task=task)
@@ -175,6 +177,7 @@ class RequestRun:
             expected=Expected.of(self._request, self._produced, provider.models[model]),
             deadline_s=max(0.001, self._deadline - self._clock()),
             window=self._config.window,
+            keep=self.keep,
         )
         return attempt.stream
 

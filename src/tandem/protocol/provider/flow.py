@@ -87,6 +87,12 @@ class ReceiveWindow:
             raise ProtocolError(f"more than {self._window} chunks came ungranted")
         self._pending.extend(deltas)
 
+    def drop(self) -> None:
+        """Forgets what has come and was not taken; it is still to be granted."""
+        self._pending.clear()
+        self._ungranted += self._untaken
+        self._untaken = 0
+
     def take(self) -> tuple[list[Delta], int]:
         """What has come, and how many chunks to grant for it now. More than a piece stays.
 

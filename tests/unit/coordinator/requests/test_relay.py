@@ -12,7 +12,13 @@ from tests.support.requests_played import LinkPlayed
 from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.requests.answer_rules import Expected
 from tandem.coordinator.requests.relay import RequestStream, open_stream
-from tandem.errors import ContextLengthExceeded, ProtocolError, ProviderLost
+from tandem.errors import (
+    AnswerNotRead,
+    ContextLengthExceeded,
+    ProtocolError,
+    ProviderLost,
+    RateLimited,
+)
 from tandem.protocol import (
     Chunk,
     Delta,
@@ -32,7 +38,22 @@ Scenario = Callable[[RequestStream, LinkPlayed], Awaitable[None]]
 USAGE = Usage(3, 3, 1)
 
 
-def play(scenario: Scenario, unfinished: tuple[int, ...] = (0, 1)) -> None:
+class Room:
+    """For what waits of an answer."""
+
+    def __init__(self, most: int = 1 << 30) -> None:
+        self.most = most
+        self.kept = 0
+
+    def keep(self, more: int) -> None:
+        if more > 0 and self.kept + more > self.most:
+            raise RateLimited("it is full")
+        self.kept += more
+
+
+def play(
+    scenario: Scenario, unfinished: tuple[int, ...] = (0, 1), room: Room | None = None
+) -> None:
     """Two choices of one prompt."""
 
     async def main() -> None:
@@ -45,6 +66,7 @@ def play(scenario: Scenario, unfinished: tuple[int, ...] = (0, 1)) -> None:
             expected=Expected(dict.fromkeys(unfinished, 8), 0, 100, logprobs=True),
             deadline_s=9.0,
             window=4,
+            keep=(room or Room()).keep,
         )
         played = LinkPlayed(link)
         await played.generate()
@@ -75,6 +97,43 @@ def test_an_answer_comes_to_its_end_with_usage_and_times() -> None:
         assert played.cancelled == []  # there is nothing left to cancel
 
     play(scenario)
+
+
+def test_what_waits_is_counted_until_it_is_taken() -> None:
+    room = Room()
+
+    async def scenario(stream: RequestStream, played: LinkPlayed) -> None:
+        played.answer(Chunk([delta(0, "a" * 1000)]), Chunk([delta(1, "b" * 1000)]))
+        assert 2000 < room.kept < 3000
+        await anext(stream)
+        assert room.kept == 0
+        played.answer(Chunk([delta(0, "a" * 1000)]))
+        assert room.kept > 1000
+        stream.close()
+        assert room.kept == 0
+
+    play(scenario, room=room)
+
+
+def test_what_waits_for_nobody_who_reads_is_dropped_and_the_answer_ends() -> None:
+    room = Room(2500)
+
+    async def scenario(stream: RequestStream, played: LinkPlayed) -> None:
+        for _ in range(3):
+            played.answer(Chunk([delta(0, "a" * 1000)]))
+        assert room.kept == 0
+        played.answer(Chunk([delta(0, "a" * 1000)]))  # it may: it has credit
+        assert room.kept == 0
+        with pytest.raises(AnswerNotRead, match="it is full"):
+            await anext(stream)
+        with pytest.raises(ProtocolError, match="ungranted"):
+            played.answer(Chunk([delta(0, "a")]))
+        stream.close()
+        await played.note()
+        assert played.request is not None
+        assert played.cancelled == [played.request.request_id]
+
+    play(scenario, room=room)
 
 
 def test_whoever_lags_gets_one_bigger_piece_and_grants_what_was_taken() -> None:
