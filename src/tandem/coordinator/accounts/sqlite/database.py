@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase
 
+from tandem.coordinator.accounts.sqlite.problems import in_words
 from tandem.errors import ConfigurationError
 
 #: How long a writer waits for another process's transaction.
@@ -51,7 +52,7 @@ def open_database(data_dir: Path, tables: Tables = Base) -> sa.Engine:
     path = database_path(data_dir, tables)
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _set_up_connection)
-    with engine.begin() as connection:
+    with in_words(path), engine.begin() as connection:
         # One process at a time from here on: two that start at once upgrade once.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         _upgrade(connection, path)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tandem.coordinator.accounts.issuing import check_account
 from tandem.coordinator.accounts.sqlite.database import Base, open_database
+from tandem.coordinator.accounts.sqlite.problems import session_on
 from tandem.security import hash_secret, new_join_token
 
 
@@ -34,7 +35,7 @@ class SQLiteJoinTokens:
     def create(self, account: str) -> str:
         check_account(account)
         token = new_join_token()
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             session.add(
                 _JoinToken(
                     secret_hash=hash_secret(token), account=account, created_at=datetime.now(UTC)

@@ -19,6 +19,7 @@ from tandem.coordinator.accounts.records import (
     KeyRole,
 )
 from tandem.coordinator.accounts.sqlite.database import Base, database_path, open_database
+from tandem.coordinator.accounts.sqlite.problems import session_on
 from tandem.coordinator.accounts.sqlite.shares import lenders
 from tandem.protocol import Trust
 from tandem.security import hash_secret
@@ -104,17 +105,17 @@ class SQLiteKeys:
             role=new.role.value,
             **msgspec.structs.asdict(new.limits),
         )
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             session.add(key)
             session.commit()
             return CreatedKey(key.id, key.name, new.secret)
 
     def list(self) -> list[KeyRecord]:
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             return [key.record() for key in session.scalars(sa.select(_Key).order_by(_Key.id))]
 
     def revoke(self, which: str) -> KeyRecord:
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             active = list(session.scalars(sa.select(_Key).where(_Key.revoked_at.is_(None))))
             stored = [StoredKey(key.record(), key.secret_hash) for key in active]
             wanted = only_match(stored, which).id

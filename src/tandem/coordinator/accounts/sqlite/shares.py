@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from tandem.coordinator.accounts.issuing import check_share
 from tandem.coordinator.accounts.records import EVERYONE, Share
 from tandem.coordinator.accounts.sqlite.database import Base, open_database
+from tandem.coordinator.accounts.sqlite.problems import session_on
 from tandem.errors import ConfigurationError
 
 
@@ -28,12 +29,12 @@ class SQLiteShares:
 
     def share(self, share: Share) -> None:
         check_share(share)
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             session.merge(_Share(owner=share.owner, borrower=share.borrower))
             session.commit()
 
     def unshare(self, share: Share) -> None:
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             found = session.get(_Share, (share.owner, share.borrower))
             if found is None:
                 raise ConfigurationError(
@@ -45,7 +46,7 @@ class SQLiteShares:
 
     def list(self) -> list[Share]:
         query = sa.select(_Share).order_by(_Share.owner, _Share.borrower)
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             return [Share(row.owner, row.borrower) for row in session.scalars(query)]
 
     def close(self) -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from tandem.coordinator.accounts.records import CANCELLED, COMPLETED, OPEN, Entry, Total
 from tandem.coordinator.accounts.sqlite.database import UsageBase, open_database
 from tandem.coordinator.accounts.sqlite.ledger import Row, counted
+from tandem.coordinator.accounts.sqlite.problems import session_on
 
 
 class SQLiteUsage:
@@ -36,12 +36,12 @@ class SQLiteUsage:
         )
         if since is not None:
             query = query.where(Row.started_at >= since.astimezone(UTC).replace(tzinfo=None))
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             return [Total(*row) for row in session.execute(query)]
 
     def entries(self, *, limit: int) -> list[Entry]:
         query = sa.select(Row).order_by(Row.started_at.desc()).limit(limit)
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             return [_entry(row) for row in session.scalars(query)]
 
     def close(self) -> None:
