@@ -32,7 +32,7 @@ from tandem.coordinator.requests.memory import memory_of, memory_of_answer, memo
 from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.requests.trace import Trace
 from tandem.coordinator.server.peer import peer_of
-from tandem.errors import InvalidRequest, TandemError
+from tandem.errors import InvalidRequest, Overloaded, RateLimited, TandemError
 from tandem.protocol import Trust
 from tandem.runtime import new_id
 
@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 #: Decoding a larger one takes milliseconds: what else there is to do goes on meanwhile.
 _LARGE_BODY = 1024 * 1024
+#: Of an answer in memory: so is writing it.
+_LARGE_ANSWER = 1024 * 1024
 _MIN_TRUST = b"x-tandem-min-trust"
 
 
@@ -140,18 +142,35 @@ class InferenceEndpoint(Generic[R]):
 
     async def _whole(self, request: InferenceRequest, caller: _Caller, answer: _Answer) -> None:
         choices = {index: WholeChoice() for index in range(request.task.choices)}
+        size = 0
         async with self._dispatcher.dispatch(request, caller.key, caller.min_trust) as run:
-            run.keep = answer.held.keep
             async for deltas in run:
-                answer.held.grow(memory_of_answer(deltas))
+                size += (more := memory_of_answer(deltas))
+                self._keep_whole(answer.held, more, size)
                 for delta in deltas:
                     choices[delta.index].add(delta)
         assert run.usage is not None
-        body = answer.format.whole(choices, run.usage)
+        if size < _LARGE_ANSWER:
+            body = answer.format.whole(choices, run.usage)
+        else:
+            body = await self._pacer.aside(answer.format.whole, choices, run.usage)
         headers = json_headers(body)
         if (times := caller.trace_of(run)) is not None:
             headers.append(trace.header(times))
         await answer.writer.whole(headers, body)
+
+    def _keep_whole(self, held: Held, more: int, size: int) -> None:
+        """Raises as Held does, or InvalidRequest for an answer that is too large by itself."""
+        try:
+            held.grow(more)
+        except (RateLimited, Overloaded):
+            if size < self._config.max_held_bytes_each // 2:
+                raise
+            raise InvalidRequest(
+                "the answer is too large to be kept until it is whole: stream it, or ask for fewer"
+                " choices, tokens or log probabilities",
+                param="n",
+            ) from None
 
     async def _stream(self, request: InferenceRequest, caller: _Caller, answer: _Answer) -> None:
         answer.writer.stream()
