@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tandem.client import read_service_address, split_pin
 from tandem.runtime import create_data_dir
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 #: The names of the keys that `tandem up` makes for its session, and revokes at the end.
 SESSION_USER, SESSION_OPERATOR = "up", "up-operator"
 SESSION_KEY_NAMES = {SESSION_USER, SESSION_OPERATOR}
+
+
+def address_and_pin(data_dir: Path) -> tuple[str | None, str | None]:
+    """Where the folder's coordinator has listened last, and what its key is known by."""
+    address = read_service_address(data_dir)
+    return (None, None) if address is None else (address, split_pin(address)[1])
 
 
 @contextmanager

@@ -77,6 +77,11 @@ class TerminalScreen:
 def _banner(ready: UpReady, options: UpOptions) -> str:
     model = ready.models[0]
     providers = ", ".join(map(str, ready.processes.providers))
+    trusted, authority, python = "", "", "pip install openai"
+    if ready.certificate is not None:
+        quoted = shlex.quote(ready.certificate)
+        trusted = f"\n  Trust      {ready.certificate}, in clients that are not Tandem's"
+        authority, python = f" --cacert {quoted}", f"{python}; export SSL_CERT_FILE={quoted}"
     return f"""
 Tandem serves {", ".join(ready.models)}.
 
@@ -84,18 +89,18 @@ Tandem serves {", ".join(ready.models)}.
   Base URL   {ready.base_url}
   API key    {ready.api_key}
   Processes  coordinator {ready.processes.coordinator}, providers {providers}
-  Logs       {options.log_dir}
+  Logs       {options.log_dir}{trusted}
 
 Try it in another terminal:
 
   {_command("chat", options)}
 
-  curl {ready.base_url}/chat/completions \\
+  curl{authority} {ready.base_url}/chat/completions \\
     -H "Authorization: Bearer {ready.api_key}" \\
     -H "Content-Type: application/json" \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
-Or in Python (pip install openai):
+Or in Python ({python}):
 
   from openai import OpenAI
   client = OpenAI(base_url="{ready.base_url}", api_key="{ready.api_key}")

@@ -13,17 +13,22 @@ from tandem.client.address import (
     cannot_listen,
     choose_port,
     http_url,
-    is_loopback,
+    is_beside_us,
+    is_readable_on_the_way,
     local_host,
+    split_pin,
     websocket_url,
+    with_pin,
 )
 from tandem.client.endpoint import Endpoint, NotServing, find_endpoint
 from tandem.client.session import (
     UpSession,
     exclusive,
+    read_service_address,
     read_session,
     remove_session,
     session_path,
+    write_service_address,
     write_session,
 )
 from tandem.client.sse import SseDecoder
@@ -56,13 +61,18 @@ __all__ = [
     "exclusive",
     "find_endpoint",
     "http_url",
-    "is_loopback",
+    "is_beside_us",
+    "is_readable_on_the_way",
     "local_host",
+    "read_service_address",
     "read_session",
     "receive",
     "remove_session",
     "session_path",
+    "split_pin",
     "websocket_url",
+    "with_pin",
+    "write_service_address",
     "write_session",
 ]
 

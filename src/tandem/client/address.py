@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 from urllib.parse import urlsplit
 
 from tandem.errors import ConfigurationError
-from tandem.runtime import DEFAULT_PORT
+from tandem.runtime import DEFAULT_PORT, address_text, is_loopback, is_own_network
 
 API_PATH = "/v1"
 #: Addresses to listen on that are no addresses to connect to.
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+#: Before a pin, in an address.
+_PIN = "#pin="
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
-def http_url(host: str, port: int) -> str:
+def is_readable_on_the_way(url: str) -> bool:
+    """Whether what is said there crosses a network without encryption."""
+    parts = urlsplit(url)
+    return parts.scheme in {"http", "ws"} and not is_loopback(parts.hostname or "")
+
+
+def http_url(host: str, port: int, *, tls: bool = False) -> str:
     """The address to show for a socket address; an IPv6 host goes into brackets."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{'https' if tls else 'http'}://{address_text(host, port)}"
 
 
 def local_host(host: str) -> str:
@@ -27,20 +34,30 @@ def local_host(host: str) -> str:
     return _WILDCARDS.get(host, host)
 
 
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def is_beside_us(url: str) -> bool:
+    """Whether a service is on a machine of this network: no proxy stands in between."""
+    return is_own_network(urlsplit(url).hostname or "")
 
 
-def api_base_url(address: str) -> str:
-    """Accepts `host:port`, with or without scheme, with or without `/v1`."""
+def with_pin(url: str, pin: str | None) -> str:
+    """An address that says by which key the service is known, as `split_pin` reads it."""
+    return url if pin is None else f"{url}{_PIN}{pin}"
+
+
+def split_pin(address: str) -> tuple[str, str | None]:
+    """The address without its pin, and the pin. Raises ConfigurationError for a damaged one."""
+    from tandem.security import is_pin
+
+    url, sign, pin = address.strip().partition(_PIN)
+    if sign and not is_pin(pin):
+        raise ConfigurationError(f"{address!r} is not whole: after {_PIN} come 64 digits")
+    return url, pin or None
+
+
+def api_base_url(address: str, *, tls: bool = False) -> str:
+    """Accepts `host:port`, with or without scheme (`tls` chooses then), with or without `/v1`."""
     url = address.strip()
-    url = (url if "://" in url else f"http://{url}").rstrip("/")
+    url = (url if "://" in url else f"{'https' if tls else 'http'}://{url}").rstrip("/")
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is no number
@@ -53,11 +70,16 @@ def api_base_url(address: str) -> str:
     return url if parts.path else url + API_PATH
 
 
-def websocket_url(address: str) -> str:
-    """Accepts what people paste: `http(s)://`, `ws(s)://`, or a bare `host:port`."""
+def websocket_url(address: str, *, tls: bool = False) -> str:
+    """Accepts what people paste: `http(s)://`, `ws(s)://`, or a bare `host:port`.
+
+    `tls` for who knows that it is spoken there, whatever was pasted.
+    """
     scheme, separator, rest = address.strip().partition("://")
     if not separator:
         scheme, rest = "ws", scheme
+    if tls and scheme.lower() in _WEBSOCKET_SCHEMES:
+        scheme = "wss"
     rest = rest.rstrip("/")
     if scheme.lower() not in _WEBSOCKET_SCHEMES or not rest:
         raise ConfigurationError(

@@ -6,6 +6,7 @@ where it stands; leaving the `with` closes the connection, which makes the servi
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -16,7 +17,7 @@ import httpx2
 import msgspec
 
 from tandem import __version__
-from tandem.client.address import is_loopback
+from tandem.client.address import is_beside_us
 from tandem.client.endpoint import Endpoint, NotServing
 from tandem.client.sse import SseDecoder
 from tandem.errors import ConfigurationError, ProtocolError, TandemError, error_from_code
@@ -28,6 +29,7 @@ from tandem.protocol import (
     ProviderStatus,
     ProviderStatuses,
 )
+from tandem.security import PinnedContext
 
 _CONNECT_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 30.0
@@ -114,6 +116,13 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     longest_stop_s: float = 0.0
 
 
+def _verification(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    """How the service's certificate is checked; SSL_CERT_FILE adds authorities everywhere."""
+    if endpoint.pin is not None:
+        return PinnedContext(endpoint.pin)
+    return ssl.create_default_context() if is_beside_us(endpoint.base_url) else True
+
+
 class Client:
     """Use it as a context manager. Every method raises TandemError, and only that, on failure."""
 
@@ -133,8 +142,9 @@ class Client:
             timeout=httpx2.Timeout(
                 timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S), write=_WRITE_TIMEOUT_S
             ),
-            # A proxy of the environment is for the world outside, not for this machine.
-            trust_env=not is_loopback(endpoint.base_url),
+            # A proxy of the environment is for the world outside, not for machines of our own.
+            trust_env=not is_beside_us(endpoint.base_url),
+            verify=_verification(endpoint),
             transport=transport,
         )
 
@@ -230,9 +240,7 @@ class Client:
         except httpx2.InvalidURL as error:
             raise ConfigurationError(f"{where} is no address of a service: {error}") from error
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise NotServing(
-                f"cannot connect to {where}: start a service with `tandem up`, or check --base-url"
-            ) from error
+            raise NotServing(f"cannot connect to {where}: {_advice(error)}") from error
         except httpx2.TimeoutException as error:
             raise NotServing(
                 f"{where} did not answer in time: see `tandem status`, or raise --timeout"
@@ -242,6 +250,28 @@ class Client:
                 f"the connection to {where} broke ({str(error) or type(error).__name__}):"
                 " see `tandem status`"
             ) from error
+
+
+def _advice(error: BaseException) -> str:
+    """What to do about a connection that did not come about."""
+    untrusted = _untrusted(error)
+    if untrusted is None:
+        return "start a service with `tandem up`, or check --base-url"
+    if "pinned" in untrusted:
+        return untrusted
+    return (
+        f"its certificate is not trusted ({untrusted}): use the address that `tandem keys create`"
+        " prints at the coordinator, or name the certificate's file in SSL_CERT_FILE"
+    )
+
+
+def _untrusted(error: BaseException | None) -> str | None:
+    """Why a certificate was refused, if that is what an error comes from."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return str(getattr(error, "verify_message", error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _chunks(body: Iterator[bytes]) -> Iterator[ChatChunk]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.client.address import API_PATH, api_base_url
+from tandem.client.address import API_PATH, api_base_url, split_pin
 from tandem.client.session import read_session
 from tandem.errors import TandemError
 from tandem.runtime import data_dir_or_default
@@ -19,10 +19,14 @@ class NotServing(TandemError):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """`base_url` ends in the API's path, without a slash after it. `api_key` None sends none."""
+    """`base_url` ends in the API's path, without a slash after it. `api_key` None sends none.
+
+    `pin` is what the service's key is known by; None leaves that to authorities.
+    """
 
     base_url: str
     api_key: str | None
+    pin: str | None = None
 
     @property
     def root_url(self) -> str:
@@ -37,7 +41,7 @@ def find_endpoint(base_url: str | None, api_key: str | None, data_dir: Path | No
     key that the user names, or none.
     """
     if base_url:
-        return Endpoint(api_base_url(base_url), api_key or None)
+        return _named(base_url, api_key or None)
     folder = data_dir_or_default(data_dir)
     session = read_session(folder)
     if session is None:
@@ -45,4 +49,9 @@ def find_endpoint(base_url: str | None, api_key: str | None, data_dir: Path | No
             f"no running service found in {folder}: start one with `tandem up`,"
             " or name one with --base-url and --api-key"
         )
-    return Endpoint(session.base_url, api_key or session.api_key)
+    return _named(session.base_url, api_key or session.api_key)
+
+
+def _named(address: str, api_key: str | None) -> Endpoint:
+    url, pin = split_pin(address)
+    return Endpoint(api_base_url(url, tls=pin is not None), api_key, pin)

@@ -17,6 +17,23 @@ from tandem.runtime import only_one
 
 _SESSION_FILE = "session.json"
 _LOCK_FILE = "up.lock"
+_ADDRESS_FILE = "service-address"
+
+
+def write_service_address(data_dir: Path, address: str) -> None:
+    """Where the folder's coordinator listens, with its pin if any: for whoever makes keys."""
+    path = data_dir / _ADDRESS_FILE
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(address + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def read_service_address(data_dir: Path) -> str | None:
+    """Where the folder's coordinator has listened last; None where none has."""
+    try:
+        return (data_dir / _ADDRESS_FILE).read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
 
 
 class UpSession(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.server.capacity import Capacity
 from tandem.coordinator.server.census import Census
+from tandem.coordinator.server.certificate import Certificate
 from tandem.coordinator.server.events import Events
 from tandem.coordinator.server.server import Server
 from tandem.coordinator.server.shared import Shared
@@ -119,13 +120,22 @@ async def _serve(
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch.run())
         tasks.create_task(server.serve(closing))
+        renewing = tasks.create_task(_renew(config, shared.config))
         log.info("listening", host=config.host, port=port)
         if on_listening is not None:
             on_listening(port)
         await stop.wait()
         await drain(dispatcher.drain(), config.drain_timeout_s)
+        renewing.cancel()
         closing.set()
         watching.cancel()
+
+
+async def _renew(config: CoordinatorConfig, served: uvicorn.Config) -> None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return
+    assert served.ssl is not None, "uvicorn has made one of the certificate"
+    await Certificate(served.ssl, config.tls_certificate, config.tls_key).watch()
 
 
 def _shared(app: ASGIApp, config: CoordinatorConfig, metrics: Metrics) -> Shared:

@@ -19,12 +19,15 @@ DEFAULT_DRAIN_TIMEOUT_S = 30.0
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`coordinator_url` is `ws://` or `wss://`; `model` a directory or a hub name.
 
+    `coordinator_pin` is what the coordinator's key is known by; None leaves that to authorities.
+
     `cluster` None means that this machine serves alone. `status_path` is where a clustered
     provider keeps what `tandem cluster status` shows.
     """
 
     coordinator_url: str
     join_token: str
+    coordinator_pin: str | None = None
     model: str
     name: str
     identity: Identity

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from ssl import SSLContext
+from urllib.parse import urlsplit
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,8 +24,8 @@ from tandem import protocol
 from tandem.errors import AuthenticationFailed, ProtocolError, ServiceStopping
 from tandem.provider.config import ProviderConfig
 from tandem.provider.runner import RequestRunner
-from tandem.runtime import Backoff, raise_if_cancelled
-from tandem.security import Prover, ProviderKeys, SealingKey
+from tandem.runtime import Backoff, is_own_network, raise_if_cancelled
+from tandem.security import PinnedContext, Prover, ProviderKeys, SealingKey
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +70,13 @@ class _Session:
     socket: ClientConnection
     side: protocol.ProviderSide
     outgoing: _Outgoing
+
+
+def _verification(url: str, pin: str | None) -> SSLContext | bool | None:
+    """How the coordinator's certificate is checked: by its pin, by authorities, not at all."""
+    if pin is not None:
+        return PinnedContext(pin)
+    return True if url.startswith("wss:") else None
 
 
 class CoordinatorConnection:
@@ -129,8 +138,13 @@ class CoordinatorConnection:
             await asyncio.sleep(delay_s)
 
     def _connect(self) -> connect:
+        url, pin = self._config.coordinator_url, self._config.coordinator_pin
+        own = is_own_network(urlsplit(url).hostname or "")
         return connect(
-            self._config.coordinator_url.rstrip("/") + protocol.CONNECT_PATH,
+            url.rstrip("/") + protocol.CONNECT_PATH,
+            ssl=_verification(url, pin),
+            # A proxy of the environment is for the world outside.
+            proxy=None if own else True,
             compression=None,  # tokens are too short to gain by it
             max_size=protocol.MAX_MESSAGE_BYTES,
             open_timeout=self._config.answer_timeout_s,

@@ -8,6 +8,8 @@ from tandem.runtime.addresses import (
     address_text,
     host_of,
     is_link_local,
+    is_loopback,
+    is_own_network,
     listen_on,
     parse_address,
 )
@@ -49,6 +51,8 @@ __all__ = [
     "host_of",
     "in_thread",
     "is_link_local",
+    "is_loopback",
+    "is_own_network",
     "listen_on",
     "new_id",
     "on_demand",

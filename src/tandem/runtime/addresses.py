@@ -15,6 +15,8 @@ _BACKLOG = 512
 _MAX_PORT = 65535
 #: Hosts that stand for every address of a machine.
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
+#: Names that only a local network resolves (RFC 6761, 6762, 8375).
+_LOCAL_NAMES = (".localhost", ".local", ".home.arpa", ".internal", ".lan")
 
 
 def parse_address(text: str) -> Address:
@@ -57,6 +59,26 @@ def is_link_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_link_local
     except ValueError:
         return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, whatever it is asked from."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def is_own_network(host: str) -> bool:
+    """Whether a host is one of this network's: a proxy to the outside is not asked for it.
+
+    Private and link-local addresses, names without a dot, and names that only stand for such.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.lower().endswith(_LOCAL_NAMES)
+    return address.is_private or address.is_link_local
 
 
 def listen_on(host: str, port: int) -> socket.socket:

@@ -34,7 +34,22 @@ from tandem.security.sealing import (
     new_reply_key,
     request_context,
 )
-from tandem.security.tokens import hash_secret, new_api_key, new_join_token, same_secret
+from tandem.security.service_certificate import (
+    PinnedContext,
+    ServiceCertificate,
+    certificate_in,
+    is_pin,
+    load_or_create_service_certificate,
+    pin_in,
+)
+from tandem.security.tokens import (
+    hash_secret,
+    new_api_key,
+    new_join_token,
+    same_secret,
+    split_pin,
+    with_pin,
+)
 
 __all__ = [
     "NONCE_BYTES",
@@ -45,17 +60,22 @@ __all__ = [
     "NodeId",
     "PairedNode",
     "PairedNodes",
+    "PinnedContext",
     "Prover",
     "ProviderKeys",
     "RecipientKey",
     "ReplyChannel",
     "SealingKey",
+    "ServiceCertificate",
     "SoftwareKeyVerifier",
+    "certificate_in",
     "commitment",
     "hash_secret",
+    "is_pin",
     "issue_certificate",
     "load_node_key",
     "load_or_create_identity",
+    "load_or_create_service_certificate",
     "load_roots",
     "new_api_key",
     "new_join_token",
@@ -63,6 +83,9 @@ __all__ = [
     "node_id_of",
     "pairing_code",
     "pem_of",
+    "pin_in",
     "request_context",
     "same_secret",
+    "split_pin",
+    "with_pin",
 ]

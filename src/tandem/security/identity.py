@@ -32,7 +32,8 @@ NodeId = NewType("NodeId", str)
 _KEY_FILE, _CERTIFICATE_FILE = "node-key.pem", "node-certificate.pem"
 #: Certificates are trusted one by one, whatever a clock says; and no clock finds these out of date
 #: (RFC 5280, 4.1.2.5: without an end).
-_START, _END = datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+VALID_FROM = datetime(2000, 1, 1, tzinfo=UTC)
+VALID_UNTIL = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ def load_or_create_identity(directory: Path) -> Identity:
     key_path, certificate_path = directory / _KEY_FILE, directory / _CERTIFICATE_FILE
     if not key_path.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_private(key_path, _new_key())
+        write_private(key_path, _new_key())
     key = load_node_key(key_path)
     if not certificate_path.exists():
         certificate_path.write_text(issue_certificate(key))
@@ -78,8 +79,8 @@ def issue_certificate(key: Ed25519PrivateKey) -> str:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(_START)
-        .not_valid_after(_END)
+        .not_valid_before(VALID_FROM)
+        .not_valid_after(VALID_UNTIL)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, algorithm=None)
     )
@@ -132,7 +133,8 @@ def load_node_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
+    """A file that only its owner reads, complete from the moment it is there."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

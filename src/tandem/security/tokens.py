@@ -6,7 +6,12 @@ import hashlib
 import hmac
 import secrets
 
+from tandem.errors import ConfigurationError
+from tandem.security.service_certificate import is_pin
+
 _ENTROPY_BYTES = 32
+#: No token has it.
+_PIN_SIGN = "@"
 
 
 def new_api_key() -> str:
@@ -15,6 +20,23 @@ def new_api_key() -> str:
 
 def new_join_token() -> str:
     return "join-" + secrets.token_urlsafe(_ENTROPY_BYTES)
+
+
+def with_pin(token: str, pin: str | None) -> str:
+    """A join token as it is handed out: it says by which key the coordinator is known."""
+    return token if pin is None else f"{token}{_PIN_SIGN}{pin}"
+
+
+def split_pin(token: str) -> tuple[str, str | None]:
+    """The token itself, and its pin if it has one. Raises ConfigurationError for a damaged one."""
+    secret, sign, pin = token.strip().partition(_PIN_SIGN)
+    if not sign:
+        return secret, None
+    if not is_pin(pin):
+        raise ConfigurationError(
+            f"the join token is not whole: after {_PIN_SIGN!r} come 64 digits of a key's hash"
+        )
+    return secret, pin
 
 
 def hash_secret(secret: str) -> str:

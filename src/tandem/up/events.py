@@ -31,10 +31,11 @@ class Processes(msgspec.Struct, frozen=True):
     providers: list[int]
 
 
-class UpReady(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
+class UpReady(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", tag="ready"):
     """Requests sent to `base_url` with `api_key` are answered from now on.
 
-    `operator_key` runs the service: it sees and drains its machines.
+    `operator_key` runs the service: it sees and drains its machines. `certificate` is the file that
+    clients have to trust, where the service has made its own.
     """
 
     base_url: str
@@ -42,6 +43,7 @@ class UpReady(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
     operator_key: str
     models: list[str]
     processes: Processes
+    certificate: str | None = None
 
 
 _decoder: msgspec.json.Decoder[ChildEvent] = msgspec.json.Decoder(ChildEvent)

@@ -28,10 +28,31 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     parallelism: str
     host: str
     port: int | None
+    #: As in `tandem coordinator --tls`.
+    tls: str
     data_dir: Path
     request_timeout_s: float
     start_timeout_s: float
     verbose: bool
+
+    def url(self, port: int) -> str:
+        """Where this machine reaches the service."""
+        return http_url(local_host(self.host), port, tls=self.tls == "auto")
+
+    @property
+    def pin(self) -> str | None:
+        """What the coordinator's key is known by, once it listens."""
+        from tandem.security import pin_in
+
+        return pin_in(self.data_dir) if self.tls == "auto" else None
+
+    @property
+    def certificate(self) -> str | None:
+        """The file of the service's own certificate, once it listens."""
+        from tandem.security import certificate_in
+
+        path = certificate_in(self.data_dir) if self.tls == "auto" else None
+        return None if path is None else str(path)
 
     @property
     def log_dir(self) -> Path:
@@ -52,15 +73,18 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def launch_plan(options: UpOptions, *, port: int, join_token: str) -> LaunchPlan:
     """The join token goes through the environment: other users can read a command."""
-    environment = {"TANDEM_JOIN_TOKEN": join_token}
 
-    def spec(name: str, arguments: list[str]) -> ChildSpec:
+    def spec(name: str, arguments: list[str], token: str) -> ChildSpec:
         command = tandem_command(*arguments, "--json", STOP_WITH_PARENT)
+        environment = {"TANDEM_JOIN_TOKEN": token}
         return ChildSpec(name, command, environment, options.log_dir / f"{name}.log")
 
     def providers(actual_port: int) -> list[ChildSpec]:
+        from tandem.security import with_pin
+
+        token = with_pin(join_token, options.pin)
         return [
-            spec(name, _provider_arguments(options, name, actual_port) + link)
+            spec(name, _provider_arguments(options, name, actual_port) + link, token)
             for names in options.clusters
             for name, link in zip(
                 names, local_rank_arguments(len(names), options.parallelism), strict=True
@@ -68,7 +92,7 @@ def launch_plan(options: UpOptions, *, port: int, join_token: str) -> LaunchPlan
         ]
 
     return LaunchPlan(
-        coordinator=spec("coordinator", _coordinator_arguments(options, port)),
+        coordinator=spec("coordinator", _coordinator_arguments(options, port), join_token),
         providers=providers,
         start_timeout_s=options.start_timeout_s,
         stop_timeout_s=_STOP_TIMEOUT_S,
@@ -81,6 +105,7 @@ def _coordinator_arguments(options: UpOptions, port: int) -> list[str]:
         "coordinator",
         f"--host={options.host}",
         f"--port={port}",
+        f"--tls={options.tls}",
         f"--data-dir={options.data_dir}",
         f"--request-timeout={options.request_timeout_s}",
     ]
@@ -89,7 +114,7 @@ def _coordinator_arguments(options: UpOptions, port: int) -> list[str]:
 def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
     return [
         "provider",
-        f"--coordinator={http_url(local_host(options.host), port)}",
+        f"--coordinator={options.url(port)}",
         f"--name={name}",
         f"--drain-timeout={DRAIN_TIMEOUT_S}",
         f"--data-dir={options.node_dir(name)}",

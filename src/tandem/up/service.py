@@ -15,13 +15,12 @@ from tandem.client import (
     ModelList,
     NotServing,
     UpSession,
-    http_url,
-    is_loopback,
-    local_host,
     remove_session,
+    with_pin,
     write_session,
 )
 from tandem.runtime import Backoff
+from tandem.security import PinnedContext
 from tandem.up.events import UpReady
 from tandem.up.launch import UpOptions
 from tandem.up.supervisor import LaunchPlan, Reporter, Supervisor
@@ -84,10 +83,11 @@ class UpService:
 
     async def _on_started(self, port: int) -> None:
         """Every process says that it is up: see for ourselves, then say so."""
-        root_url = http_url(local_host(self._options.host), port)
-        models = await _served_models(root_url, self._keys.user)
+        root_url, pin = self._options.url(port), self._options.pin
+        models = await _served_models(root_url, pin, self._keys.user)
         base_url = root_url + API_PATH
-        write_session(self._options.data_dir, UpSession(base_url, self._keys.operator))
+        session = UpSession(with_pin(base_url, pin), self._keys.operator)
+        write_session(self._options.data_dir, session)
         self._served = True
         self._screen.ready(
             UpReady(
@@ -96,11 +96,12 @@ class UpService:
                 self._keys.operator,
                 models,
                 self._supervisor.processes,
+                self._options.certificate,
             )
         )
 
 
-async def _served_models(root_url: str, api_key: str) -> list[str]:
+async def _served_models(root_url: str, pin: str | None, api_key: str) -> list[str]:
     """The models that a client with this key can use, once the coordinator says it is ready.
 
     The caller sets the deadline. The providers have said that they are ready; the coordinator
@@ -111,7 +112,8 @@ async def _served_models(root_url: str, api_key: str) -> list[str]:
         base_url=root_url,
         headers={"Authorization": f"Bearer {api_key}"},
         timeout=_PROBE_TIMEOUT_S,
-        trust_env=not is_loopback(root_url),
+        trust_env=False,  # a proxy of the environment is for the world outside
+        verify=True if pin is None else PinnedContext(pin),
     ) as http:
         try:
             while (await http.get("/readyz")).status_code != httpx2.codes.OK:  # noqa: ASYNC110

@@ -10,9 +10,11 @@ from tandem.client.address import (
     cannot_listen,
     choose_port,
     http_url,
-    is_loopback,
+    is_beside_us,
     local_host,
+    split_pin,
     websocket_url,
+    with_pin,
 )
 from tandem.errors import ConfigurationError
 from tandem.runtime import DEFAULT_PORT
@@ -67,14 +69,36 @@ def test_hosts_become_urls_and_wildcards_are_reached_locally() -> None:
     ("url", "expected"),
     [
         ("http://127.0.0.1:1", True),
-        ("http://localhost", True),
         ("http://[::1]:1/v1", True),
-        ("http://10.0.0.1", False),
+        ("https://10.0.0.1", True),
+        ("https://gpu-box:8000/v1", True),
         ("http://example.org", False),
+        ("http://8.8.8.8", False),
     ],
 )
-def test_loopback_is_recognised(url: str, *, expected: bool) -> None:
-    assert is_loopback(url) is expected
+def test_machines_of_this_network_are_recognised(url: str, *, expected: bool) -> None:
+    assert is_beside_us(url) is expected
+
+
+_DIGITS = "0123456789abcdef" * 4
+
+
+def test_an_address_carries_a_pin() -> None:
+    written = with_pin("https://box:8000/v1", _DIGITS)
+    assert split_pin(f" {written} ") == ("https://box:8000/v1", _DIGITS)
+    assert with_pin("http://box", None) == "http://box"
+    assert split_pin("http://box") == ("http://box", None)
+
+
+def test_a_cut_pin_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not whole"):
+        split_pin(with_pin("https://box", _DIGITS[:40]))
+
+
+def test_who_has_a_pin_speaks_tls() -> None:
+    assert api_base_url("box:8000", tls=True) == "https://box:8000/v1"
+    assert websocket_url("box:8000", tls=True) == "wss://box:8000"
+    assert websocket_url("http://box:8000", tls=True) == "wss://box:8000"
 
 
 def test_a_busy_port_that_was_asked_for_is_an_error_that_says_what_to_do() -> None:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.runtime import address_text, free_port, host_of, is_link_local, listen_on, parse_address
+from tandem.runtime import (
+    address_text,
+    free_port,
+    host_of,
+    is_link_local,
+    is_loopback,
+    is_own_network,
+    listen_on,
+    parse_address,
+)
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="a machine without IPv6")
 
@@ -95,3 +104,22 @@ def test_one_ipv6_address_is_listened_on() -> None:
 def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
     with pytest.raises(OSError, match=r".*"):
         listen_on("192.0.2.77", 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "a.localhost"])
+def test_this_machine_is_known_by_its_own_addresses(host: str) -> None:
+    assert is_loopback(host)
+    assert is_own_network(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["10.1.2.3", "192.168.0.9", "fe80::1%eth0", "fd00::2", "box", "gpu.local", "nas.lan"]
+)
+def test_machines_of_this_network_need_no_proxy(host: str) -> None:
+    assert is_own_network(host)
+    assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "llm.example.org"])
+def test_the_world_outside_is_told_apart(host: str) -> None:
+    assert not is_own_network(host)

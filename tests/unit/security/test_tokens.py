@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tandem.security import new_api_key, new_join_token, same_secret
+import pytest
+
+from tandem.errors import ConfigurationError
+from tandem.security import new_api_key, new_join_token, same_secret, split_pin, with_pin
 
 
 def test_tokens_are_long_and_never_twice_the_same() -> None:
@@ -11,3 +14,11 @@ def test_tokens_are_long_and_never_twice_the_same() -> None:
     assert all(len(token) >= 45 for token in made)
     assert same_secret("a", "a")
     assert not same_secret("a", "b")
+
+
+def test_a_join_token_carries_a_pin() -> None:
+    token, pin = new_join_token(), "0123456789abcdef" * 4
+    assert split_pin(with_pin(token, pin)) == (token, pin)
+    assert split_pin(f" {token}\n") == (token, None)
+    with pytest.raises(ConfigurationError, match="not whole"):
+        split_pin(with_pin(token, pin)[:-1])

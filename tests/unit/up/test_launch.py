@@ -15,6 +15,7 @@ _OPTIONS = UpOptions(
     parallelism="auto",
     host="0.0.0.0",
     port=None,
+    tls="off",
     data_dir=Path("/data"),
     request_timeout_s=60.0,
     start_timeout_s=10.0,

@@ -35,6 +35,7 @@ def _options(data_dir: Path) -> UpOptions:
         parallelism="auto",
         host="127.0.0.1",
         port=0,
+        tls="off",
         data_dir=data_dir,
         request_timeout_s=10.0,
         start_timeout_s=240.0,

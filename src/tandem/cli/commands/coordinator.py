@@ -19,7 +19,8 @@ from tandem.cli.options import (
     StopOnStdinEof,
 )
 from tandem.cli.output import note, print_json
-from tandem.client import cannot_listen, http_url
+from tandem.cli.tls_options import TlsFiles, TlsOptions, tls_files
+from tandem.client import cannot_listen, http_url, with_pin, write_service_address
 from tandem.coordinator import (
     DEFAULT_MAX_WAITING,
     DEFAULT_PATIENCE_S,
@@ -27,7 +28,7 @@ from tandem.coordinator import (
     CoordinatorConfig,
 )
 from tandem.errors import ConfigurationError
-from tandem.runtime import DEFAULT_PORT, create_data_dir, data_dir_or_default
+from tandem.runtime import DEFAULT_PORT, create_data_dir, data_dir_or_default, is_loopback
 
 SECTION = Section.SERVE
 
@@ -60,10 +61,6 @@ class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     patience: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait for a lost provider to come back.")
     ] = DEFAULT_PATIENCE_S
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="Serve HTTPS and WSS with this certificate (PEM).")
-    ] = None
-    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None
     attestation_roots: Annotated[
         Path | None,
         typer.Option(help="Makers' root certificates (PEM), for machines of trust `hardware`."),
@@ -72,6 +69,7 @@ class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def coordinator(
     options: CoordinatorOptions,
+    tls: TlsOptions,
     log_level: Level = LogLevel.INFO,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line on stdout when listening.")
@@ -84,6 +82,7 @@ def coordinator(
     Examples:
       tandem coordinator
       tandem coordinator --host 0.0.0.0 --port 8000
+      tandem coordinator --host 0.0.0.0 --tls auto
       tandem coordinator --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
       TANDEM_JOIN_TOKEN=... tandem coordinator --data-dir /var/lib/tandem
     """
@@ -91,19 +90,18 @@ def coordinator(
     from tandem.runtime import Stop, configure_logging, run_service
 
     configure_logging(log_level.value)
-    config = coordinator_config(options)
+    files = tls_files(tls, data_dir_or_default(options.data_dir), options.host)
+    config = coordinator_config(options, files)
 
     def on_listening(actual_port: int) -> None:
+        url = http_url(config.host, actual_port, tls=config.tls_certificate is not None)
+        write_service_address(config.data_dir, with_pin(url, files.pin))
         if json:
             from tandem.up import Listening
 
             print_json(Listening(actual_port))
         else:
-            url = http_url(config.host, actual_port)
-            if config.tls_certificate is not None:
-                url = url.replace("http://", "https://")
-            note(f"Listening on {url}. Ctrl-C stops it.")
-            note("Clients need a key (`tandem keys create NAME`), providers the join token.")
+            _say(config, url)
 
     async def main(stop: Stop) -> None:
         await serve(config, stop, on_listening=on_listening)
@@ -116,11 +114,19 @@ def coordinator(
         raise cannot_listen(config.host, config.port, error.errno) from error
 
 
-def coordinator_config(options: CoordinatorOptions) -> CoordinatorConfig:
+def _say(config: CoordinatorConfig, url: str) -> None:
+    note(f"Listening on {url}. Ctrl-C stops it.")
+    if config.tls_certificate is None and not is_loopback(config.host):
+        note(
+            "Without TLS keys, join tokens and prompts can be read on the way: --tls auto"
+            " encrypts them."
+        )
+    note("Clients need a key (`tandem keys create NAME`), providers the join token.")
+
+
+def coordinator_config(options: CoordinatorOptions, files: TlsFiles) -> CoordinatorConfig:
     """What was typed, as a coordinator takes it. Raises ConfigurationError for what is wrong."""
-    if (options.tls_cert is None) != (options.tls_key is None):
-        raise ConfigurationError("--tls-cert and --tls-key belong together")
-    _check_files(options.tls_cert, options.tls_key, options.attestation_roots)
+    _check_files(files.certificate, files.key, options.attestation_roots)
     from tandem.coordinator import load_or_create_join_token
 
     folder = data_dir_or_default(options.data_dir)
@@ -134,8 +140,8 @@ def coordinator_config(options: CoordinatorOptions) -> CoordinatorConfig:
         request_timeout_s=options.request_timeout,
         max_waiting=options.max_waiting,
         patience_s=options.patience,
-        tls_certificate=options.tls_cert,
-        tls_key=options.tls_key,
+        tls_certificate=files.certificate,
+        tls_key=files.key,
         attestation_roots=options.attestation_roots,
     )
 

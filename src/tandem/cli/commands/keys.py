@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tandem.cli.discovery import Section
-from tandem.cli.local_keys import SESSION_KEY_NAMES, open_keys
+from tandem.cli.local_keys import SESSION_KEY_NAMES, address_and_pin, open_keys
 from tandem.cli.options import DataDir, Json
 from tandem.cli.output import note, print_json, print_plain, stdout
 from tandem.errors import ConfigurationError
@@ -71,7 +71,8 @@ def create(
         )
     from tandem.coordinator import KeyLimits, KeyRole
 
-    with open_keys(data_dir_or_default(data_dir)) as store:
+    folder = data_dir_or_default(data_dir)
+    with open_keys(folder) as store:
         created = store.create(
             name,
             account=account,
@@ -84,11 +85,15 @@ def create(
             ),
             role=KeyRole.OPERATOR if operator else KeyRole.USER,
         )
+    address, _ = address_and_pin(folder)
     if json:
-        print_json({"id": created.id, "name": created.name, "key": created.key})
+        shown = {"id": created.id, "name": created.name, "key": created.key, "address": address}
+        print_json(shown)
         return
     print_plain(created.key)
     note(f"Created {name!r} (id {created.id}). It is not shown again: store it now.")
+    if address is not None:
+        note(f"The service's address: {address}")
 
 
 @keys.command("list")
@@ -142,6 +147,7 @@ def join_token(
       tandem keys join-token alice
     """
     from tandem.coordinator import load_or_create_join_token, stores_in
+    from tandem.security import with_pin
 
     folder = data_dir_or_default(data_dir)
     create_data_dir(folder)
@@ -150,6 +156,7 @@ def join_token(
     else:
         with closing(stores_in(folder).join_tokens()) as tokens:
             token = tokens.create(account)
+    token = with_pin(token, address_and_pin(folder)[1])
     if json:
         print_json({"account": account or "default", "join_token": token})
         return

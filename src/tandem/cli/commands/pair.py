@@ -15,7 +15,7 @@ from tandem.cli.cluster_options import parse_address
 from tandem.cli.discovery import Section
 from tandem.cli.options import Json, ServiceOptions
 from tandem.cli.output import note, print_json, print_plain, printable
-from tandem.client import Endpoint, is_loopback
+from tandem.client import Endpoint, is_readable_on_the_way
 from tandem.errors import ConfigurationError, ProtocolError
 from tandem.protocol import ClusterPeer
 from tandem.runtime import create_data_dir, data_dir_or_default
@@ -182,7 +182,7 @@ def _safe_endpoint(
     """
     endpoint = service.endpoint()
     if not options.insecure:
-        if endpoint.base_url.startswith("http://") and not is_loopback(endpoint.base_url):
+        if is_readable_on_the_way(endpoint.base_url):
             raise ConfigurationError(
                 f"{endpoint.base_url} is plain HTTP: whoever is on the way reads the API key, and"
                 " may name machines of their own. Use https://, or --insecure on a network that"

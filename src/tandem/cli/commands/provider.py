@@ -15,7 +15,8 @@ from tandem.cli.discovery import Section
 from tandem.cli.extras import require_torch_extra
 from tandem.cli.options import DataDir, Level, LogLevel, ModelOptions, StopOnStdinEof
 from tandem.cli.output import note, print_json
-from tandem.client import websocket_url
+from tandem.client import is_readable_on_the_way, websocket_url
+from tandem.client import split_pin as split_address_pin
 from tandem.errors import ConfigurationError
 from tandem.protocol import ModelInfo
 from tandem.provider import DEFAULT_DRAIN_TIMEOUT_S, ProviderConfig
@@ -86,6 +87,8 @@ def provider(
 
     config = provider_config(machine, model, cluster)
     configure_logging(log_level.value)
+    if is_readable_on_the_way(config.coordinator_url):
+        note("Without TLS the join token can be read on the way: see `tandem coordinator --tls`.")
     os.nice(_NICENESS)
 
     def on_ready(models: list[ModelInfo]) -> None:
@@ -108,14 +111,17 @@ def provider_config(
     machine: MachineOptions, model: ModelOptions, cluster: ClusterOptions
 ) -> ProviderConfig:
     """What was typed, as a provider takes it. Raises ConfigurationError for what is wrong."""
+    from tandem.security import load_or_create_identity, split_pin
+
     if not machine.join_token:
         raise ConfigurationError(
             "a provider needs the coordinator's join token: set TANDEM_JOIN_TOKEN"
         )
-    url = websocket_url(machine.coordinator)
+    join_token, pin = split_pin(machine.join_token)
+    address, pin_of_address = split_address_pin(machine.coordinator)
+    pin = pin or pin_of_address
+    url = websocket_url(address, tls=pin is not None)
     require_torch_extra()
-    from tandem.security import load_or_create_identity
-
     folder = data_dir_or_default(machine.data_dir)
     create_data_dir(folder)
     if not has_writable_home():
@@ -125,7 +131,8 @@ def provider_config(
     in_cluster = cluster_config(cluster, data_dir=folder, name=name)
     return ProviderConfig(
         coordinator_url=url,
-        join_token=machine.join_token,
+        join_token=join_token,
+        coordinator_pin=pin,
         model=model.model,
         model_name=model.model_name,
         name=name,

@@ -20,6 +20,7 @@ from tandem.cli.local_keys import session_keys
 from tandem.cli.option_groups import arguments_of
 from tandem.cli.options import DEFAULT_MODEL, DataDir, Host, ModelOptions, RequestTimeout
 from tandem.cli.output import note
+from tandem.cli.tls_options import Tls, TlsOption
 from tandem.client import exclusive
 from tandem.coordinator import DEFAULT_REQUEST_TIMEOUT_S
 from tandem.protocol.cluster import Parallelism
@@ -49,6 +50,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             show_default=f"{DEFAULT_PORT}, or a free one",
         ),
     ] = None
+    tls: TlsOption = Tls.OFF
     data_dir: DataDir = None
     request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S
     start_timeout: Annotated[
@@ -76,6 +78,7 @@ def up(
       tandem up --providers 2 --json
       tandem up --ranks 2 --parallelism tp
       tandem up --model ./my-model --device cuda:1
+      tandem up --host 0.0.0.0 --tls auto
     """
     require_torch_extra()
     options = up_options(model, run, verbose=verbose)
@@ -97,6 +100,7 @@ def up_options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOpti
         parallelism=run.parallelism,
         host=run.host,
         port=run.port,
+        tls=run.tls.value,
         data_dir=data_dir_or_default(run.data_dir),
         request_timeout_s=run.request_timeout,
         start_timeout_s=run.start_timeout,

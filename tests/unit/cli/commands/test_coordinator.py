@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from tandem.cli.commands.coordinator import CoordinatorOptions, coordinator_config
+from tandem.cli.tls_options import TlsFiles
 from tandem.coordinator import CoordinatorConfig
 from tandem.errors import ConfigurationError
 
@@ -15,7 +15,7 @@ from tandem.errors import ConfigurationError
 def test_what_is_not_said_is_the_configurations_default(tmp_path: Path) -> None:
     options = CoordinatorOptions(data_dir=tmp_path, join_token="t")
     bare = CoordinatorConfig(host="127.0.0.1", port=8000, data_dir=tmp_path, join_token="t")
-    assert coordinator_config(options) == bare
+    assert coordinator_config(options, TlsFiles()) == bare
 
 
 def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
@@ -30,11 +30,10 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         request_timeout=2.0,
         max_waiting=3,
         patience=4.0,
-        tls_cert=tmp_path / "cert",
-        tls_key=tmp_path / "key",
         attestation_roots=tmp_path / "roots",
     )
-    assert coordinator_config(options) == CoordinatorConfig(
+    files = TlsFiles(tmp_path / "cert", tmp_path / "key")
+    assert coordinator_config(options, files) == CoordinatorConfig(
         host="0.0.0.0",
         port=1,
         data_dir=tmp_path,
@@ -50,15 +49,17 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
 
 
 def test_without_a_join_token_the_folders_own_is_used(tmp_path: Path) -> None:
-    config = coordinator_config(CoordinatorOptions(data_dir=tmp_path))
+    config = coordinator_config(CoordinatorOptions(data_dir=tmp_path), TlsFiles())
     assert config.join_token == (tmp_path / "join-token").read_text().strip()
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
-    [({"tls_cert": Path("c")}, "--tls-key"), ({"attestation_roots": Path("none")}, "is no file")],
+    ("roots", "files"),
+    [(Path("none"), TlsFiles()), (None, TlsFiles(Path("none"), Path("none")))],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, given: dict[str, Path], named: str) -> None:
-    options = msgspec.structs.replace(CoordinatorOptions(data_dir=tmp_path), **given)
-    with pytest.raises(ConfigurationError, match=named):
-        coordinator_config(options)
+def test_files_that_are_not_there_are_named(
+    tmp_path: Path, roots: Path | None, files: TlsFiles
+) -> None:
+    options = CoordinatorOptions(data_dir=tmp_path, attestation_roots=roots)
+    with pytest.raises(ConfigurationError, match="none is no file"):
+        coordinator_config(options, files)
