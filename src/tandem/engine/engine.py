@@ -36,6 +36,7 @@ from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import (
     ExecutorFailed,
     InternalError,
+    InvalidRequest,
     Overloaded,
     RequestTimedOut,
     ServiceStopping,
@@ -100,6 +101,13 @@ class Engine:
 
     def submit(self, request: GenerationRequest) -> None:
         """Queues a request. Raises as `check_request` does, and Overloaded, ServiceStopping."""
+        choices = len(request.prompts) * request.samples
+        if choices > self._max_waiting:
+            raise InvalidRequest(
+                f"{choices} choices in one request are more than the {self._max_waiting} that may "
+                "wait here; ask for fewer at a time",
+                param="n" if request.samples > 1 else "prompt",
+            )
         checked = check_request(request, self.limits)
         with self._wake:
             if self._closing:

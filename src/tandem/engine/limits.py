@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import msgspec
 
@@ -88,5 +88,8 @@ def _check_produced(request: GenerationRequest, limits: EngineLimits) -> None:
             raise InvalidRequest("produced has token ids outside the vocabulary")
 
 
-def _unknown(tokens: Iterable[int], limits: EngineLimits) -> list[int]:
+def _unknown(tokens: Collection[int], limits: EngineLimits) -> list[int]:
+    """Millions of tokens may be asked about, and hardly ever is one unknown."""
+    if not tokens or (min(tokens) >= 0 and max(tokens) < limits.vocabulary_size):
+        return []
     return [token for token in tokens if not 0 <= token < limits.vocabulary_size]

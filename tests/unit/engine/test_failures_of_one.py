@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pytest
 
@@ -27,7 +26,7 @@ from tandem.engine import (
 )
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.step import SampledToken
-from tandem.errors import ExecutorFailed, InternalError
+from tandem.errors import ExecutorFailed, InternalError, InvalidRequest
 
 BAD = 77
 TIMEOUT_S = 60.0
@@ -90,17 +89,24 @@ def started() -> Iterator[Started]:
     assert engine.close()
 
 
-def ask(started: Started, request_id: str, prompt: list[int], **more: Any) -> None:  # noqa: ANN401 - any field
+def ask(
+    started: Started,
+    request_id: str,
+    prompt: list[int],
+    *,
+    samples: int = 1,
+    produced: list[list[int] | None] | None = None,
+) -> None:
     started[0].submit(
         GenerationRequest(
             request_id=request_id,
             prompts=[prompt],
-            samples=1,
+            samples=samples,
             params=SamplingParams(max_tokens=20),
             stop=[],
             ignore_eos=True,
             deadline=time.monotonic() + TIMEOUT_S,
-            **more,
+            produced=produced or [],
         )
     )
 
@@ -143,3 +149,10 @@ def test_a_step_whose_result_lacks_a_sequence_ends_the_steps_requests(started: S
     started[1].silent = False
     ask(started, "next", [40])
     assert isinstance(ends(started, 1)["next"], Completed)
+
+
+def test_more_choices_than_may_ever_wait_are_refused_before_any_is_made(started: Started) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ask(started, "many", [40], samples=257)
+    assert caught.value.param == "n"
+    assert "256" in caught.value.message

@@ -53,15 +53,14 @@ class BlockManager:
         The last token is always left to compute: its logits are what the prompt is for.
         """
         assert not sequence.blocks, "only a sequence without blocks can take a prefix"
-        key = _root(sequence.cache_scope)
-        for start in range(0, self.reusable(len(sequence.tokens)), self.block_size):
-            key = _chain(key, sequence.tokens[start : start + self.block_size])
+        for index in range(self.reusable(len(sequence.tokens)) // self.block_size):
+            key = self._key(sequence, index)
             block = self._by_key.get(key)
             if block is None:
                 break
             self._reference(block)
             sequence.blocks.append(block)
-            sequence.block_keys.append(key)
+        sequence.remembered = len(sequence.blocks)
         sequence.computed = sequence.planned = len(sequence.blocks) * self.block_size
 
     def can_hold(self, sequence: Sequence, tokens: int, *, spare: int = 0) -> bool:
@@ -79,15 +78,12 @@ class BlockManager:
     def remember(self, sequence: Sequence) -> None:
         """Makes the sequence's full, computed blocks known for reuse."""
         full = sequence.computed // self.block_size
-        for index in range(len(sequence.block_keys), full):
-            previous = sequence.block_keys[-1] if index else _root(sequence.cache_scope)
-            start = index * self.block_size
-            key = _chain(previous, sequence.tokens[start : start + self.block_size])
-            sequence.block_keys.append(key)
-            block = sequence.blocks[index]
+        for index in range(sequence.remembered, full):
+            key, block = self._key(sequence, index), sequence.blocks[index]
             if key not in self._by_key:
                 self._by_key[key] = block
                 self._keys[block] = key
+        sequence.remembered = max(sequence.remembered, full)
 
     def release(self, sequence: Sequence, *, poisoned: bool = False) -> None:
         """Gives back all blocks of a sequence. `poisoned`: their numbers are not to be trusted."""
@@ -100,7 +96,7 @@ class BlockManager:
             if not self._references[block]:
                 self._free[block] = None
         sequence.blocks.clear()
-        sequence.block_keys.clear()
+        sequence.remembered = 0
         sequence.computed = sequence.planned = 0
 
     def take_dirty(self) -> list[int]:
@@ -122,6 +118,15 @@ class BlockManager:
                 counted[block] += 1
         assert counted == self._references, "block references do not match the sequences"
         assert set(self._free) == {b for b, n in enumerate(counted) if not n}, "free list is wrong"
+
+    def _key(self, sequence: Sequence, index: int) -> bytes:
+        """Of a full block, made once: a long prompt that waits for room is looked up every step."""
+        keys = sequence.block_keys
+        while len(keys) <= index:
+            start = len(keys) * self.block_size
+            previous = keys[-1] if keys else _root(sequence.cache_scope)
+            keys.append(_chain(previous, sequence.tokens[start : start + self.block_size]))
+        return keys[index]
 
     def _reference(self, block: int) -> None:
         if not self._references[block]:

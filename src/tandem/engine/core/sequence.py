@@ -47,7 +47,10 @@ class Sequence:
     planned: int = 0
     cached: int = 0
     blocks: list[int] = field(default_factory=list)
+    #: Keys of its full blocks, as far as they were asked for: they stay, since tokens do.
     block_keys: list[bytes] = field(default_factory=list)
+    #: How many of its blocks are known by their keys.
+    remembered: int = 0
     state: SequenceState = SequenceState.WAITING
     _packed: array[int] = field(default_factory=lambda: array("i"))
 

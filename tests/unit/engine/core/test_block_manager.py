@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.engine import SamplingParams
-from tandem.engine.core.block_manager import BlockManager
+from tandem.engine.core import block_manager
+from tandem.engine.core.block_manager import BlockManager, _chain
 from tandem.engine.core.sequence import Sequence
 
 SIZE = 4
@@ -106,6 +108,30 @@ def test_a_block_depends_on_all_tokens_before_it() -> None:
     other = sequence([0, 2, 3, 4, 5, 6, 7, 8, 9])
     blocks.match_prefix(other)
     assert other.blocks == []
+
+
+def test_a_prompt_that_waits_is_digested_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    digested: list[int] = []
+
+    def counted(previous: bytes, tokens: list[int]) -> bytes:
+        digested.append(len(tokens))
+        return _chain(previous, tokens)
+
+    monkeypatch.setattr(block_manager, "_chain", counted)
+    blocks = BlockManager(6, SIZE)
+    blocks.release(computed(blocks, list(range(13)), 1))
+    digested.clear()
+    waiting = sequence(list(range(13)), 2)
+    for _ in range(5):
+        blocks.match_prefix(waiting)
+        assert waiting.computed == 12
+        blocks.release(waiting)
+    blocks.match_prefix(waiting)
+    blocks.grow(waiting, 17)
+    waiting.tokens += [7, 7, 7, 7]
+    waiting.computed = waiting.planned = 17
+    blocks.remember(waiting)
+    assert digested == [SIZE] * 4  # three of the prompt, and one with what came
 
 
 def test_the_oldest_free_block_is_taken_and_a_prefix_loses_its_end_first() -> None:
