@@ -58,8 +58,10 @@ class ControlLink:
                 return await read_message(self._stream, _decoder)
         except TimeoutError as error:
             raise LinkLost(f"node {self.peer[:16]} was silent for {timeout_s:g} s") from error
-        except (OSError, EOFError) as error:
+        except EOFError as error:
             raise LinkLost(f"node {self.peer[:16]} closed the link") from error
+        except OSError as error:
+            raise LinkLost(f"node {self.peer[:16]} broke the link: {reason_of(error)}") from error
 
     async def refuse(self, reason: str) -> None:
         """Tells the peer why, as far as it still listens, and closes."""

@@ -8,9 +8,11 @@ reads, any may write.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -119,7 +121,8 @@ async def connect(address: Address) -> socket.socket:
 
     A host may be a name, and an IPv6 address with its scope.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_STREAM)
+    # uvloop's own resolver and its sock_connect lose the scope of an IPv6 address.
+    found = await asyncio.to_thread(socket.getaddrinfo, *address, type=socket.SOCK_STREAM)
     failure = OSError(f"{address[0]} has no address")
     for family, kind, protocol, _, name in found:
         try:
@@ -130,13 +133,28 @@ async def connect(address: Address) -> socket.socket:
 
 
 async def _connect_to(plain: socket.socket, name: tuple[Any, ...]) -> socket.socket:
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
     plain.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(plain, name)
+        with suppress(BlockingIOError):  # it is under way
+            plain.connect(name)
+        loop.add_writer(plain.fileno(), done.set)
+        try:
+            await done.wait()
+        finally:
+            loop.remove_writer(plain.fileno())
+        _raise_problem(plain)
     except BaseException:
         plain.close()
         raise
     return plain
+
+
+def _raise_problem(plain: socket.socket) -> None:
+    """What has become of an attempt to connect."""
+    problem = plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if problem:
+        raise OSError(problem, os.strerror(problem))
 
 
 async def read_message(stream: TlsStream, decoder: HeaderDecoder[M]) -> M:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 from tests.support.links import SESSION, TIMEOUT_S, all_paired, identities, listening, paired
 
 from tandem.errors import ConfigurationError, LinkLost
@@ -259,6 +260,7 @@ def _link_local() -> list[str]:
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="a machine without IPv6")
 @pytest.mark.parametrize("host", ["::1", "::", "", *_link_local()[:1]])
 def test_a_link_comes_about_over_ipv6(tmp_path: Path, host: str) -> None:
+    """On the event loop that services use, which has ideas of its own about addresses."""
     zero, one = all_paired(tmp_path, 2)
     to_dial = host if host not in {"", "::"} else "::1"
 
@@ -283,7 +285,7 @@ def test_a_link_comes_about_over_ipv6(tmp_path: Path, host: str) -> None:
             for end in (link, accepted_link, dialled, accepted[1]):
                 end.close()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_only_paired_nodes_are_told_of_a_version_that_they_do_not_share(tmp_path: Path) -> None:
