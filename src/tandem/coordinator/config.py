@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from tandem.runtime import CLOSE_TIMEOUT_S, DRAIN_TIMEOUT_S
+
 #: Said once: the command line shows them, and the struct below falls back on them.
 DEFAULT_REQUEST_TIMEOUT_S = 120.0
 DEFAULT_MAX_WAITING = 1024
@@ -41,9 +43,9 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     require_keys: bool = True
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     #: How long requests may still run after a stop was asked for.
-    drain_timeout_s: float = 10.0
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
     #: And connections after that, until they are cut off.
-    close_timeout_s: float = 2.0
+    close_timeout_s: float = CLOSE_TIMEOUT_S
     connections: ConnectionLimits = ConnectionLimits()
     max_body_bytes: int = 8 * 1024 * 1024
     body_timeout_s: float = 30.0

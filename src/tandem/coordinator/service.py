@@ -127,6 +127,7 @@ async def _serve(
         await stop.wait()
         await drain(dispatcher.drain(), config.drain_timeout_s)
         renewing.cancel()
+        dispatcher.give_up()
         closing.set()
         watching.cancel()
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tandem.runtime import DRAIN_TIMEOUT_S
+
 if TYPE_CHECKING:  # they bring PyTorch or cryptography with them
     from tandem.cluster import ClusterConfig
     from tandem.security import DeviceKey, Identity
 
 #: Said once: the command line shows them, and the struct below falls back on them.
 DEFAULT_MAX_SEQUENCES = 32
-DEFAULT_DRAIN_TIMEOUT_S = 30.0
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     kv_tokens: int | None = None
     max_sequences: int = DEFAULT_MAX_SEQUENCES
-    drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
     answer_timeout_s: float = 10.0
     max_outgoing: int = 8192
     cluster: ClusterConfig | None = None

@@ -13,10 +13,6 @@ from tandem.up.local_cluster import local_rank_arguments, pair_local_nodes
 from tandem.up.processes import STOP_WITH_PARENT, tandem_command
 from tandem.up.supervisor import LaunchPlan
 
-#: What runs gets this long to finish after Ctrl-C; a person is waiting for the prompt.
-DRAIN_TIMEOUT_S = 5.0
-_STOP_TIMEOUT_S = 15.0
-
 
 class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `tandem up`, as given. `port` None means the default, or a free one."""
@@ -95,7 +91,6 @@ def launch_plan(options: UpOptions, *, port: int, join_token: str) -> LaunchPlan
         coordinator=spec("coordinator", _coordinator_arguments(options, port), join_token),
         providers=providers,
         start_timeout_s=options.start_timeout_s,
-        stop_timeout_s=_STOP_TIMEOUT_S,
         verbose=options.verbose,
     )
 
@@ -116,7 +111,6 @@ def _provider_arguments(options: UpOptions, name: str, port: int) -> list[str]:
         "provider",
         f"--coordinator={options.url(port)}",
         f"--name={name}",
-        f"--drain-timeout={DRAIN_TIMEOUT_S}",
         f"--data-dir={options.node_dir(name)}",
         *options.provider_arguments,
     ]

@@ -2,8 +2,8 @@
 
 One task group holds everything that runs while serving: one task keeps each provider, one watches
 the coordinator. Whatever ends that group (a stop, a failure, a deadline), the children are stopped
-afterwards in one place and one order: providers first, so that they finish what they have while
-the coordinator still relays it, then the coordinator.
+afterwards in one place and one order: the coordinator first, which admits nothing more and has the
+providers finish what they have, then the providers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from typing import Protocol
 import msgspec
 
 from tandem.errors import TandemError
-from tandem.runtime import Backoff, first_failure
+from tandem.runtime import (
+    COORDINATOR_STOP_TIMEOUT_S,
+    PROVIDER_STOP_TIMEOUT_S,
+    Backoff,
+    first_failure,
+)
 from tandem.up.child import Child, ChildFailed, ChildSpec
 from tandem.up.events import ChildEvent, Listening, Processes, ProviderReady
 
@@ -45,8 +50,10 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     coordinator: ChildSpec
     providers: Callable[[int], list[ChildSpec]]
     start_timeout_s: float
-    stop_timeout_s: float
     verbose: bool
+    #: After these they are killed, one after the other.
+    coordinator_stop_timeout_s: float = COORDINATOR_STOP_TIMEOUT_S
+    provider_stop_timeout_s: float = PROVIDER_STOP_TIMEOUT_S
 
 
 class Supervisor:
@@ -206,24 +213,24 @@ class Supervisor:
     async def _stop(self) -> None:
         if any(not child.has_ended for child in self._all()):
             self._reporter.progress("Stopping")
-        await self._stop_children(list(self._providers.values()))
         if self._coordinator is not None:
-            await self._stop_children([self._coordinator])
+            await self._stop_children([self._coordinator], self._plan.coordinator_stop_timeout_s)
+        providers = list(self._providers.values())
+        await self._stop_children(providers, self._plan.provider_stop_timeout_s)
 
-    async def _stop_children(self, children: list[Child]) -> None:
+    async def _stop_children(self, children: list[Child], timeout_s: float) -> None:
         """Asks, waits for as long as was agreed, then insists."""
         running = [child for child in children if not child.has_ended]
         for child in running:
             child.terminate()
         try:
-            async with asyncio.timeout(self._plan.stop_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await _all_ended(children)
         except TimeoutError:
             for child in running:
                 if not child.has_ended:
                     self._reporter.note(
-                        f"{child.spec.name} did not stop in {self._plan.stop_timeout_s:g} s:"
-                        " killed it."
+                        f"{child.spec.name} did not stop in {timeout_s:g} s: killed it."
                     )
                     child.kill()
             async with asyncio.timeout(_KILL_TIMEOUT_S):

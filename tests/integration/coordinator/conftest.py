@@ -57,6 +57,9 @@ class Running:
         return {"Authorization": f"Bearer {self.key}"}
 
     def stop(self) -> None:
+        """Does nothing when it has stopped already."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._stop.request)
         self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()

@@ -22,7 +22,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tandem import protocol
 from tandem.coordinator.config import ConnectionLimits
-from tandem.coordinator.server.websocket import MAX_REPLY_BYTES
 
 
 def dial(coordinator: Running) -> socket.socket:
@@ -88,7 +87,7 @@ def test_a_provider_may_send_large_messages(coordinator: Running) -> None:
             provider = PlayedProvider(link)
             await provider.welcome()
             unknown = protocol.RequestId("nobody's")
-            await provider.send(protocol.Reply(unknown, b"x" * (MAX_REPLY_BYTES // 2)))
+            await provider.send(protocol.Reply(unknown, b"x" * (protocol.MAX_REPLY_BYTES // 2)))
             await provider.beat()
             pong = await link.ping()
             await pong

@@ -51,7 +51,8 @@ def _service(data_dir: Path, *, provider: str = _PROVIDER, as_json: bool = True)
         coordinator=spec("coordinator", fake_service.__file__),
         providers=lambda _port: [spec("provider-1", "-c", provider)],
         start_timeout_s=240.0,
-        stop_timeout_s=1e6,
+        coordinator_stop_timeout_s=1e6,
+        provider_stop_timeout_s=1e6,
         verbose=False,
     )
     options = _options(data_dir)

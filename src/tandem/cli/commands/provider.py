@@ -19,8 +19,13 @@ from tandem.client import is_readable_on_the_way, websocket_url
 from tandem.client import split_pin as split_address_pin
 from tandem.errors import ConfigurationError
 from tandem.protocol import ModelInfo
-from tandem.provider import DEFAULT_DRAIN_TIMEOUT_S, ProviderConfig
-from tandem.runtime import create_data_dir, data_dir_or_default, has_writable_home
+from tandem.provider import ProviderConfig
+from tandem.runtime import (
+    DRAIN_TIMEOUT_S,
+    create_data_dir,
+    data_dir_or_default,
+    has_writable_home,
+)
 
 if TYPE_CHECKING:
     from tandem.security import DeviceKey
@@ -50,7 +55,7 @@ class MachineOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, help="Seconds to finish what runs when told to stop.")
-    ] = DEFAULT_DRAIN_TIMEOUT_S
+    ] = DRAIN_TIMEOUT_S
     device_key: Annotated[
         Path | None,
         typer.Option(help="A key that the machine's maker has certified (PEM), for attestation."),

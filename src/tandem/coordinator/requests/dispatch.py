@@ -63,6 +63,7 @@ class Dispatcher:
         self._scope_key = secrets.token_bytes(32)
         self._running = 0
         self._stopping = False
+        self._ends: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -97,7 +98,7 @@ class Dispatcher:
             clock=self._clock,
         )
         with self._accounted(request, key, run):
-            async with self._under_way(run):
+            async with self._under_way(run), self._until_given_up():
                 yield run
 
     @contextmanager
@@ -146,9 +147,29 @@ class Dispatcher:
                 self._idle.set()
 
     async def drain(self) -> None:
-        """Admits nothing more; returns when what is under way has ended."""
+        """Admits nothing more, lets nobody wait; returns when what is under way has ended."""
         self._stopping = True
+        self._admission.close()
         await self._idle.wait()
+
+    def give_up(self) -> None:
+        """Ends what is still under way with ServiceStopping, which its consumer is told."""
+        for end in self._ends:
+            end.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def _until_given_up(self) -> AsyncIterator[None]:
+        end = asyncio.timeout(None)
+        try:
+            async with end:
+                self._ends.add(end)
+                yield
+        except TimeoutError as error:
+            if not end.expired():
+                raise
+            raise ServiceStopping("the service stopped before the answer was whole") from error
+        finally:
+            self._ends.discard(end)
 
     def _check_admits(self) -> None:
         if self._stopping:

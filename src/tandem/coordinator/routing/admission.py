@@ -29,7 +29,7 @@ from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.coordinator.routing.shares import ModelShares, Share, Shares
-from tandem.errors import NoProviderAvailable, Overloaded, RateLimited, TandemError
+from tandem.errors import NoProviderAvailable, Overloaded, RateLimited, ServiceStopping, TandemError
 from tandem.protocol import ModelName, ProviderId, Trust
 
 #: Some things change without an event: a pause of a breaker ends, a provider goes stale.
@@ -106,6 +106,8 @@ class Admission:
         self._shares = Shares()
         self._models: dict[ModelName, _Model] = {}
         self._waiting: Counter[str] = Counter()
+        self._waiters: set[_Waiter] = set()
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         registry.on_capacity(self._on_capacity)
 
@@ -138,15 +140,18 @@ class Admission:
             try:
                 reservation = self._reserve_now(demand, avoid, waits)
             except (Overloaded, NoProviderAvailable) as error:
+                self._check_open()
                 self._check_hope(demand, error)
             else:
                 share.lift(shares.level)
                 shares.raise_level(share.used)
                 reservation.charge_to(share)
                 return reservation
+        self._check_open()
         until = asyncio.get_running_loop().time() + self._patience_s
         waiter = _Waiter(demand, key, share, avoid, until)
         self._enqueue(waiter, shares, resumes=resumes)
+        self._waiters.add(waiter)
         try:
             return await waiter.reservation
         except asyncio.CancelledError:
@@ -155,7 +160,18 @@ class Admission:
                 made.result().release()
             raise
         finally:
+            self._waiters.discard(waiter)
             self._dequeue(waiter)
+
+    def close(self) -> None:
+        """From now on nobody waits: who does is told at once, that it may go elsewhere."""
+        self._closed = True
+        for waiter in self._waiters:
+            waiter.refuse(_stopping())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _stopping()
 
     def _reserve_now(
         self, demand: Demand, avoid: Collection[ProviderId], waits: _Model | None
@@ -330,3 +346,7 @@ def _refuse_hopeless(queue: _Queue, error: NoProviderAvailable) -> None:
         if waiter.until <= now:
             queue.discard(waiter.key, waiter)
             waiter.refuse(error)
+
+
+def _stopping() -> ServiceStopping:
+    return ServiceStopping("the service is stopping: retry in a moment")

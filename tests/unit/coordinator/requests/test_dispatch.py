@@ -232,3 +232,18 @@ def test_a_drain_admits_nothing_and_waits_for_what_runs() -> None:
         await draining
 
     play(scenario)
+
+
+def test_what_a_drain_did_not_see_end_is_told_that_the_service_stops() -> None:
+    async def scenario(dispatcher: Dispatcher, played: LinkPlayed, ledger: LedgerPlayed) -> None:
+        reading = asyncio.ensure_future(consume(dispatcher))
+        await played.generate()
+        draining = asyncio.ensure_future(dispatcher.drain())
+        await asyncio.sleep(0)
+        dispatcher.give_up()
+        with pytest.raises(ServiceStopping):
+            await reading
+        await draining
+        assert ledger.last.outcome == ServiceStopping.code
+
+    play(scenario)

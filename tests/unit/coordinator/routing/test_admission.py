@@ -17,7 +17,12 @@ from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import Reason, eligibility
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
-from tandem.errors import ContextLengthExceeded, NoProviderAvailable, RateLimited
+from tandem.errors import (
+    ContextLengthExceeded,
+    NoProviderAvailable,
+    RateLimited,
+    ServiceStopping,
+)
 from tandem.protocol import ModelName, Trust
 
 A = Demand(ModelName("a"))
@@ -320,3 +325,20 @@ async def _looks(waiters: int, providers: int) -> dict[str, int]:
         assert all(isinstance(task.exception(), NoProviderAvailable) for task in tasks)
         found["give up"] = taken(providers)
     return found
+
+
+def test_when_it_closes_nobody_waits_any_more() -> None:
+    async def main() -> None:
+        _, admission, places = full_fleet(1)
+        waiting = asyncio.create_task(admission.reserve(A, "k"))
+        await asyncio.sleep(0)
+        admission.close()
+        with pytest.raises(ServiceStopping):
+            await waiting
+        with pytest.raises(ServiceStopping):
+            await admission.reserve(A, "k")
+        assert admission.waiting(A.model, A.owners) == 0
+        places[0].release()
+        await admission.reserve(A, "k", resumes=True)
+
+    asyncio.run(main())
