@@ -29,7 +29,6 @@ from tandem.runtime.paths import (
 )
 from tandem.runtime.ports import DEFAULT_PORT, free_port
 from tandem.runtime.service import Stop, drain, run_service
-from tandem.runtime.streams import prepare_standard_streams
 from tandem.runtime.stopping import (
     CLOSE_TIMEOUT_S,
     COORDINATOR_STOP_TIMEOUT_S,
@@ -37,6 +36,7 @@ from tandem.runtime.stopping import (
     PROVIDER_STOP_TIMEOUT_S,
     STOP_LIMIT_S,
 )
+from tandem.runtime.streams import prepare_standard_streams
 from tandem.runtime.watchdog import LoopWatch
 
 __all__ = [
