@@ -28,13 +28,15 @@ from tandem.runtime.paths import (
     has_writable_home,
 )
 from tandem.runtime.ports import DEFAULT_PORT, free_port
-from tandem.runtime.service import Stop, drain, run_service
-from tandem.runtime.stopping import (
+from tandem.runtime.service import (
     CLOSE_TIMEOUT_S,
     COORDINATOR_STOP_TIMEOUT_S,
     DRAIN_TIMEOUT_S,
     PROVIDER_STOP_TIMEOUT_S,
     STOP_LIMIT_S,
+    Stop,
+    drain,
+    run_service,
 )
 from tandem.runtime.streams import prepare_standard_streams
 from tandem.runtime.watchdog import LoopWatch

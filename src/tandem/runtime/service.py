@@ -7,6 +7,11 @@ input closes, so that no orphan outlives a parent that was killed.
 What a service does once `Stop` is set stands in one function of its own, in `coordinator.service`
 and in `provider.service`. `tandem up` runs no service, and a second signal must end its children
 first: its signals are in `up.service`, the order in which it stops them in `up.supervisor`.
+
+What all parts of a stop may take together stands here: `docker stop` and others kill what has not
+ended after ten seconds, and long answers are to end with a word rather than a cut. A coordinator
+drains, tells what is left that it stops, and closes; `tandem up` stops its providers after that,
+when they have nothing to do.
 """
 
 from __future__ import annotations
@@ -24,6 +29,16 @@ import uvloop
 from tandem.runtime.garbage import freeze_modules
 
 log = structlog.get_logger(__name__)
+
+#: What kills us waits this long.
+STOP_LIMIT_S = 10.0
+#: What runs may finish, at a coordinator or at a provider.
+DRAIN_TIMEOUT_S = 5.0
+#: What is left at a coordinator then gets its error event, and connections end.
+CLOSE_TIMEOUT_S = 1.0
+#: When `tandem up` kills a coordinator, and then a provider: their own limits and some air.
+COORDINATOR_STOP_TIMEOUT_S = DRAIN_TIMEOUT_S + CLOSE_TIMEOUT_S + 1.5
+PROVIDER_STOP_TIMEOUT_S = 2.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FORCED_EXIT_CODE = 130

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tandem import runtime
 from tandem.runtime import drain
 
 _SERVICE = """
@@ -91,3 +92,11 @@ def test_what_runs_is_waited_for_only_so_long(ends: bool, timeout_s: float) -> N
 
     asyncio.run(drain(idle(), timeout_s))
     assert ended == ([True] if ends else [])
+
+
+def test_all_parts_of_a_stop_fit_into_its_limit() -> None:
+    inside = runtime.DRAIN_TIMEOUT_S + runtime.CLOSE_TIMEOUT_S
+    assert inside < runtime.COORDINATOR_STOP_TIMEOUT_S
+    assert (
+        runtime.COORDINATOR_STOP_TIMEOUT_S + runtime.PROVIDER_STOP_TIMEOUT_S < runtime.STOP_LIMIT_S
+    )
