@@ -10,6 +10,7 @@
     ├── AuthenticationFailed        401  no key, or a key that is unknown or revoked
     │   └── AttestationRefused      401  a provider cannot prove what it says of itself
     ├── PermissionRefused           403  the key is a user's, and this is the operator's to do
+    │   └── ApprovalRequired        403  an operator has not let this machine in yet
     ├── OriginRefused               403  a web page of elsewhere asks, by somebody's browser
     ├── NotFound                    404  no such route
     │   └── ModelNotFound           404  nobody serves that model
@@ -105,6 +106,11 @@ class PermissionRefused(TandemError):
     status = 403
     code = "permission_refused"
     kind = "permission_error"
+
+
+class ApprovalRequired(PermissionRefused):
+    code = "approval_required"
+    retryable = True
 
 
 class OriginRefused(TandemError):

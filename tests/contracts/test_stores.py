@@ -12,6 +12,7 @@ import pytest
 from tests.support.stores import MemoryStores
 
 from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.issuing import MAX_PENDING
 from tandem.coordinator.accounts.ports import Stores
 from tandem.coordinator.accounts.records import (
     CANCELLED,
@@ -19,14 +20,18 @@ from tandem.coordinator.accounts.records import (
     CRASHED,
     EVERYONE,
     Entry,
+    JoinToken,
     KeyLimits,
     KeyRole,
+    Node,
+    NodeState,
     Share,
 )
 from tandem.coordinator.accounts.stores import STORES
 from tandem.errors import AuthenticationFailed, ConfigurationError
 from tandem.protocol import Trust
 
+HOUR = timedelta(hours=1)
 KINDS: dict[str, Callable[[Path], Stores]] = STORES | {"memory": lambda _: MemoryStores()}
 
 
@@ -161,17 +166,107 @@ def test_a_key_knows_who_shares_machines_with_its_account(stores: Stores) -> Non
     shares.close()
 
 
-def test_a_join_token_is_its_accounts(stores: Stores) -> None:
-    tokens, others = stores.join_tokens(), stores.join_tokens()
-    alices, bobs = tokens.create("alice"), others.create("bob")
+def test_a_join_token_lets_in_as_many_machines_as_it_says(stores: Stores) -> None:
+    nodes, others = stores.nodes(), stores.nodes()
+    made, alices = nodes.create_token("alice", lasts=HOUR, uses=2)
+    _, bobs = others.create_token("bob", lasts=None, uses=None)
     assert alices != bobs
-    assert asyncio.run(tokens.account_of(alices)) == "alice"
-    assert asyncio.run(tokens.account_of(bobs)) == "bob"
-    assert asyncio.run(tokens.account_of("join-unknown")) is None
-    with pytest.raises(ConfigurationError, match="account"):
-        tokens.create("")
-    tokens.close()
+    spent = [asyncio.run(nodes.spend(alices)) for _ in range(3)]
+    assert [token and (token.account, token.uses_left) for token in spent] == [
+        ("alice", 1),
+        ("alice", 0),
+        None,
+    ]
+    spent = [asyncio.run(others.spend(bobs)) for _ in range(3)]
+    assert [token and (token.account, token.uses_left) for token in spent] == [("bob", None)] * 3
+    assert asyncio.run(nodes.spend("join-unknown")) is None
+    assert [token.uses_left for token in nodes.tokens()] == [0, None]
+    assert nodes.tokens()[0].id == made.id
+    nodes.close()
     others.close()
+
+
+def test_of_many_machines_with_the_last_use_of_a_token_one_gets_in(stores: Stores) -> None:
+    nodes = stores.nodes()
+    _, secret = nodes.create_token("alice", lasts=HOUR, uses=1)
+
+    async def together() -> list[JoinToken | None]:
+        return await asyncio.gather(*(nodes.spend(secret) for _ in range(8)))
+
+    assert sum(token is not None for token in asyncio.run(together())) == 1
+    nodes.close()
+
+
+def test_a_join_token_ends_with_its_time_or_when_it_is_revoked(stores: Stores) -> None:
+    nodes = stores.nodes()
+    _, short = nodes.create_token("alice", lasts=timedelta(microseconds=1), uses=1)
+    assert asyncio.run(nodes.spend(short)) is None
+    made, secret = nodes.create_token("alice", lasts=None, uses=None)
+    before = nodes.revision()
+    revoked = nodes.revoke_token(made.id)
+    assert revoked.revoked_at is not None
+    assert nodes.revision() != before
+    assert asyncio.run(nodes.spend(secret)) is None
+    assert asyncio.run(nodes.shut_out()).tokens == {made.secret_hash}
+    with pytest.raises(ConfigurationError, match="no active join token"):
+        nodes.revoke_token(made.id)
+    nodes.close()
+
+
+@pytest.mark.parametrize(
+    ("account", "lasts", "uses"),
+    [("", HOUR, 1), (EVERYONE, HOUR, 1), ("a", HOUR, 0), ("a", timedelta(), 1)],
+)
+def test_a_join_token_that_could_let_nobody_in_is_refused(
+    stores: Stores, account: str, lasts: timedelta, uses: int
+) -> None:
+    nodes = stores.nodes()
+    with pytest.raises(ConfigurationError):
+        nodes.create_token(account, lasts=lasts, uses=uses)
+    assert list(nodes.tokens()) == []
+    nodes.close()
+
+
+def test_a_machine_keeps_the_state_that_an_operator_gave_it(stores: Stores) -> None:
+    nodes = stores.nodes()
+    box = Node("ab" * 32, "box", "default", NodeState.PENDING)
+
+    def state() -> NodeState | None:
+        found = asyncio.run(nodes.find(box.node_id))
+        return None if found is None else found.state
+
+    assert state() is None
+    asyncio.run(nodes.put(box))
+    assert state() is NodeState.PENDING
+    assert nodes.approve("ab" * 4, "alice").account == "alice"
+    asyncio.run(nodes.put(box))
+    assert state() is NodeState.APPROVED
+    assert nodes.remove("box").account == "alice"
+    asyncio.run(nodes.put(box))
+    assert state() is NodeState.REMOVED
+    assert asyncio.run(nodes.shut_out()).nodes == {box.node_id}
+    assert nodes.approve(box.node_id).account == "alice", "its account stays"
+    assert asyncio.run(nodes.shut_out()).nodes == frozenset()
+    unseen = nodes.approve("cd" * 32)
+    assert (unseen.account, unseen.state) == ("default", NodeState.APPROVED)
+    with pytest.raises(ConfigurationError, match="no machine"):
+        nodes.approve("nobody")
+    with pytest.raises(ConfigurationError, match="no machine"):
+        nodes.remove("")
+    nodes.close()
+
+
+def test_of_machines_that_wait_the_newest_are_kept(stores: Stores) -> None:
+    nodes = stores.nodes()
+    started = datetime.now(UTC)
+    asyncio.run(nodes.put(Node("f" * 64, "approved", "a", NodeState.APPROVED, started)))
+    for number in range(MAX_PENDING + 3):
+        since = started + timedelta(seconds=number)
+        asyncio.run(nodes.put(Node(f"{number:064x}", "x", "default", NodeState.PENDING, since)))
+    kept = nodes.list()
+    assert [node.name for node in kept].count("approved") == 1
+    assert [node.node_id for node in kept[1:]] == [f"{n:064x}" for n in range(3, MAX_PENDING + 3)]
+    nodes.close()
 
 
 def test_a_request_is_one_entry_and_counts_once(stores: Stores) -> None:

@@ -76,7 +76,12 @@ class ProviderPlayed:
             self.wire = Wire(self.world.draw, self.world.faults, self.world.faulty)
             self.running, self.credits = {}, {}
             self.awake.set()
-            scope = {"type": "websocket", "headers": [], "path": "/"}
+            scope = {
+                "type": "websocket",
+                "headers": [],
+                "path": "/",
+                "client": ("127.0.0.1", 1),
+            }
             self.wire.to_coordinator.put_nowait({"type": "websocket.connect"})
             served = asyncio.create_task(
                 self.world.socket.serve(WebSocket(scope, self.wire.receive, self.wire.send))

@@ -29,8 +29,8 @@ from tests.support.stores import MemoryStores
 
 from tandem import protocol
 from tandem.coordinator import CoordinatorConfig
-from tandem.coordinator.accounts.authentication import MachineAuthenticator
 from tandem.coordinator.accounts.limits import Limiter
+from tandem.coordinator.accounts.machines import MachineAuthenticator
 from tandem.coordinator.accounts.records import OPEN, Entry, KeyLimits, KeyRecord, LedgerHealth
 from tandem.coordinator.api.provider_socket import ProviderSocket
 from tandem.coordinator.requests.dispatch import Dispatcher
@@ -106,7 +106,7 @@ class World:
             config,
             self.registry,
             self.dispatcher,
-            MachineAuthenticator(MemoryStores().join_tokens(), TOKEN),
+            MachineAuthenticator(MemoryStores().nodes(), TOKEN),
         )
         self.providers = [ProviderPlayed(self, machine) for machine in machines]
         self.served = asyncio.Event()

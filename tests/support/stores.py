@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import msgspec
 
 from tandem.coordinator import Entry, KeyRecord, Total, stores_in
 from tandem.coordinator.accounts.issuing import (
+    MAX_PENDING,
     StoredKey,
     check_account,
     check_share,
+    check_token,
+    known_node,
     new_key,
+    new_node_id,
     only_match,
+    only_token,
 )
 from tandem.coordinator.accounts.records import (
     CANCELLED,
@@ -26,10 +32,14 @@ from tandem.coordinator.accounts.records import (
     EVERYONE,
     OPEN,
     CreatedKey,
+    JoinToken,
     KeyLimits,
     KeyRole,
     LedgerHealth,
+    Node,
+    NodeState,
     Share,
+    ShutOut,
 )
 from tandem.errors import ConfigurationError
 from tandem.security import hash_secret, new_join_token
@@ -39,6 +49,12 @@ def create_key(data_dir: Path, name: str = "test", **more: Any) -> str:  # noqa:
     """The secret of a new key in a data folder."""
     with closing(stores_in(data_dir).keys()) as keys:
         return keys.create(name, **more).key
+
+
+def create_token(data_dir: Path, account: str = DEFAULT_ACCOUNT, uses: int | None = 1) -> str:
+    """The secret of a new join token in a data folder."""
+    with closing(stores_in(data_dir).nodes()) as nodes:
+        return nodes.create_token(account, lasts=timedelta(hours=1), uses=uses)[1]
 
 
 def ledger_entries(data_dir: Path, *, limit: int) -> list[Entry]:
@@ -52,7 +68,7 @@ class MemoryStores:
 
     def __init__(self) -> None:
         self._keys = MemoryKeys()
-        self._join_tokens = MemoryJoinTokens()
+        self._nodes = MemoryNodes()
         self._entries: dict[str, Entry] = {}
 
     def keys(self) -> MemoryKeys:
@@ -61,8 +77,8 @@ class MemoryStores:
     def shares(self) -> MemoryShares:
         return MemoryShares(self._keys)
 
-    def join_tokens(self) -> MemoryJoinTokens:
-        return self._join_tokens
+    def nodes(self) -> MemoryNodes:
+        return self._nodes
 
     def ledger(self) -> MemoryLedger:
         return MemoryLedger(self._entries)
@@ -147,21 +163,80 @@ class MemoryShares:
         pass
 
 
-class MemoryJoinTokens:
+class MemoryNodes:
     def __init__(self) -> None:
-        self._accounts: dict[str, str] = {}
+        self._nodes: dict[str, Node] = {}
+        self._tokens: dict[str, JoinToken] = {}
+        self._changes = 0
 
-    async def account_of(self, token: str) -> str | None:
-        return self._accounts.get(hash_secret(token))
+    async def find(self, node_id: str) -> Node | None:
+        return self._nodes.get(node_id)
 
-    def create(self, account: str) -> str:
-        check_account(account)
-        token = new_join_token()
-        self._accounts[hash_secret(token)] = account
-        return token
+    async def spend(self, token: str) -> JoinToken | None:
+        found = self._tokens.get(hash_secret(token))
+        if found is None or not found.is_usable(datetime.now(UTC)):
+            return None
+        left = None if found.uses_left is None else found.uses_left - 1
+        return self._keep(msgspec.structs.replace(found, uses_left=left))
+
+    async def put(self, node: Node) -> None:
+        if node.state is NodeState.PENDING and node.node_id in self._nodes:
+            return
+        self._nodes[node.node_id] = node
+        self._changes += 1
+        pending = [node for node in self.list() if node.state is NodeState.PENDING]
+        for forgotten in pending[:-MAX_PENDING]:
+            del self._nodes[forgotten.node_id]
+
+    async def shut_out(self) -> ShutOut:
+        nodes = (n.node_id for n in self._nodes.values() if n.state is NodeState.REMOVED)
+        tokens = (t.secret_hash for t in self._tokens.values() if t.revoked_at is not None)
+        return ShutOut(frozenset(nodes), frozenset(tokens))
+
+    def revision(self) -> int:
+        return self._changes
+
+    def list(self) -> list[Node]:
+        return sorted(self._nodes.values(), key=lambda node: (node.since, node.node_id))
+
+    def approve(self, which: str, account: str | None = None) -> Node:
+        if account is not None:
+            check_account(account)
+        return self._decide(which, NodeState.APPROVED, account)
+
+    def remove(self, which: str) -> Node:
+        return self._decide(which, NodeState.REMOVED)
+
+    def create_token(
+        self, account: str, *, lasts: timedelta | None, uses: int | None
+    ) -> tuple[JoinToken, str]:
+        check_token(account, lasts, uses)
+        secret, now = new_join_token(), datetime.now(UTC)
+        expires = None if lasts is None else now + lasts
+        return self._keep(JoinToken(hash_secret(secret), account, now, expires, uses)), secret
+
+    def tokens(self) -> Sequence[JoinToken]:
+        return tuple(self._tokens.values())
+
+    def revoke_token(self, which: str) -> JoinToken:
+        found = only_token(self.tokens(), which)
+        return self._keep(msgspec.structs.replace(found, revoked_at=datetime.now(UTC)))
 
     def close(self) -> None:
         pass
+
+    def _keep(self, token: JoinToken) -> JoinToken:
+        self._tokens[token.secret_hash] = token
+        self._changes += 1
+        return token
+
+    def _decide(self, which: str, state: NodeState, account: str | None = None) -> Node:
+        found = known_node(self.list(), which)
+        node = found or Node(new_node_id(which), "", DEFAULT_ACCOUNT, NodeState.PENDING)
+        decided = Node(node.node_id, node.name, account or node.account, state)
+        self._nodes[node.node_id] = decided
+        self._changes += 1
+        return decided
 
 
 class MemoryLedger:

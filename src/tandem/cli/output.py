@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: screen or retitle the window. And what turns the order of characters round, so that a name does
 #: not look like another.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_LINES = re.compile(r"[\t\n\u2028\u2029]")
 
 
 @cache
@@ -52,6 +54,33 @@ def print_plain(text: str) -> None:
     """A line that is copied and pasted: never wrapped, never coloured."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def show_table(
+    titles: list[str],
+    rows: list[list[str]],
+    *,
+    folds: Collection[str] = (),
+    figures: Collection[str] = (),
+) -> None:
+    """Cells are text of unknown origin, and are shown as text, whatever they hold.
+
+    Where the terminal is too narrow, columns that `folds` names are broken, others are cut.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(
+            title,
+            no_wrap=title not in folds,
+            overflow="fold" if title in folds else "ellipsis",
+            justify="right" if title in figures else "left",
+        )
+    for row in rows:
+        table.add_row(*(Text(_LINES.sub(" ", printable(cell))) for cell in row))
+    stdout().print(table)
 
 
 def print_table(titles: list[str], rows: list[list[str]]) -> None:

@@ -19,13 +19,15 @@ from tandem.runtime import on_demand
 
 if TYPE_CHECKING:
     from tandem.coordinator.accounts.join_token import load_or_create_join_token
-    from tandem.coordinator.accounts.ports import Keys, Shares
+    from tandem.coordinator.accounts.ports import Keys, Nodes, Shares
     from tandem.coordinator.accounts.records import (
         CreatedKey,
         Entry,
+        JoinToken,
         KeyLimits,
         KeyRecord,
         KeyRole,
+        Node,
         Share,
         Total,
     )
@@ -40,10 +42,13 @@ __all__ = [
     "CoordinatorConfig",
     "CreatedKey",
     "Entry",
+    "JoinToken",
     "KeyLimits",
     "KeyRecord",
     "KeyRole",
     "Keys",
+    "Node",
+    "Nodes",
     "Share",
     "Shares",
     "Total",
@@ -58,13 +63,15 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
         __name__,
         {
             "accounts.join_token": ("load_or_create_join_token",),
-            "accounts.ports": ("Keys", "Shares"),
+            "accounts.ports": ("Keys", "Nodes", "Shares"),
             "accounts.records": (
                 "CreatedKey",
                 "Entry",
+                "JoinToken",
                 "KeyLimits",
                 "KeyRecord",
                 "KeyRole",
+                "Node",
                 "Share",
                 "Total",
             ),

@@ -16,8 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from tandem.coordinator.accounts.authentication import Authenticator, MachineAuthenticator
+from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.accounts.limits import Limiter
+from tandem.coordinator.accounts.machines import MachineAuthenticator
 from tandem.coordinator.accounts.stores import stores_in
 from tandem.coordinator.api import build_app, closing_response
 from tandem.coordinator.api.provider_socket import ProviderSocket
@@ -68,12 +69,12 @@ class _Opened:
         self.verifiers = [] if roots is None else [ChainVerifier(load_roots(roots))]
         stores = stores_in(config.data_dir)
         self.keys = stores.keys()
-        self.join_tokens = stores.join_tokens()
+        self.nodes = stores.nodes()
         self.ledger = stores.ledger()
 
     def close(self) -> None:
         self.ledger.close()
-        self.join_tokens.close()
+        self.nodes.close()
         self.keys.close()
 
 
@@ -100,7 +101,7 @@ async def _serve(
         config,
         registry,
         dispatcher,
-        MachineAuthenticator(opened.join_tokens, config.join_token),
+        MachineAuthenticator(opened.nodes, config.join_token),
         opened.verifiers,
         count=metrics.provider_event,
     )
@@ -119,6 +120,7 @@ async def _serve(
     closing = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch.run())
+        cutting = tasks.create_task(providers.cut_who_is_shut_out())
         tasks.create_task(server.serve(closing))
         renewing = tasks.create_task(_renew(config, shared.config))
         log.info("listening", host=config.host, port=port)
@@ -130,6 +132,7 @@ async def _serve(
         dispatcher.give_up()
         closing.set()
         watching.cancel()
+        cutting.cancel()
 
 
 async def _renew(config: CoordinatorConfig, served: uvicorn.Config) -> None:

@@ -18,7 +18,8 @@ DEFAULT_MAX_SEQUENCES = 32
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`coordinator_url` is `ws://` or `wss://`; `model` a directory or a hub name.
+    """`coordinator_url` is `ws://` or `wss://`; `join_token` is for the first time; empty, the
+    machine waits to be approved. `model` a directory or a hub name.
 
     `coordinator_pin` is what the coordinator's key is known by; None leaves that to authorities.
 

@@ -18,7 +18,7 @@ from tests.integration.coordinator.conftest import (
     provider_socket,
     until_providers,
 )
-from tests.support.stores import create_key
+from tests.support.stores import create_key, create_token
 
 from tandem import protocol
 from tandem.coordinator import Share, stores_in
@@ -94,8 +94,7 @@ def test_a_users_key_sees_what_it_may_ask(coordinator: Running, path: str) -> No
 
 
 def test_an_operator_sees_every_accounts_machines_and_may_drain_them(coordinator: Running) -> None:
-    with closing(stores_in(coordinator.data_dir).join_tokens()) as tokens:
-        alices = tokens.create("alice")
+    alices = create_token(coordinator.data_dir, "alice")
 
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
         async with provider_socket(coordinator) as socket:
@@ -183,8 +182,7 @@ def test_an_accounts_requests_go_to_its_own_machines_unless_another_shares(
 
 def test_a_machine_of_another_account_reads_nobodys_prompts(coordinator: Running) -> None:
     """However much it says that it can take."""
-    with closing(stores_in(coordinator.data_dir).join_tokens()) as tokens:
-        mallorys = tokens.create("mallory")
+    mallorys = create_token(coordinator.data_dir, "mallory")
     user = bearer(coordinator.data_dir, "victim")
 
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:

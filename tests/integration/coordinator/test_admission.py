@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -24,10 +23,10 @@ from tests.integration.coordinator.conftest import (
     running,
     until_providers,
 )
-from tests.support.stores import create_key, ledger_entries
+from tests.support.stores import create_key, create_token, ledger_entries
 
 from tandem import protocol
-from tandem.coordinator import KeyLimits, KeyRole, stores_in
+from tandem.coordinator import KeyLimits, KeyRole
 from tandem.protocol import Chunk, Delta, Finished, FinishReason, Trust, Usage
 
 Scenario = Callable[[PlayedProvider, httpx2.AsyncClient], Awaitable[None]]
@@ -268,8 +267,7 @@ def test_a_drained_provider_gets_nothing_until_it_is_resumed(coordinator: Runnin
 
 def test_an_account_pairs_its_own_machines(coordinator: Running) -> None:
     """C8: offered for a cluster are those that are in none."""
-    with closing(stores_in(coordinator.data_dir).join_tokens()) as tokens:
-        alices = tokens.create("alice")
+    alices = create_token(coordinator.data_dir, "alice")
     key = create_key(coordinator.data_dir, "alice", account="alice", role=KeyRole.OPERATOR)
 
     async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:

@@ -49,7 +49,7 @@ def test_every_command_shown_exists_with_its_options(path: Path) -> None:
 def _options_of(words: list[str]) -> set[str]:
     """The options that the command in `words` has, by its own help."""
     command = [word for word in words[:2] if re.fullmatch("[a-z]+", word)]
-    depth = 2 if command[0] in {"accounts", "bench", "cluster", "keys", "model"} else 1
+    depth = 2 if command[0] in {"accounts", "bench", "cluster", "keys", "model", "nodes"} else 1
     done = CliRunner().invoke(app, [*command[:depth], "--help"])
     assert done.exit_code == 0, words
     return set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", done.output))

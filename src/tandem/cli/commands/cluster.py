@@ -12,7 +12,7 @@ from tandem.cli.cluster_options import STATUS_FILE
 from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import DataDir, Json
-from tandem.cli.output import note, print_json, print_plain, printable, stdout
+from tandem.cli.output import note, print_json, print_plain, printable, show_table
 from tandem.protocol.cluster import Collectives, NodeReport
 from tandem.runtime import data_dir_or_default
 
@@ -73,11 +73,11 @@ def _is_alive(pid: int) -> bool:
 
 
 def _show(report: NodeReport) -> None:
-    from rich.table import Table
-
     own = report.cluster
     role = "" if own.rank is None else f", rank {own.rank} of {len(own.ranks)}"
-    print_plain(f"{printable(own.name)} (pid {report.pid}): {own.state}{role}, {report.model}")
+    print_plain(
+        f"{printable(own.name)} (pid {report.pid}): {own.state}{role}, {printable(report.model)}"
+    )
     for peer, reason in own.refusals.items():
         print_plain(f"  not connected to {printable(peer)}: {printable(reason)}")
     if own.rank != 0:
@@ -85,19 +85,18 @@ def _show(report: NodeReport) -> None:
     print_plain(f"  {own.strategy}: {printable(own.why or '')}")
     if own.collectives is not Collectives.SEALED:
         print_plain(f"  {own.collectives}: activations cross the link UNENCRYPTED")
-    table = Table(box=None, pad_edge=False)
-    for column in ("RANK", "NODE", "ADDRESS", "LAYERS", "ROUND TRIP", "THROUGHPUT"):
-        table.add_column(column, no_wrap=True)
-    for rank in own.ranks:
-        table.add_row(
+    rows = [
+        [
             str(rank.rank),
-            printable(rank.name),
+            rank.name,
             rank.address,
             rank.layers,
             _figure(rank.round_trip_us, "us"),
             _figure(rank.mb_per_s, "MB/s"),
-        )
-    stdout().print(table)
+        ]
+        for rank in own.ranks
+    ]
+    show_table(["RANK", "NODE", "ADDRESS", "LAYERS", "ROUND TRIP", "THROUGHPUT"], rows)
 
 
 def _figure(value: float | None, unit: str) -> str:

@@ -47,7 +47,7 @@ class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         typer.Option(
             envvar="TANDEM_JOIN_TOKEN",
-            help="The secret that providers join with; better in the variable.",
+            help="The secret that providers of this machine join with; better in the variable.",
             show_default="the one in the data folder",
         ),
     ] = None
@@ -121,7 +121,10 @@ def _say(config: CoordinatorConfig, url: str) -> None:
             "Without TLS keys, join tokens and prompts can be read on the way: --tls auto"
             " encrypts them."
         )
-    note("Clients need a key (`tandem keys create NAME`), providers the join token.")
+    note(
+        "Clients need a key (`tandem keys create NAME`), machines a join token"
+        " (`tandem nodes token`) or your approval (`tandem nodes list`)."
+    )
 
 
 def coordinator_config(options: CoordinatorOptions, files: TlsFiles) -> CoordinatorConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +10,10 @@ import typer
 from tandem.cli.discovery import Section
 from tandem.cli.local_keys import SESSION_KEY_NAMES, address_and_pin, open_keys
 from tandem.cli.options import DataDir, Json
-from tandem.cli.output import note, print_json, print_plain, stdout
+from tandem.cli.output import note, print_json, print_plain, show_table
 from tandem.errors import ConfigurationError
 from tandem.protocol import Trust
-from tandem.runtime import create_data_dir, data_dir_or_default
+from tandem.runtime import data_dir_or_default
 
 if TYPE_CHECKING:
     from tandem.coordinator import KeyLimits
@@ -113,13 +112,8 @@ def list_keys(json: Json = False, data_dir: DataDir = None) -> None:
     if not records:
         note("No keys yet: `tandem keys create NAME` makes one.")
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("ID", "NAME", "ROLE", "KEY", "CREATED", "REVOKED", "LIMITS"):
-        table.add_column(column, no_wrap=True)
-    for record in records:
-        table.add_row(
+    rows = [
+        [
             str(record.id),
             record.name,
             record.role,
@@ -127,40 +121,10 @@ def list_keys(json: Json = False, data_dir: DataDir = None) -> None:
             _when(record.created_at),
             _when(record.revoked_at),
             _limits(record.limits),
-        )
-    stdout().print(table)
-
-
-@keys.command("join-token")
-def join_token(
-    account: Annotated[
-        str | None, typer.Argument(help="Whose machines it lets in.", show_default="default")
-    ] = None,
-    json: Json = False,
-    data_dir: DataDir = None,
-) -> None:
-    """Prints the secret that providers join with, or makes one for the machines of an account.
-
-    \b
-    Examples:
-      tandem keys join-token
-      tandem keys join-token alice
-    """
-    from tandem.coordinator import load_or_create_join_token, stores_in
-    from tandem.security import with_pin
-
-    folder = data_dir_or_default(data_dir)
-    create_data_dir(folder)
-    if account is None:
-        token = load_or_create_join_token(folder)
-    else:
-        with closing(stores_in(folder).join_tokens()) as tokens:
-            token = tokens.create(account)
-    token = with_pin(token, address_and_pin(folder)[1])
-    if json:
-        print_json({"account": account or "default", "join_token": token})
-        return
-    print_plain(token)
+        ]
+        for record in records
+    ]
+    show_table(["ID", "NAME", "ROLE", "KEY", "CREATED", "REVOKED", "LIMITS"], rows)
 
 
 @keys.command()

@@ -46,7 +46,8 @@ class MachineOptions(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         typer.Option(
             envvar="TANDEM_JOIN_TOKEN",
-            help="The coordinator's join token; better in the variable.",
+            help="A join token of the coordinator, for the first time; better in the variable.",
+            show_default="none: it waits to be approved",
         ),
     ] = None
     name: Annotated[
@@ -118,11 +119,7 @@ def provider_config(
     """What was typed, as a provider takes it. Raises ConfigurationError for what is wrong."""
     from tandem.security import load_or_create_identity, split_pin
 
-    if not machine.join_token:
-        raise ConfigurationError(
-            "a provider needs the coordinator's join token: set TANDEM_JOIN_TOKEN"
-        )
-    join_token, pin = split_pin(machine.join_token)
+    join_token, pin = split_pin(machine.join_token or "")
     address, pin_of_address = split_address_pin(machine.coordinator)
     pin = pin or pin_of_address
     url = websocket_url(address, tls=pin is not None)

@@ -9,7 +9,7 @@ import typer
 from tandem.cli.discovery import Section
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import ClientTimeout, Json, ServiceOptions
-from tandem.cli.output import note, print_json, print_plain, printable, stdout
+from tandem.cli.output import note, print_json, print_plain, show_table
 
 if TYPE_CHECKING:
     from tandem.client import ServiceStatus
@@ -49,8 +49,6 @@ def status(
 
 
 def _show(found: ServiceStatus) -> None:
-    from rich.table import Table
-
     print_plain(f"{found.base_url}: {'ready' if found.ready else 'not able to serve now'}")
     if found.longest_stop_s >= _LONG_STOP_S:
         note(
@@ -60,19 +58,18 @@ def _show(found: ServiceStatus) -> None:
     if not found.providers:
         note("No provider is connected: `tandem provider` connects one.")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("PROVIDER", "MODELS", "DEVICE", "STATE", "RUNNING", "WAITING"):
-        table.add_column(column, no_wrap=True)
-    for provider in found.providers:
-        table.add_row(
-            printable(provider.name),
-            printable(", ".join(provider.models)),
-            printable(provider.device) or "-",
+    rows = [
+        [
+            provider.name,
+            ", ".join(provider.models),
+            provider.device or "-",
             _state(provider),
             str(provider.running),
             str(provider.waiting),
-        )
-    stdout().print(table)
+        ]
+        for provider in found.providers
+    ]
+    show_table(["PROVIDER", "MODELS", "DEVICE", "STATE", "RUNNING", "WAITING"], rows)
 
 
 def _state(provider: ProviderStatus) -> str:

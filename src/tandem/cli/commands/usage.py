@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,8 @@ import typer
 from tandem.cli.discovery import Section
 from tandem.cli.local_keys import open_keys
 from tandem.cli.options import DataDir, Json
-from tandem.cli.output import note, print_json, printable, stdout
+from tandem.cli.output import note, print_json, show_table
+from tandem.cli.spans import read_span
 from tandem.errors import ConfigurationError
 from tandem.runtime import create_data_dir, data_dir_or_default
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from tandem.coordinator import Entry, Total
 
 SECTION = Section.MANAGE
-
-_SPAN = re.compile(r"(?P<count>\d+)(?P<unit>[mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def usage(
@@ -71,62 +68,53 @@ def _show_totals(sums: list[Total], names: dict[int, str]) -> None:
     if not sums:
         note("No requests yet.")
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("KEY", "MODEL"):
-        table.add_column(column, no_wrap=True)
-    for column in ("REQUESTS", "FAILED", "PROMPT", "CACHED", "COMPLETION"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for total in sums:
-        table.add_row(
-            "-" if total.key_id is None else printable(names.get(total.key_id, "?")),
-            printable(total.model),
+    figures = ["REQUESTS", "FAILED", "PROMPT", "CACHED", "COMPLETION"]
+    cells = [
+        [
+            "-" if total.key_id is None else names.get(total.key_id, "?"),
+            total.model,
             str(total.requests),
             str(total.failed),
             str(total.prompt_tokens),
             str(total.cached_tokens),
             str(total.completion_tokens),
-        )
-    stdout().print(table)
+        ]
+        for total in sums
+    ]
+    show_table(["KEY", "MODEL", *figures], cells, figures=figures)
 
 
 def _show_requests(rows: list[Entry]) -> None:
     if not rows:
         note("No requests yet.")
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("STARTED", no_wrap=True)
-    for column in ("MODEL", "PROVIDER", "OUTCOME"):
-        table.add_column(column, overflow="fold")
-    for column in ("IN", "OUT", "TRIES", "SECONDS"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
+    names, figures = ["MODEL", "PROVIDER", "OUTCOME"], ["IN", "OUT", "TRIES", "SECONDS"]
+    cells = [
+        [
             f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}",
-            printable(row.model),
-            printable(row.provider or "-"),
+            row.model,
+            row.provider or "-",
             row.outcome,
             str(row.prompt_tokens),
             str(row.completion_tokens),
             str(row.attempts),
             "-" if row.total_s is None else f"{row.total_s:.2f}",
-        )
-    stdout().print(table)
+        ]
+        for row in rows
+    ]
+    show_table(["STARTED", *names, *figures], cells, folds=names, figures=figures)
 
 
 def _moment(since: str | None) -> datetime | None:
     """Raises ConfigurationError."""
     if since is None:
         return None
-    span = _SPAN.fullmatch(since)
-    if span is not None:
-        return datetime.now(UTC) - timedelta(**{_UNITS[span["unit"]]: int(span["count"])})
+    span = read_span(since)
     try:
+        if span is not None:
+            return datetime.now(UTC) - span
         return datetime.fromisoformat(since).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # or long before any calendar
         raise ConfigurationError(
             f"--since {since!r} is neither a date like 2026-01-31 nor a span like 24h or 7d"
         ) from None

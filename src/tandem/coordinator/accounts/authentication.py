@@ -1,4 +1,4 @@
-"""Who asks, and whose machine joins: API keys and join tokens.
+"""Who asks: API keys.
 
 A key is looked up once, and remembered until any key changes.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 
-from tandem.coordinator.accounts.ports import JoinTokens, Keys
-from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord, KeyRole
+from tandem.coordinator.accounts.ports import Keys
+from tandem.coordinator.accounts.records import KeyRecord, KeyRole
 from tandem.errors import AuthenticationFailed, PermissionRefused
-from tandem.security import same_secret
 
 #: A store may see another process's change a moment late: this bounds how late.
 _REMEMBERED_S = 1.0
@@ -62,23 +61,6 @@ class Authenticator:
                 " makes one with `tandem keys create NAME --operator`"
             )
         return key
-
-
-class MachineAuthenticator:
-    """Lets providers in: with the deployment's own join token, or one of an account's."""
-
-    def __init__(self, tokens: JoinTokens, own_token: str) -> None:
-        self._tokens = tokens
-        self._own_token = own_token
-
-    async def authenticate(self, token: str) -> str:
-        """The account that a machine with this join token is of. Raises AuthenticationFailed."""
-        if same_secret(token, self._own_token):
-            return DEFAULT_ACCOUNT
-        account = await self._tokens.account_of(token)
-        if account is None:
-            raise AuthenticationFailed("the join token is wrong", param="join_token")
-        return account
 
 
 def _bearer(authorization: str | None) -> str:

@@ -1,18 +1,30 @@
-"""Rules that every store of keys shares: what a new key is, and which key somebody means."""
+"""Rules that every store shares: what a new key or token is, and which one somebody means."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from tandem.coordinator.accounts.records import EVERYONE, KeyLimits, KeyRecord, KeyRole, Share
+from tandem.coordinator.accounts.records import (
+    EVERYONE,
+    JoinToken,
+    KeyLimits,
+    KeyRecord,
+    KeyRole,
+    Node,
+    Share,
+)
 from tandem.errors import ConfigurationError
 from tandem.security import hash_secret, new_api_key
 
 #: Characters of a key that a listing shows: enough to recognise it, useless to guess it.
 _SHOWN = 14
+#: Machines that wait to be approved; the oldest give way.
+MAX_PENDING = 64
+_NODE_ID = re.compile("[0-9a-f]{64}")
 
 
 class NewKey(msgspec.Struct, frozen=True):
@@ -86,3 +98,47 @@ def only_match(active: Sequence[StoredKey], which: str) -> KeyRecord:
         ids = ", ".join(str(key.record.id) for key in matches)
         raise ConfigurationError(f"{which!r} fits several keys: name one by its id ({ids})")
     return matches[0].record
+
+
+def check_token(account: str, lasts: timedelta | None, uses: int | None) -> None:
+    """Raises ConfigurationError for a token that could let nobody in."""
+    check_account(account)
+    if uses is not None and uses < 1:
+        raise ConfigurationError("a join token has at least one use")
+    if lasts is not None and lasts <= timedelta():
+        raise ConfigurationError("a join token lasts for some time")
+
+
+def known_node(nodes: Sequence[Node], which: str) -> Node | None:
+    """The one with this node id or name, else with this beginning of its id; None if there is none.
+
+    Raises ConfigurationError when there are several.
+    """
+    exact = [node for node in nodes if which and which in (node.node_id, node.name)]
+    begun = [node for node in nodes if which and node.node_id.startswith(which)]
+    matches = exact or begun
+    if len(matches) > 1:
+        ids = ", ".join(node.node_id[:16] for node in matches)
+        raise ConfigurationError(f"{which!r} fits several machines: name one by its id ({ids})")
+    return matches[0] if matches else None
+
+
+def new_node_id(which: str) -> str:
+    """The id of a machine that has not been seen. Raises ConfigurationError for what is none."""
+    if not _NODE_ID.fullmatch(which):
+        raise ConfigurationError(
+            f"no machine matches {which!r}: see `tandem nodes list`, or give the whole id that the"
+            " machine itself shows"
+        )
+    return which
+
+
+def only_token(tokens: Sequence[JoinToken], which: str) -> JoinToken:
+    """The one with this id or secret that is not revoked. Raises ConfigurationError."""
+    active = [token for token in tokens if token.revoked_at is None]
+    matches = [t for t in active if which == t.id or hash_secret(which) == t.secret_hash]
+    if len(matches) != 1:
+        raise ConfigurationError(
+            f"no active join token matches {which!r}: see `tandem nodes tokens`"
+        )
+    return matches[0]

@@ -1,4 +1,7 @@
-"""The deployment's own join token: a file in the data folder that only its owner reads."""
+"""The deployment's own join token: a file in the data folder that only its owner reads.
+
+It lets in machines that run beside the coordinator, as those of `tandem up` do.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the coordinator asks of its stores: keys, join tokens, and the ledger of usage.
+"""What the coordinator asks of its stores: keys, shares, machines, and the ledger of usage.
 
 Protocols: everybody else depends on these, and on `records`. What the event loop waits for is
 `async`, what it calls between two tokens never blocks, and the rest is for the command line.
@@ -7,19 +7,22 @@ Protocols: everybody else depends on these, and on `records`. What the event loo
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from datetime import datetime
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from tandem.coordinator.accounts.records import (
     DEFAULT_ACCOUNT,
     CreatedKey,
     Entry,
+    JoinToken,
     KeyLimits,
     KeyRecord,
     KeyRole,
     LedgerHealth,
+    Node,
     Share,
+    ShutOut,
     Total,
 )
 
@@ -73,14 +76,58 @@ class Shares(Protocol):
     def close(self) -> None: ...
 
 
-class JoinTokens(Protocol):
-    """The secrets that let an account's machines in, beside the deployment's own token."""
+class Nodes(Protocol):
+    """Which machines may join, and the join tokens that let new ones in."""
 
-    async def account_of(self, token: str) -> str | None:
-        """The account that a token belongs to; None for a token that is none."""
+    async def find(self, node_id: str) -> Node | None: ...
 
-    def create(self, account: str) -> str:
-        """A new token for an account's machines. Raises ConfigurationError without a name."""
+    async def spend(self, token: str) -> JoinToken | None:
+        """Takes one use of a token; None when it is none, or has no use left, or no time."""
+
+    async def put(self, node: Node) -> None:
+        """Keeps a machine's state. One that is PENDING never replaces what is known of it.
+
+        Of those that are pending, the newest `issuing.MAX_PENDING` are kept.
+        """
+
+    async def shut_out(self) -> ShutOut:
+        """Who may not stay."""
+
+    def revision(self) -> Hashable:
+        """Differs from an earlier one when any process may have changed something since.
+
+        It never blocks.
+        """
+
+    def list(self) -> list[Node]:
+        """All machines that are known, oldest first."""
+
+    def approve(self, which: str, account: str | None = None) -> Node:
+        """Lets in the machine with this id, name, or beginning; or of this whole id, unseen.
+
+        Its account stays unless another is named. Raises ConfigurationError when none matches, or
+        more than one.
+        """
+
+    def remove(self, which: str) -> Node:
+        """Shuts a machine out until it is approved again, or comes with a new token.
+
+        Raises ConfigurationError as `approve` does.
+        """
+
+    def create_token(
+        self, account: str, *, lasts: timedelta | None, uses: int | None
+    ) -> tuple[JoinToken, str]:
+        """A new token and its secret; None is for ever, or for any number of machines.
+
+        Raises ConfigurationError.
+        """
+
+    def tokens(self) -> Sequence[JoinToken]:
+        """All of them, oldest first."""
+
+    def revoke_token(self, which: str) -> JoinToken:
+        """Revokes the token with this id or secret. Raises ConfigurationError."""
 
     def close(self) -> None: ...
 
@@ -129,7 +176,7 @@ class Stores(Protocol):
 
     def shares(self) -> Shares: ...
 
-    def join_tokens(self) -> JoinTokens: ...
+    def nodes(self) -> Nodes: ...
 
     def ledger(self) -> Ledger:
         """The coordinator's alone: one at a time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
@@ -64,6 +64,51 @@ class Share(msgspec.Struct, frozen=True):
 
     owner: str
     borrower: str
+
+
+class NodeState(StrEnum):
+    """A machine's standing. What an operator has decided, only an operator changes."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REMOVED = "removed"
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A machine that has shown a certificate. `account` is its own from its first joining on."""
+
+    node_id: str
+    name: str
+    account: str
+    state: NodeState
+    since: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+
+
+class JoinToken(msgspec.Struct, frozen=True):
+    """What lets machines of an account in. `uses_left` None is any number."""
+
+    secret_hash: str
+    account: str
+    created_at: datetime
+    expires_at: datetime | None
+    uses_left: int | None
+    revoked_at: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        """What people call it by: it tells nothing of the secret."""
+        return self.secret_hash[:8]
+
+    def is_usable(self, now: datetime) -> bool:
+        expired = self.expires_at is not None and self.expires_at <= now
+        return self.revoked_at is None and not expired and self.uses_left != 0
+
+
+class ShutOut(msgspec.Struct, frozen=True):
+    """Node ids of machines that were removed, and hashes of tokens that were revoked."""
+
+    nodes: frozenset[str]
+    tokens: frozenset[str]
 
 
 def owners_for(key: KeyRecord | None) -> frozenset[str]:

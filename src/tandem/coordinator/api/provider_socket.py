@@ -7,6 +7,7 @@ challenges and watches for silence; whatever ends it, what was under way there m
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tandem import protocol
-from tandem.coordinator.accounts.authentication import MachineAuthenticator
+from tandem.coordinator.accounts.machines import Admitted, Arrival, MachineAuthenticator
 from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.challenges import Challenges
 from tandem.coordinator.fleet.link import ProviderLink
@@ -41,6 +42,8 @@ _POLICY_VIOLATION, _GOING_AWAY = 1008, 1001
 #: The next request's key is made once the first token of this one may have passed: to make a key,
 #: and at the provider to open it, takes longer than all else that is between them.
 _ANNOUNCED_AFTER_S = 0.002
+#: How often it is looked whether an operator has removed a machine.
+_SHUT_OUT_EVERY_S = 0.5
 #: What sending on a connection that has ended raises.
 _BROKEN = (OSError, RuntimeError, WebSocketDisconnect)
 
@@ -54,6 +57,7 @@ class _Connection:
     websocket: WebSocket
     provider: Provider
     challenges: Challenges
+    admitted: Admitted
 
 
 class ProviderSocket:
@@ -77,6 +81,7 @@ class ProviderSocket:
         self._hardware = hardware
         self._count = count
         self._freezer = ConnectionFreezer()
+        self._connections: set[_Connection] = set()
 
     async def serve(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -94,10 +99,27 @@ class ProviderSocket:
             return
         await self._serve(connection, version)
 
+    async def cut_who_is_shut_out(self) -> None:
+        """Ends connections of machines as soon as an operator removes them; returns never."""
+        seen: object = None
+        while True:
+            await asyncio.sleep(_SHUT_OUT_EVERY_S)
+            if (revision := self._machines.revision()) == seen:
+                continue
+            try:
+                shut_out = await self._machines.shut_out()
+            except ConfigurationError as error:
+                log.error("machines_not_read", reason=error.message)  # and tried again
+                continue
+            seen = revision
+            for connection in tuple(self._connections):
+                if connection.admitted.is_in(shut_out):
+                    self._registry.remove(connection.provider)
+                    connection.provider.link.lose(ProviderLost("its machine was removed"))
+
     async def _admit(self, websocket: WebSocket) -> tuple[_Connection, int]:
         """Hello, challenge, proof. Raises the reason to refuse the connection."""
         hello = protocol.decode_hello(await _receive(websocket))
-        account = await self._machines.authenticate(hello.join_token)
         if self._dispatcher.stopping:
             raise ServiceStopping("the coordinator is stopping")
         version = protocol.choose_version(hello.versions)
@@ -109,14 +131,21 @@ class ProviderSocket:
         proof = protocol.decode_proof(await _receive(websocket))
         attested = challenges.check(proof.evidence)
         key = RecipientKey(registration.sealing_key)
+        arrival = Arrival(
+            _node_id(registration), registration.name, hello.join_token, _is_local(websocket)
+        )
+        admitted = await self._machines.admit(arrival)
+        # Nothing is awaited from here on: whoever is shut out meanwhile is found, and cut.
         provider = self._registry.add(
             registration,
             ProviderLink(key, nonce, self._config.max_outgoing),
-            account=account,
-            node_id=_node_id(registration),
+            account=admitted.account,
+            node_id=admitted.node_id,
             attested=attested,
         )
-        return _Connection(websocket, provider, challenges), version
+        connection = _Connection(websocket, provider, challenges, admitted)
+        self._connections.add(connection)
+        return connection, version
 
     async def _serve(self, connection: _Connection, version: int) -> None:
         provider = connection.provider
@@ -145,6 +174,7 @@ class ProviderSocket:
             self._count("cut_off")
             self._registry.set_aside(provider)  # it may be back in a moment
         finally:
+            self._connections.discard(connection)
             self._registry.remove(provider)
             provider.link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
             await _close(connection.websocket, _GOING_AWAY)
@@ -235,6 +265,18 @@ def _node_id(registration: protocol.Registration) -> str | None:
         return node_id_of(registration.certificate)
     except ConfigurationError as error:
         raise ProtocolError(f"registration.certificate: {error.message}") from error
+
+
+def _is_local(websocket: WebSocket) -> bool:
+    """Whether the connection comes from this machine."""
+    if websocket.client is None:
+        return False
+    try:
+        address = ipaddress.ip_address(websocket.client.host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 async def _receive(websocket: WebSocket) -> bytes:

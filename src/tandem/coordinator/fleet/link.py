@@ -6,6 +6,7 @@ Requests are sealed here to the provider's key; what comes back goes to whoever 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 from tandem.errors import Overloaded, ProtocolError, ProviderLost
@@ -113,8 +114,11 @@ class ProviderLink:
             self.send(Cancel(request_id))
 
     def lose(self, error: ProviderLost) -> None:
-        """The connection is gone: everything under way ends with `error`."""
-        self._lost = self._lost or error
+        """The connection is gone: everything under way ends with `error`, and so does writing."""
+        if self._lost is None:
+            self._lost = error
+            with suppress(asyncio.QueueFull):  # then nobody waits for a message
+                self._outgoing.put_nowait(Cancel(RequestId("")))
         self.abandon(error)
 
     def abandon(self, error: ProviderLost) -> None:

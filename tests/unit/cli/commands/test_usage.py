@@ -79,6 +79,3 @@ def test_a_key_keeps_its_limits_and_its_account(
     capsys.readouterr()
     assert run_cli("keys", "list", option, "--json") == 0
     assert "hardware" in capsys.readouterr().out
-    for account in ([], ["alice"]):
-        assert run_cli("keys", "join-token", *account, option) == 0
-        assert capsys.readouterr().out.startswith("join-")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.stores import MemoryKeys, MemoryStores
+from tests.support.stores import MemoryKeys
 
-from tandem.coordinator.accounts.authentication import Authenticator, MachineAuthenticator
-from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, KeyRecord, KeyRole
+from tandem.coordinator.accounts.authentication import Authenticator
+from tandem.coordinator.accounts.records import KeyRecord, KeyRole
 from tandem.errors import AuthenticationFailed, PermissionRefused
 
 
@@ -98,14 +98,3 @@ def test_a_key_that_is_revoked_during_its_lookup_is_not_remembered() -> None:
 def test_a_refusal_says_why(header: str | None, reason: str) -> None:
     with pytest.raises(AuthenticationFailed, match=reason):
         asyncio.run(Authenticator(MemoryKeys(), required=True).authenticate(header))
-
-
-def test_a_machine_joins_with_the_deployments_token_or_an_accounts() -> None:
-    tokens = MemoryStores().join_tokens()
-    machines = MachineAuthenticator(tokens, "join-own")
-    alices = tokens.create("alice")
-    assert asyncio.run(machines.authenticate("join-own")) == DEFAULT_ACCOUNT
-    assert asyncio.run(machines.authenticate(alices)) == "alice"
-    with pytest.raises(AuthenticationFailed) as refused:
-        asyncio.run(machines.authenticate("join-another"))
-    assert refused.value.param == "join_token"

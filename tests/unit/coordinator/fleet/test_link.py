@@ -163,3 +163,15 @@ def test_the_next_requests_key_is_announced_while_nothing_waits() -> None:
         assert isinstance(await sent(link), NextKey)
 
     asyncio.run(main())
+
+
+def test_a_link_that_is_lost_wakes_whoever_writes_to_it() -> None:
+    async def main() -> None:
+        link = make_link()
+        writing = asyncio.create_task(link.next_outgoing())
+        await asyncio.sleep(0)
+        link.lose(ProviderLost("removed"))
+        with pytest.raises(ProviderLost, match="removed"):
+            await asyncio.wait_for(writing, 10.0)
+
+    asyncio.run(main())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tandem.coordinator.accounts.sqlite.join_tokens import SQLiteJoinTokens
 from tandem.coordinator.accounts.sqlite.keys import SQLiteKeys
 from tandem.coordinator.accounts.sqlite.ledger import SQLiteLedger
+from tandem.coordinator.accounts.sqlite.nodes import SQLiteNodes
 from tandem.coordinator.accounts.sqlite.shares import SQLiteShares
 from tandem.coordinator.accounts.sqlite.usage import SQLiteUsage
 
 
 class SQLiteStores:
-    """See `ports.Stores`. Keys, shares and tokens are in one file, the usage has one of its own."""
+    """See `ports.Stores`. The usage has a file of its own, all else shares one."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -23,8 +23,8 @@ class SQLiteStores:
     def shares(self) -> SQLiteShares:
         return SQLiteShares(self._data_dir)
 
-    def join_tokens(self) -> SQLiteJoinTokens:
-        return SQLiteJoinTokens(self._data_dir)
+    def nodes(self) -> SQLiteNodes:
+        return SQLiteNodes(self._data_dir)
 
     def ledger(self) -> SQLiteLedger:
         return SQLiteLedger(self._data_dir)

@@ -18,17 +18,22 @@ from tandem.errors import ConfigurationError
 
 #: How long a writer waits for another process's transaction.
 _BUSY_TIMEOUT_S = 10.0
-#: What turns a database of version n into one of n + 1; new ones are made whole.
-_UPGRADES = (
+#: The columns that make a database of version n one of n + 1; tables that are new are made whole.
+_UPGRADES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        "ALTER TABLE api_keys ADD COLUMN account VARCHAR NOT NULL DEFAULT 'default'",
-        "ALTER TABLE api_keys ADD COLUMN requests_per_minute INTEGER",
-        "ALTER TABLE api_keys ADD COLUMN tokens_per_minute INTEGER",
-        "ALTER TABLE api_keys ADD COLUMN concurrent INTEGER",
-        "ALTER TABLE api_keys ADD COLUMN budget_tokens INTEGER",
-        "ALTER TABLE api_keys ADD COLUMN min_trust VARCHAR NOT NULL DEFAULT 'none'",
+        "api_keys",
+        (
+            "account VARCHAR NOT NULL DEFAULT 'default'",
+            "requests_per_minute INTEGER",
+            "tokens_per_minute INTEGER",
+            "concurrent INTEGER",
+            "budget_tokens INTEGER",
+            "min_trust VARCHAR NOT NULL DEFAULT 'none'",
+        ),
     ),
-    ("ALTER TABLE api_keys ADD COLUMN role VARCHAR NOT NULL DEFAULT 'user'",),
+    ("api_keys", ("role VARCHAR NOT NULL DEFAULT 'user'",)),
+    # Tokens of before let in any number of machines for ever, until they are revoked.
+    ("join_tokens", ("expires_at DATETIME", "uses_left INTEGER", "revoked_at DATETIME")),
 )
 
 
@@ -62,14 +67,26 @@ def open_database(data_dir: Path, tables: Tables = Base) -> sa.Engine:
     return engine
 
 
+def revision_of(path: Path) -> tuple[int, int]:
+    """The state of a database's write-ahead log, to which every commit adds: costs one `stat`.
+
+    Its times are as coarse as the file system's: a change may be seen a moment late.
+    """
+    try:
+        status = path.with_name(f"{path.name}-wal").stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)
+
+
 def _upgrade(connection: sa.Connection, path: Path) -> None:
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if version > len(_UPGRADES):
         raise ConfigurationError(f"{path} is of a newer Tandem: update this one")
-    if sa.inspect(connection).has_table("api_keys"):
-        for statements in _UPGRADES[version:]:
-            for statement in statements:
-                connection.exec_driver_sql(statement)
+    tables = sa.inspect(connection).get_table_names()
+    for table, columns in _UPGRADES[version:]:
+        for column in columns if table in tables else ():
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
 def _set_up_connection(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:

@@ -18,7 +18,12 @@ from tandem.coordinator.accounts.records import (
     KeyRecord,
     KeyRole,
 )
-from tandem.coordinator.accounts.sqlite.database import Base, database_path, open_database
+from tandem.coordinator.accounts.sqlite.database import (
+    Base,
+    database_path,
+    open_database,
+    revision_of,
+)
 from tandem.coordinator.accounts.sqlite.problems import session_on
 from tandem.coordinator.accounts.sqlite.shares import lenders
 from tandem.protocol import Trust
@@ -69,23 +74,14 @@ class SQLiteKeys:
 
     def __init__(self, data_dir: Path) -> None:
         """Raises ConfigurationError for a database that this version cannot read."""
-        path = database_path(data_dir)
-        self._log = path.with_name(f"{path.name}-wal")
+        self._path = database_path(data_dir)
         self._engine = open_database(data_dir)
 
     async def find(self, secret: str) -> KeyRecord | None:
         return await asyncio.to_thread(self._find, secret)
 
     def revision(self) -> tuple[int, int]:
-        """The state of the write-ahead log, to which every commit adds: costs one `stat`.
-
-        Its times are as coarse as the file system's: a change may be seen a moment late.
-        """
-        try:
-            status = self._log.stat()
-        except FileNotFoundError:
-            return (0, 0)
-        return (status.st_mtime_ns, status.st_size)
+        return revision_of(self._path)
 
     def create(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from pathlib import Path
 
@@ -12,14 +13,16 @@ from tandem.coordinator.accounts.records import KeyLimits, KeyRole
 from tandem.coordinator.accounts.sqlite import SQLiteStores
 from tandem.coordinator.accounts.sqlite.database import database_path
 from tandem.errors import ConfigurationError
+from tandem.security import hash_secret
 
 
 def test_the_secret_is_nowhere_on_disk(tmp_path: Path) -> None:
     stores = SQLiteStores(tmp_path)
-    keys, tokens = stores.keys(), stores.join_tokens()
-    secrets = keys.create("alice").key, tokens.create("alice")
+    keys, nodes = stores.keys(), stores.nodes()
+    _, token = nodes.create_token("alice", lasts=None, uses=None)
+    secrets = keys.create("alice").key, token
     keys.close()
-    tokens.close()
+    nodes.close()
     for path in tmp_path.iterdir():
         assert not [secret for secret in secrets if secret.encode() in path.read_bytes()]
     assert stat.S_IMODE((tmp_path / "tandem.db").stat().st_mode) == 0o600
@@ -42,6 +45,30 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -
         (old,) = keys.list()
         assert (old.limits, old.role) == (KeyLimits(), KeyRole.USER)
         keys.close()
+
+
+def test_join_tokens_of_before_let_anybody_in_until_they_are_revoked(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{database_path(tmp_path)}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE join_tokens (secret_hash VARCHAR NOT NULL PRIMARY KEY,"
+            " account VARCHAR NOT NULL, created_at DATETIME NOT NULL)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO join_tokens VALUES (?, 'alice', '2026-01-01 00:00:00')",
+            (hash_secret("join-old"),),
+        )
+        connection.exec_driver_sql("PRAGMA user_version = 1")
+    engine.dispose()
+    nodes = SQLiteStores(tmp_path).nodes()
+    for _ in range(3):
+        spent = asyncio.run(nodes.spend("join-old"))
+        assert spent is not None
+        assert (spent.account, spent.uses_left, spent.expires_at) == ("alice", None, None)
+    (listed,) = nodes.tokens()
+    nodes.revoke_token(listed.id)
+    assert asyncio.run(nodes.spend("join-old")) is None
+    nodes.close()
 
 
 def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
