@@ -87,7 +87,6 @@ def test_version_in_both_forms(run_cli: RunCli, capsys: pytest.CaptureFixture[st
         ["run"],
         ["run", "hi", "--temperature", "3"],
         ["provider"],
-        ["provider", "--coordinator", "localhost:1"],
         ["provider", "--coordinator", "ftp://x", "--join-token", "t"],
         ["keys", "create", "up"],
         ["run", "  "],

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.conftest import RunCli
 
+from tandem.cli.cluster_options import ClusterOptions
+from tandem.cli.commands.provider import MachineOptions, provider_config
+from tandem.cli.options import ModelOptions
+
 
 @pytest.mark.parametrize(
     ("options", "word"),
@@ -34,3 +38,9 @@ def test_options_that_make_no_cluster_say_what_is_missing(
     shown = capsys.readouterr().err
     assert word in shown
     assert "Traceback" not in shown
+
+
+def test_without_a_join_token_it_asks_to_be_approved(tmp_path: Path) -> None:
+    machine = MachineOptions(coordinator="127.0.0.1:9", data_dir=tmp_path)
+    config = provider_config(machine, ModelOptions(), ClusterOptions())
+    assert config.join_token == ""
