@@ -109,7 +109,7 @@ class ProviderSocket:
             try:
                 shut_out = await self._machines.shut_out()
             except ConfigurationError as error:
-                log.error("machines_not_read", reason=error.message)  # and tried again
+                log.warning("machines_not_read", reason=error.message)  # and tried again
                 continue
             seen = revision
             for connection in tuple(self._connections):
