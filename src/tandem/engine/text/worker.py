@@ -62,7 +62,7 @@ class TextWorker:
         after `close`.
         """
         if self._closing.is_set():
-            raise ServiceStopping("the provider is stopping; retry elsewhere")
+            raise _stopping()
         answer: Tokens = Future()
         try:
             self._jobs.put_nowait((job, answer))
@@ -101,14 +101,16 @@ class TextWorker:
     def _start_ahead(self) -> None:
         """So that the first request does not wait for it; a failure shows with that one."""
         try:
-            self._process = self._live_process()
+            self._live_process()
+        except ServiceStopping:
+            return
         except (OSError, TandemError) as error:
             log.error("tokenising_process_failed", error=str(error))  # noqa: TRY400 - it is known
 
     def _ask(self, job: Job) -> list[list[int]]:
         if self._closing.is_set():
-            raise ServiceStopping("the provider is stopping; retry elsewhere")
-        process = self._process = self._live_process()
+            raise _stopping()
+        process = self._live_process()
         limit_s = self._limits.processor_s(job)
         try:
             answer = process.ask(job, limit_s + self._limits.wall_s)
@@ -124,14 +126,23 @@ class TextWorker:
 
     def _live_process(self) -> _Process:
         """The one that there is, or another where that one has died while nobody asked it."""
-        if self._process is not None and not self._process.is_alive:
+        if self._process is not None and self._process.is_alive:
+            return self._process
+        self._end()
+        self._process = process = _Process(self._directory, self._limits)  # `close` may end it now
+        try:
+            process.wait_ready()
+        except TandemError:
             self._end()
-        return self._process or _Process(self._directory, self._limits)
+            if self._closing.is_set():
+                raise _stopping() from None
+            raise
+        return process
 
     def _meaning(self, process: _Process, error: Exception, limit_s: float) -> TandemError:
         """What the death of a process says of the job that it had."""
         if self._closing.is_set():
-            return ServiceStopping("the provider is stopping; retry elsewhere")
+            return _stopping()
         if process.died_of == signal.SIGPROF:
             return InvalidRequest(
                 "rendering and tokenising this prompt took more than the "
@@ -155,14 +166,18 @@ class TextWorker:
             except queue.Empty:
                 return
             if entry is not None and entry[1].set_running_or_notify_cancel():
-                entry[1].set_exception(ServiceStopping("the provider is stopping"))
+                entry[1].set_exception(_stopping())
+
+
+def _stopping() -> ServiceStopping:
+    return ServiceStopping("the provider is stopping; retry elsewhere")
 
 
 class _Process:
     """The process and its two pipes. `died_of` is its signal, once it has ended."""
 
     def __init__(self, directory: Path, limits: TextLimits) -> None:
-        """Waits until the tokenizer is loaded. Raises OSError, TimeoutError, or why it is not."""
+        """Raises OSError."""
         self.died_of = 0
         arguments = [str(directory.absolute()), msgspec.json.encode(limits).decode()]
         self._process = subprocess.Popen(
@@ -178,13 +193,14 @@ class _Process:
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._input, False)
+
+    def wait_ready(self) -> None:
+        """Until the tokenizer is loaded. Raises InternalError, or why it is not."""
         try:
             answer = self._receive(time.monotonic() + _START_TIMEOUT_S)
         except (EOFError, TimeoutError):
-            self.end()
             raise InternalError("the process that tokenises did not start") from None
         if isinstance(answer, Refused):
-            self.end()
             raise answer.to_error()
         assert isinstance(answer, Ready), "it first says that it is ready"
 

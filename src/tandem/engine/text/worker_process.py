@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> None:
     directory, limits = Path(arguments[0]), msgspec.json.decode(arguments[1], type=TextLimits)
     answers = _own_output()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it is over
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # whatever was inherited
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     try:
         tokenizer = Tokenizer(directory)
     except TandemError as error:

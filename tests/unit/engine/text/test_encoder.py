@@ -22,7 +22,7 @@ from tandem.engine import (
     resolve_model,
 )
 from tandem.engine.text.jobs import Job
-from tandem.engine.text.worker import TextWorker
+from tandem.engine.text.worker import _MODULE, TextWorker
 from tandem.errors import (
     CheckpointError,
     ContextLengthExceeded,
@@ -90,7 +90,9 @@ def submit(worker: TextWorker, *texts: str | list[Message]) -> Future[list[list[
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    """The processes that tokenise, of this one."""
+    found = psutil.Process().children()
+    return [process for process in found if _MODULE in process.cmdline()]
 
 
 def error(answer: Future[list[list[int]]]) -> TandemError:
