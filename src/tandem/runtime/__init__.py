@@ -20,7 +20,7 @@ from tandem.runtime.faces import on_demand
 from tandem.runtime.failures import first_failure
 from tandem.runtime.folder_lock import only_one
 from tandem.runtime.identifiers import new_id
-from tandem.runtime.logging import configure_logging
+from tandem.runtime.logging import configure_logging, drain_log
 from tandem.runtime.paths import (
     create_data_dir,
     data_dir_or_default,
@@ -59,6 +59,7 @@ __all__ = [
     "data_dir_or_default",
     "default_data_dir",
     "drain",
+    "drain_log",
     "first_failure",
     "free_port",
     "has_writable_home",

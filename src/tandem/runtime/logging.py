@@ -1,14 +1,24 @@
 """Logs on stderr: an event name and fields, never prompts or answers.
 
 Lines are readable on a terminal and JSON elsewhere, so that scripts and collectors need no parser.
+What libraries log by Python's own module is a line like every other.
 """
 
 from __future__ import annotations
 
+import atexit
+import io
 import logging
 import sys
+from functools import cache
+from typing import Any, TextIO
 
 import structlog
+
+from tandem.runtime.log_sink import LogSink
+
+#: A moment for the last lines, at the end of a process.
+_LAST_LINES_S = 0.5
 
 
 def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
@@ -28,6 +38,53 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_destination(sys.stderr)),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    if not any(isinstance(handler, FromLibraries) for handler in root.handlers):
+        root.addHandler(FromLibraries(logging.WARNING))
+
+
+def drain_log(timeout_s: float = _LAST_LINES_S) -> None:
+    """Waits until the lines so far are written; for who ends the process without a farewell."""
+    if _sink.cache_info().currsize:
+        _sink().drain(timeout_s)
+
+
+class FromLibraries(logging.Handler):
+    """Warnings and errors of libraries, to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno,
+            "library_says",
+            library=record.name,
+            message=record.getMessage(),
+            exc_info=record.exc_info,
+        )
+
+
+def _destination(stream: TextIO) -> TextIO:
+    """A sink that nobody waits for, or the stream itself where it is in memory."""
+    try:
+        is_standard = stream.fileno() == 2
+    except (io.UnsupportedOperation, ValueError):
+        is_standard = False
+    return _sink() if is_standard else stream  # type: ignore[return-value] # it writes and flushes
+
+
+@cache
+def _sink() -> LogSink:
+    """The process has one: the standard error stream is one, too."""
+    sink = LogSink(2, _lost_line)
+    atexit.register(sink.drain, _LAST_LINES_S)
+    return sink
+
+
+def _lost_line(lost: int) -> str:
+    """As the lines were that are missing."""
+    line: Any = {"event": "log_lines_lost", "lines": lost}
+    for processor in structlog.get_config()["processors"]:
+        line = processor(None, "warning", line)
+    return f"{line}\n"

@@ -27,6 +27,7 @@ import structlog
 import uvloop
 
 from tandem.runtime.garbage import freeze_modules
+from tandem.runtime.logging import drain_log
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,7 @@ class _Signals:
     def receive(self, signum: signal.Signals) -> None:
         if self._received:
             log.warning("forced_exit", signal=signum.name)
+            drain_log()
             os._exit(_FORCED_EXIT_CODE)
         self._received = True
         log.info("stop_requested", signal=signum.name)

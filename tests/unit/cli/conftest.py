@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from tests.support.fake_service import KEY, FakeService
 
 from tandem.cli import main
 from tandem.client import UpSession, write_session
+from tandem.runtime.logging import FromLibraries
 
 RunCli = Callable[..., int]
 
@@ -28,6 +30,10 @@ def _no_lasting_log() -> Iterator[None]:
     """A command that ran in this process must not leave its log on a stream that is closed."""
     yield
     structlog.reset_defaults()
+    root = logging.getLogger()
+    for handler in [*root.handlers]:
+        if isinstance(handler, FromLibraries):
+            root.removeHandler(handler)
 
 
 @pytest.fixture
