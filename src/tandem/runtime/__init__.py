@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tandem.runtime.addresses import (
+    DEFAULT_PORT,
     WILDCARDS,
     Address,
     address_text,
+    free_port,
     host_of,
     is_link_local,
     is_loopback,
@@ -27,7 +29,6 @@ from tandem.runtime.paths import (
     default_data_dir,
     has_writable_home,
 )
-from tandem.runtime.ports import DEFAULT_PORT, free_port
 from tandem.runtime.service import (
     CLOSE_TIMEOUT_S,
     COORDINATOR_STOP_TIMEOUT_S,

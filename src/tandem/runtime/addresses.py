@@ -1,5 +1,6 @@
 """Addresses of sockets, IPv4 and IPv6: as people write them, as the kernel names them.
 
+Ports too: the coordinator's usual one, and free ones for processes that are about to start.
 A host that is valid on one link only carries its scope, `fe80::1%eth0`, wherever it goes.
 """
 
@@ -10,6 +11,9 @@ import socket
 from typing import Any
 
 Address = tuple[str, int]
+
+#: Where a coordinator listens unless it is told otherwise.
+DEFAULT_PORT = 8000
 
 _BACKLOG = 512
 _MAX_PORT = 65535
@@ -95,3 +99,10 @@ def listen_on(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, name = found[0]
     return socket.create_server(name, family=family, backlog=_BACKLOG)
+
+
+def free_port(host: str = "") -> int:
+    """A port that nobody listens on at this moment; without a host, on any address."""
+    with listen_on(host, 0) as probe:
+        port: int = probe.getsockname()[1]
+    return port
