@@ -14,6 +14,8 @@ NAMES = (
     "provider_frames",
     "link_frames",
     "checkpoints",
+    "templates",
+    "tokenizers",
 )
 
 

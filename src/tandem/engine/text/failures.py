@@ -20,6 +20,11 @@ def reason(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether it is a panic of a library in Rust, which is no `Exception`."""
+    return type(error).__name__ == "PanicException"
+
+
 def no_panic(call: Callable[P, R]) -> Callable[P, R]:
     """Raises InternalError for a panic of a library in Rust, which is no `Exception`."""
 
@@ -28,7 +33,7 @@ def no_panic(call: Callable[P, R]) -> Callable[P, R]:
         try:
             return call(*args, **kwargs)
         except BaseException as error:
-            if type(error).__name__ != "PanicException":
+            if not is_panic(error):
                 raise
             raise InternalError("the tokenizer's library failed on this text") from error
 

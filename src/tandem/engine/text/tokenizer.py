@@ -10,7 +10,7 @@ from tandem.engine.checkpoint.files import read_bounded
 from tandem.engine.text.bounds import max_token_bytes
 from tandem.engine.text.byte_alphabet import BYTE_OF
 from tandem.engine.text.chat_template import ChatTemplate, Message, template_source
-from tandem.engine.text.failures import no_panic, reason
+from tandem.engine.text.failures import is_panic, no_panic, reason
 from tandem.engine.text.special_tokens import add_special_tokens, read_settings
 from tandem.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 
@@ -121,9 +121,11 @@ def _load(path: Path) -> HFTokenizer:
     content = read_bounded(path, _MAX_TOKENIZER_BYTES)
     try:
         return HFTokenizer.from_buffer(content)
-    # The library raises plain Exception, and nothing narrower, for every malformed file.
-    except Exception as error:
-        raise CheckpointError(f"{path}: not a tokenizer: {error}") from error
+    # The library raises plain Exception, and nothing narrower, for every malformed file; or panics.
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        raise CheckpointError(f"{path}: not a tokenizer: {reason(error)}") from error
 
 
 def _forget_training(tokenizer: HFTokenizer) -> None:

@@ -175,10 +175,24 @@ def test_what_ends_the_process_is_no_error_of_a_text(monkeypatch: pytest.MonkeyP
         tokenizer.encode("x")
 
 
+#: The library cuts the prefix off pieces that are shorter than it.
+_PANICS = {
+    "version": "1.0",
+    "added_tokens": [],
+    "model": {
+        "type": "BPE",
+        "continuing_subword_prefix": "###",
+        "vocab": {"a": 0, "b": 1, "ab": 2},
+        "merges": [["a", "b"]],
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("tokenizer.json", "{}", "not a tokenizer"),
+        ("tokenizer.json", json.dumps(_PANICS), "not a tokenizer"),
         ("tokenizer_config.json", "{", "tokenizer_config.json"),
         ("chat_template.jinja", "{% if %}", "does not parse"),
     ],
