@@ -63,7 +63,7 @@ def test_keys_and_join_tokens_come_with_the_pin(up: Up) -> None:
     _, pin = split_pin(session.base_url)
     created = tandem("keys", "create", "someone", data_dir=up.data_dir)
     assert f"#pin={pin}" in created.stderr
-    token = tandem("keys", "join-token", data_dir=up.data_dir).stdout
+    token = tandem("nodes", "token", data_dir=up.data_dir).stdout
     assert split_token(token)[1] == pin
 
 
