@@ -43,6 +43,7 @@ class TlsStream:
         self._descriptor = self.connection.fileno()
         self._may_read, self._may_write = asyncio.Event(), asyncio.Event()
         self._writing = asyncio.Lock()
+        self._closed = False
 
     async def handshake(self) -> None:
         await self._until_done(self.connection.do_handshake)
@@ -72,6 +73,7 @@ class TlsStream:
 
     def close(self) -> None:
         """At once; whoever waits gets OSError."""
+        self._closed = True
         self._forget()
         self.connection.close()
         self._may_read.set()
@@ -91,6 +93,8 @@ class TlsStream:
 
     async def _until_done(self, operation: Callable[[], T]) -> T:
         while True:
+            if self._closed:
+                raise ConnectionAbortedError("it was closed at this end")
             try:
                 return operation()
             except ssl.SSLWantReadError:
