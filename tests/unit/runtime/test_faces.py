@@ -31,7 +31,7 @@ def test_entering_a_package_loads_nothing_heavy(name: str) -> None:
 
 
 def test_another_name_is_no_attribute() -> None:
-    find = on_demand("tandem.runtime", {"ports": ("free_port",)})
+    find = on_demand("tandem.runtime", {"addresses": ("free_port",)})
     assert find("free_port") is import_module("tandem.runtime.addresses").free_port
     with pytest.raises(AttributeError, match=r"'tandem.runtime' has no attribute 'x'"):
         find("x")
