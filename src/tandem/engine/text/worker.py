@@ -37,6 +37,7 @@ from tandem.errors import InternalError, InvalidRequest, Overloaded, ServiceStop
 log = structlog.get_logger(__name__)
 
 _MODULE = "tandem.engine.text.worker_process"
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _START_TIMEOUT_S = 60.0
 _READ_BYTES = 1 << 20
 
@@ -187,7 +188,7 @@ class _Process:
             # Panics print what they were given: nothing of a prompt goes to a log.
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=_environment(),
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -240,6 +241,12 @@ class _Process:
                 raise EOFError
             found += piece
         return bytes(found)
+
+
+def _environment() -> dict[str, str]:
+    """What finding libraries and telling the time needs: no secret that was handed down."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _wait(descriptor: int, what: int, deadline: float) -> None:

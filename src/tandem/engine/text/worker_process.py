@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     except TandemError as error:
         _send(answers, Refused(error.code, error.message))
         return
-    _bound_memory(limits.memory_bytes)
+    _confine(limits.memory_bytes)
     _send(answers, Ready())
     for job in _jobs(sys.stdin.buffer):
         _send(answers, _answer(tokenizer, job, limits))
@@ -83,10 +83,14 @@ def _processor_time(limit_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 
-def _bound_memory(more_bytes: int) -> None:
-    """What is allocated beyond what is loaded fails; where the system keeps no such limit, not."""
+def _confine(more_bytes: int) -> None:
+    """No file is written, a dump neither, and what is allocated beyond what is loaded fails.
+
+    Where the system keeps no limit of memory there is none.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         most = pages * resource.getpagesize() + more_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -184,5 +185,25 @@ def test_why_a_tokenizer_does_not_load_is_said(tmp_path: Path) -> None:
     worker = TextWorker(tmp_path, LIMITS)
     try:
         assert isinstance(error(submit(worker, "lamp")), CheckpointError)
+    finally:
+        worker.close()
+
+
+def test_the_process_is_handed_no_secret_and_writes_no_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_JOIN_TOKEN", "secret")
+    monkeypatch.setenv("TZ", "UTC")
+    worker = TextWorker(directory, LIMITS)
+    try:
+        submit(worker, "lamp").result(TIMEOUT_S)
+        (process,) = children()
+        given = process.environ()
+        assert given["TZ"] == "UTC"
+        assert "secret" not in given.values()
+        assert not {"TANDEM_JOIN_TOKEN", "PYTEST_CURRENT_TEST"} & given.keys()
+        if sys.platform == "linux":  # elsewhere nobody tells another process's limits
+            assert process.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+            assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
     finally:
         worker.close()
