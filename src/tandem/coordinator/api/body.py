@@ -10,11 +10,14 @@ from starlette.types import Receive, Scope
 
 from tandem.coordinator.api.held import Held
 from tandem.coordinator.api.http import header
+from tandem.coordinator.api.pace import Pacer
 from tandem.errors import InvalidRequest, RequestTooLarge
 
 #: A body that is refused is read to its end, and thrown away, up to this many times the limit: a
 #: client that is still writing when the connection closes may never see the answer.
 _DISCARD_FACTOR = 16
+#: What follows comes as slowly as others' tokens need it to.
+_SMALL_BODY = 64 * 1024
 
 
 class ConsumerGone(Exception):
@@ -27,8 +30,11 @@ class IncomingBody:
     Both together have `timeout_s`. Nothing of it is kept but by `read`.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, pacer: Pacer, *, max_bytes: int, timeout_s: float
+    ) -> None:
         self._receive = receive
+        self._pacer = pacer
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._deadline = asyncio.get_running_loop().time() + timeout_s
@@ -78,6 +84,8 @@ class IncomingBody:
             return
 
     async def _next(self) -> bytes:
+        if self._came > _SMALL_BODY:
+            await self._pacer.wait_for_piece()
         event = await self._receive()
         if event["type"] == "http.disconnect":
             raise ConsumerGone("closed the connection")

@@ -101,6 +101,7 @@ class InferenceEndpoint(Generic[R]):
         body = IncomingBody(
             scope,
             receive,
+            self._pacer,
             max_bytes=self._config.max_body_bytes,
             timeout_s=self._config.body_timeout_s,
         )

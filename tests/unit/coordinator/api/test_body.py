@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from tandem.coordinator.api.body import ConsumerGone, IncomingBody, while_connected
 from tandem.coordinator.api.held import HeldBytes
+from tandem.coordinator.api.pace import Pacer
 from tandem.errors import InvalidRequest, Overloaded, RateLimited, RequestTooLarge, TandemError
 
 GONE = {"type": "http.disconnect"}
@@ -42,7 +44,11 @@ def read(
 
     async def main() -> bytes:
         incoming = IncomingBody(
-            {"headers": headers}, Pieces(*events), max_bytes=max_bytes, timeout_s=timeout_s
+            {"headers": headers},
+            Pieces(*events),
+            Pacer(),
+            max_bytes=max_bytes,
+            timeout_s=timeout_s,
         )
         held = HeldBytes(most, most_each)
         try:
@@ -64,7 +70,7 @@ def left(*events: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ())
 
     async def main() -> None:
         scope = {"headers": headers}
-        await IncomingBody(scope, receive, max_bytes=4, timeout_s=30.0).discard()
+        await IncomingBody(scope, receive, Pacer(), max_bytes=4, timeout_s=30.0).discard()
 
     asyncio.run(main())
     return len(receive.waiting)
@@ -111,6 +117,39 @@ def test_whoever_is_refused_is_heard_out_within_bounds() -> None:
 def test_whoever_waits_to_be_asked_for_a_body_is_not_asked() -> None:
     """A body that is refused need not be sent at all."""
     assert left(piece(b"ab", more=False), headers=((b"expect", b"100-continue"),)) == 1
+
+
+def test_pieces_of_large_bodies_come_a_few_a_round() -> None:
+    """Reading hundreds of them in every round of the loop would hold up all that is under way."""
+    size, count = 256 * 1024, 20
+    read_at: list[int] = []
+    rounds = 0
+
+    async def one(pacer: Pacer) -> None:
+        events = [piece(b"x" * size) for _ in range(4)] + [piece(b"", more=False)]
+        receive = Pieces(*events)
+
+        async def noting() -> dict[str, Any]:
+            if len(receive.waiting) < len(events):  # the first is free
+                read_at.append(rounds)
+            return await receive()
+
+        held = HeldBytes(1 << 30, 1 << 30).hold("k")
+        body = IncomingBody({"headers": ()}, noting, pacer, max_bytes=1 << 30, timeout_s=60.0)
+        assert len(await body.read(held)) == 4 * size
+
+    async def main() -> None:
+        nonlocal rounds
+        pacer = Pacer()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(count):
+                tasks.create_task(one(pacer))
+            while len(read_at) < 4 * count:
+                rounds += 1
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert max(Counter(read_at).values()) <= 2
 
 
 def test_a_body_that_does_not_come_is_refused() -> None:
