@@ -100,3 +100,24 @@ def test_what_was_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     affinity.remember(first, ONE)
     affinity.remember(third, ONE)
     assert [affinity.cached(p) is not None for p in (first, second, third)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        chat("a" * 8_000_000),
+        chat(*["a" * 4000] * 2000),
+        TextPrompt("a" * 8_000_000),
+        TokenPrompt([7] * 2_000_000),
+    ],
+    ids=["one message", "messages", "text", "tokens"],
+)
+def test_of_a_long_prompt_the_beginning_is_looked_at(prompt: Prompt) -> None:
+    """The end is not even read: it may be anything."""
+    affinity = Affinity()
+    digests = affinity.prefixes(MODEL, prompt, "default")
+    assert 0 < len(digests) <= 64
+    affinity.remember(digests, ONE)
+    found = affinity.cached(digests)
+    assert found is not None
+    assert 0.03 <= found.share <= 0.15
