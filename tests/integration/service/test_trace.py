@@ -12,6 +12,8 @@ from openai import OpenAI
 from tests.support.running_up import Up
 from tests.support.waiting import DEADLINE_S
 
+from tandem.security import load_or_create_identity
+
 TRACED = {"X-Tandem-Trace": "1"}
 
 
@@ -39,7 +41,10 @@ def in_order(trace: dict[str, Any]) -> bool:
 
 def test_a_whole_answer_has_it_in_a_header(up: Up, http: httpx2.Client) -> None:
     answer = http.post("/chat/completions", json=body(up, stream=False), headers=TRACED)
-    assert in_order(json.loads(answer.headers["x-tandem-trace"]))
+    trace = json.loads(answer.headers["x-tandem-trace"])
+    assert in_order(trace)
+    (reader,) = trace["readers"]
+    assert reader == load_or_create_identity(up.data_dir / "nodes" / "provider-1").node_id
 
 
 def test_a_stream_has_it_in_a_comment_before_its_end(up: Up, http: httpx2.Client) -> None:

@@ -31,11 +31,15 @@ class AttestationBody(msgspec.Struct, frozen=True):
     """Everything that it takes to check a provider's proof; bytes are base64.
 
     The signatures are over "tandem registration", the nonce and the SHA-256 of the registration,
-    which is MessagePack and holds the certificate and the sealing key.
+    which is MessagePack and holds the certificate and the sealing key. `trust` is what this machine
+    has proved of itself; `readers` are the node ids of all that read what is sent to it, itself
+    included, and `least_trust` is that of the least trusted of them: what requests are held to.
     """
 
     provider_id: str
     trust: Trust
+    least_trust: Trust
+    readers: list[str]
     registration: str
     nonce: str
     signature: str
@@ -167,6 +171,8 @@ def _attestation(provider: Provider) -> AttestationBody:
     return AttestationBody(
         provider_id=provider.id,
         trust=attested.trust,
+        least_trust=provider.trust,
+        readers=provider.readers,
         registration=b64encode(attested.registration).decode(),
         nonce=b64encode(attested.nonce).decode(),
         signature=b64encode(attested.evidence.signature).decode(),

@@ -11,6 +11,7 @@ import msgspec
 from tandem.coordinator.fleet.breaker import Breaker
 from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
+from tandem.coordinator.fleet.readers import ConnectedNodes, trust_of_readers
 from tandem.coordinator.fleet.speed import Speed
 from tandem.protocol import Heartbeat, ModelInfo, ModelName, ProviderId, Registration, Trust
 
@@ -81,6 +82,8 @@ class Provider:
     moved_at: float = 0.0
     breaker: Breaker = field(default_factory=Breaker)
     speeds: dict[ModelName, Speed] = field(default_factory=dict)
+    #: What the others that are connected have proved.
+    nodes: ConnectedNodes = field(default_factory=ConnectedNodes)
 
     def __post_init__(self) -> None:
         self.models: dict[ModelName, ModelInfo] = {m.name: m for m in self.registration.models}
@@ -97,7 +100,20 @@ class Provider:
 
     @property
     def trust(self) -> Trust:
-        return self.attested.trust
+        """Of the least trusted machine that reads what is sent here."""
+        own, beat = self.attested.trust, self.heartbeat
+        if beat is None:
+            return own
+        others = [member for member in beat.members if member != self.node_id]
+        is_rank = self.role.rank is not None
+        return trust_of_readers(own, others, beat, self.nodes, is_rank=is_rank)
+
+    @property
+    def readers(self) -> list[str]:
+        """The node ids of the machines that read what is sent here, as far as they have one."""
+        members = [] if self.heartbeat is None else self.heartbeat.members
+        own = [] if self.node_id is None or self.node_id in members else [self.node_id]
+        return [*own, *members]
 
     @property
     def is_draining(self) -> bool:

@@ -47,6 +47,8 @@ class Progress:
     first_at: float | None = None
     #: Unix time of every attempt's reservation.
     reserved: list[float] = field(default_factory=list)
+    #: Node ids of who has read it, in order: a set that keeps its order.
+    readers: dict[str, None] = field(default_factory=dict)
 
     def has_reserved(self, provider: Provider, now: float) -> None:
         self.provider = provider
@@ -118,7 +120,13 @@ class RequestRun:
         if stream is None or stream.timings is None:
             return None
         return Trace(
-            received, reserved[0], reserved[-1], stream.sealed, stream.timings, stream.answered
+            received,
+            reserved[0],
+            reserved[-1],
+            stream.sealed,
+            stream.timings,
+            stream.answered,
+            list(self.progress.readers),
         )
 
     def __aiter__(self) -> Self:
@@ -170,6 +178,7 @@ class RequestRun:
     def _send(self, attempt: _Attempt) -> RequestStream:
         """Sends the request where it has its reservation, or what is left of it."""
         provider, model = attempt.reservation.provider, self._request.model
+        self.progress.readers.update(dict.fromkeys(provider.readers))
         attempt.stream = open_stream(
             provider.link,
             model,

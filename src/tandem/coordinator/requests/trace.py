@@ -16,6 +16,7 @@ class Trace(msgspec.Struct, frozen=True):
     """Unix time in seconds, by the coordinator's clock; `provider` by the provider's own.
 
     A request that moved was `placed_last` where it ended, and `placed` first somewhere else.
+    `readers` are the node ids of all machines that were sent it, ranks of clusters included.
     """
 
     received: float
@@ -24,6 +25,7 @@ class Trace(msgspec.Struct, frozen=True):
     sealed: float
     provider: Timings
     answered: float
+    readers: list[str] = []
 
 
 def header(trace: Trace) -> tuple[bytes, bytes]:

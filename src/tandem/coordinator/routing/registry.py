@@ -20,6 +20,7 @@ from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.many import heartbeat_pace, is_crowd
 from tandem.coordinator.fleet.model_history import ModelHistory
 from tandem.coordinator.fleet.provider import Hold, Provider, read_role
+from tandem.coordinator.fleet.readers import ConnectedNodes
 from tandem.coordinator.fleet.unclustered import unclustered
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.choice import Capacity, capacity, choose, could_serve
@@ -50,6 +51,7 @@ class Registry:
         self._draw = draw or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._providers: dict[ProviderId, Provider] = {}
         self._by_model: dict[ModelName, dict[ProviderId, Provider]] = {}
+        self._nodes = ConnectedNodes()
         self._history = ModelHistory()
         self._breakers = BreakerMemory()
         self._largest: dict[ModelName, tuple[float, int]] = {}
@@ -96,8 +98,10 @@ class Registry:
             attested=attested,
             node_id=node_id,
             breaker=self._breakers.of(node_id or f"{account}/{registration.name}"),
+            nodes=self._nodes,
         )
         self._providers[provider.id] = provider
+        self._nodes.prove(node_id, provider.id, attested.trust)
         for name in provider.models:
             self._by_model.setdefault(name, {})[provider.id] = provider
         return provider
@@ -105,6 +109,7 @@ class Registry:
     def remove(self, provider: Provider) -> None:
         if self._providers.pop(provider.id, None) is None:
             return
+        self._nodes.forget(provider.node_id, provider.id)
         for name in provider.models:
             del self._by_model[name][provider.id]
             if not self._by_model[name]:
@@ -133,6 +138,7 @@ class Registry:
     def attest(self, provider: Provider, attested: Attested) -> None:
         """Takes in a newer proof, and the trust that it earns."""
         provider.attested = attested
+        self._nodes.prove(provider.node_id, provider.id, attested.trust)
 
     def hold(self, provider: Provider, why: Hold) -> None:
         """Sends nothing new to a provider."""
