@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Total,
     )
     from tandem.coordinator.accounts.stores import stores_in
+    from tandem.coordinator.api.browsers import parse_origin
     from tandem.coordinator.requests.trace import Trace
     from tandem.coordinator.service import serve
 
@@ -54,6 +55,7 @@ __all__ = [
     "Total",
     "Trace",
     "load_or_create_join_token",
+    "parse_origin",
     "serve",
     "stores_in",
 ]
@@ -76,6 +78,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
                 "Total",
             ),
             "accounts.stores": ("stores_in",),
+            "api.browsers": ("parse_origin",),
             "requests.trace": ("Trace",),
             "service": ("serve",),
         },

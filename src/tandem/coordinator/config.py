@@ -41,6 +41,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     join_token: str
     require_keys: bool = True
+    #: Pages that may use the API from a browser; None: any if keys are required, else none.
+    cors_origins: tuple[str, ...] | None = None
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     #: How long requests may still run after a stop was asked for.
     drain_timeout_s: float = DRAIN_TIMEOUT_S

@@ -54,6 +54,14 @@ class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     require_keys: Annotated[
         bool, typer.Option("--require-keys/--no-keys", help="Whether requests need an API key.")
     ] = True
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A web page that may use the API from a browser, such as https://app.example;"
+            " repeat it for several.",
+            show_default="* with keys, none without",
+        ),
+    ] = None
     request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Requests that may wait for a provider, for each model.")
@@ -121,9 +129,16 @@ def _say(config: CoordinatorConfig, url: str) -> None:
             "Without TLS keys, join tokens and prompts can be read on the way: --tls auto"
             " encrypts them."
         )
+    if config.require_keys:
+        clients = "Clients need a key (`tandem keys create NAME`)"
+    else:
+        clients = (
+            "Nobody needs a key: whoever reaches this address may use it, but for web pages that"
+            " --cors-origin does not name"
+        )
     note(
-        "Clients need a key (`tandem keys create NAME`), machines a join token"
-        " (`tandem nodes token`) or your approval (`tandem nodes list`)."
+        f"{clients}. Machines need a join token (`tandem nodes token`) or your approval"
+        " (`tandem nodes list`)."
     )
 
 
@@ -140,6 +155,7 @@ def coordinator_config(options: CoordinatorOptions, files: TlsFiles) -> Coordina
         data_dir=folder,
         join_token=options.join_token or load_or_create_join_token(folder),
         require_keys=options.require_keys,
+        cors_origins=_origins(options.cors_origin),
         request_timeout_s=options.request_timeout,
         max_waiting=options.max_waiting,
         patience_s=options.patience,
@@ -147,6 +163,14 @@ def coordinator_config(options: CoordinatorOptions, files: TlsFiles) -> Coordina
         tls_key=files.key,
         attestation_roots=options.attestation_roots,
     )
+
+
+def _origins(given: list[str] | None) -> tuple[str, ...] | None:
+    if not given:
+        return None
+    from tandem.coordinator import parse_origin
+
+    return tuple(map(parse_origin, given))
 
 
 def _check_files(*paths: Path | None) -> None:

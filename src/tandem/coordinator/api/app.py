@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.api import openai
-from tandem.coordinator.api.browsers import BrowserRules
+from tandem.coordinator.api.browsers import BrowserRules, OriginRules
 from tandem.coordinator.api.console import Console
 from tandem.coordinator.api.dialect import Dialect
 from tandem.coordinator.api.endpoint import InferenceEndpoint
@@ -75,7 +75,30 @@ def build_app(
         },
     )
     app.router.redirect_slashes = False
-    return _with_request_id(BrowserRules(app, errors))
+    rules = OriginRules(
+        config.cors_origins,
+        keys_required=config.require_keys,
+        host=config.host,
+        is_open=_is_for_pages,
+    )
+    return _with_request_id(_without_last_slash(BrowserRules(app, rules, errors)))
+
+
+def _is_for_pages(path: str) -> bool:
+    """What runs models and names them; the rest is the operator's."""
+    return path.startswith("/v1/models") or any(dialect.serves(path) for dialect in DIALECTS)
+
+
+def _without_last_slash(app: ASGIApp) -> ASGIApp:
+    """`/v1/models/` is `/v1/models`: a redirect would lose the body of a request."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path.endswith("/") and path.startswith("/v1/"):
+            scope = {**scope, "path": path[:-1], "raw_path": scope["raw_path"][:-1]}
+        await app(scope, receive, send)
+
+    return wrapped
 
 
 def closing_response(error: TandemError) -> Response:

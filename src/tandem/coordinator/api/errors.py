@@ -46,8 +46,11 @@ class ErrorResponses:
         response.headers["Connection"] = "close"
         return response
 
+    def at(self, path: str, error: TandemError) -> Response:
+        return self._written(error, self._dialect(path))
+
     def _response(self, request: Request, error: TandemError) -> Response:
-        return self._written(error, self._dialect(request.url.path))
+        return self.at(request.url.path, error)
 
     @staticmethod
     def _written(error: TandemError, dialect: Dialect) -> Response:

@@ -27,6 +27,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         data_dir=tmp_path,
         join_token="t",
         require_keys=False,
+        cors_origin=["https://App.example/", "*"],
         request_timeout=2.0,
         max_waiting=3,
         patience=4.0,
@@ -39,6 +40,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         data_dir=tmp_path,
         join_token="t",
         require_keys=False,
+        cors_origins=("https://app.example", "*"),
         request_timeout_s=2.0,
         max_waiting=3,
         patience_s=4.0,
@@ -63,3 +65,12 @@ def test_files_that_are_not_there_are_named(
     options = CoordinatorOptions(data_dir=tmp_path, attestation_roots=roots)
     with pytest.raises(ConfigurationError, match="none is no file"):
         coordinator_config(options, files)
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example", "https://app.example/path", "https://", "a b://c"]
+)
+def test_what_is_no_origin_is_refused(tmp_path: Path, origin: str) -> None:
+    options = CoordinatorOptions(data_dir=tmp_path, join_token="t", cors_origin=[origin])
+    with pytest.raises(ConfigurationError, match="--cors-origin"):
+        coordinator_config(options, TlsFiles())
