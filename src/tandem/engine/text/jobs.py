@@ -27,6 +27,10 @@ class Job(msgspec.Struct, frozen=True):
         """Characters of all texts."""
         return sum(map(_size, self.prompts))
 
+    @property
+    def most_answer_bytes(self) -> int:
+        return len(self.prompts) * self.most_tokens * array("I").itemsize
+
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The tokenizer is loaded: the first answer of a process."""

@@ -32,7 +32,14 @@ from tandem.engine.text.jobs import (
     frame,
 )
 from tandem.engine.text.limits import TextLimits
-from tandem.errors import InternalError, InvalidRequest, Overloaded, ServiceStopping, TandemError
+from tandem.errors import (
+    InternalError,
+    InvalidRequest,
+    NoProviderAvailable,
+    Overloaded,
+    ServiceStopping,
+    TandemError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +47,8 @@ _MODULE = "tandem.engine.text.worker_process"
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _START_TIMEOUT_S = 60.0
 _READ_BYTES = 1 << 20
+#: Of an answer beside its tokens.
+_NOTICE_BYTES = 1 << 16
 
 Tokens = Future[list[list[int]]]
 
@@ -58,9 +67,11 @@ class TextWorker:
         self._thread.start()
 
     def submit(self, job: Job) -> Tokens:
-        """Ids of the job's prompts. The future's errors: InvalidRequest and those below it,
-        InternalError, Overloaded, ServiceStopping. Raises the last two when too many wait, and
-        after `close`.
+        """Ids of the job's prompts.
+
+        The future's errors: InvalidRequest and those below it, InternalError, and what is raised
+        here too: Overloaded when too many wait, ServiceStopping after `close`; NoProviderAvailable
+        while there can be no process.
         """
         if self._closing.is_set():
             raise _stopping()
@@ -95,7 +106,8 @@ class TextWorker:
             # A process that cannot be started, say: the next job tries again.
             except Exception as error:
                 log.exception("tokenising_failed", error=type(error).__name__)
-                answer.set_exception(InternalError("tokenising failed; the log has the reason"))
+                self._end()
+                answer.set_exception(_not_here())
         self._end()
         self._fail_all_waiting()
 
@@ -174,6 +186,11 @@ def _stopping() -> ServiceStopping:
     return ServiceStopping("the provider is stopping; retry elsewhere")
 
 
+def _not_here() -> NoProviderAvailable:
+    """No fault of the request: it may be tokenised elsewhere."""
+    return NoProviderAvailable("this provider cannot tokenise just now; its log has the reason")
+
+
 class _Process:
     """The process and its two pipes. `died_of` is its signal, once it has ended."""
 
@@ -196,11 +213,11 @@ class _Process:
         os.set_blocking(self._input, False)
 
     def wait_ready(self) -> None:
-        """Until the tokenizer is loaded. Raises InternalError, or why it is not."""
+        """Until the tokenizer is loaded. Raises NoProviderAvailable, or why it is not."""
         try:
-            answer = self._receive(time.monotonic() + _START_TIMEOUT_S)
+            answer = self._receive(time.monotonic() + _START_TIMEOUT_S, _NOTICE_BYTES)
         except (EOFError, TimeoutError):
-            raise InternalError("the process that tokenises did not start") from None
+            raise _not_here() from None
         if isinstance(answer, Refused):
             raise answer.to_error()
         assert isinstance(answer, Ready), "it first says that it is ready"
@@ -216,7 +233,7 @@ class _Process:
         while rest:
             _wait(self._input, select.POLLOUT, deadline)
             rest = rest[os.write(self._input, rest) :]
-        return self._receive(deadline)
+        return self._receive(deadline, _NOTICE_BYTES + job.most_answer_bytes)
 
     def kill(self) -> None:
         self._process.kill()
@@ -228,8 +245,10 @@ class _Process:
             pass
         self.died_of = -self._process.returncode
 
-    def _receive(self, deadline: float) -> Answer:
+    def _receive(self, deadline: float, most_bytes: int) -> Answer:
         size = int.from_bytes(self._read(HEADER_BYTES, deadline), "big")
+        if size > most_bytes:
+            raise EOFError("what it begins is no answer: nothing else is read of it")
         return decode_answer(self._read(size, deadline))
 
     def _read(self, size: int, deadline: float) -> bytes:

@@ -22,6 +22,7 @@ from tandem.engine import (
     Tokenizer,
     resolve_model,
 )
+from tandem.engine.text import worker as module
 from tandem.engine.text.jobs import Job
 from tandem.engine.text.worker import _MODULE, TextWorker
 from tandem.errors import (
@@ -29,6 +30,7 @@ from tandem.errors import (
     ContextLengthExceeded,
     InternalError,
     InvalidRequest,
+    NoProviderAvailable,
     Overloaded,
     ServiceStopping,
     TandemError,
@@ -205,5 +207,43 @@ def test_the_process_is_handed_no_secret_and_writes_no_file(
         if sys.platform == "linux":  # elsewhere nobody tells another process's limits
             assert process.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
             assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    finally:
+        worker.close()
+
+
+def test_a_process_that_cannot_be_started_is_no_fault_of_the_request(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(directory / "missing"))
+    worker = TextWorker(directory, LIMITS)
+    try:
+        assert isinstance(error(submit(worker, "lamp")), NoProviderAvailable)
+        monkeypatch.undo()
+        assert submit(worker, "lamp").result(TIMEOUT_S)
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("says", ["b'\\xff' * 8", "b'\\x00\\x00\\x00\\x01x'", "b''"])
+def test_what_a_process_says_is_not_trusted(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    """A template that has broken out could say anything: an answer of 4 GB, or none."""
+    (tmp_path / "liar.py").write_text(
+        "import sys\n"
+        "from tandem.engine.text.jobs import Ready, frame\n"
+        "sys.stdout.buffer.write(frame(Ready()))\n"
+        "sys.stdout.buffer.flush()\n"
+        "sys.stdin.buffer.read(4)\n"
+        f"sys.stdout.buffer.write({says})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "_MODULE", "liar")
+    worker = TextWorker(directory, LIMITS)
+    try:
+        found = error(submit(worker, "lamp"))
+        assert isinstance(found, InternalError | NoProviderAvailable)
+        monkeypatch.undo()
+        assert submit(worker, "lamp").result(TIMEOUT_S)
     finally:
         worker.close()
