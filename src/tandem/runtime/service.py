@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 import structlog
 import uvloop
 
+from tandem.runtime.descriptors import raise_descriptor_limit
 from tandem.runtime.garbage import freeze_modules
 from tandem.runtime.logging import drain_log
 
@@ -73,6 +74,7 @@ def run_service(
             _watch_stdin(loop, stop)
         await main(stop)
 
+    raise_descriptor_limit()
     freeze_modules()
     uvloop.run(supervised())
 

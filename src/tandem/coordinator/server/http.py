@@ -224,7 +224,9 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self, error: TandemError) -> None:
         """Answers what cannot be handed to the application, and hears the peer out for a moment."""
         self._end()
-        self._shared.events.happened(error.code)
+        self._shared.events.happened(
+            "malformed_request" if type(error) is InvalidRequest else error.code
+        )
         if self._answering and self._in_header:
             self.cycle.keep_alive = False  # the answer that is under way comes first
             return

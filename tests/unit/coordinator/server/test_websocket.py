@@ -61,6 +61,6 @@ def test_no_websocket_begins_while_a_request_is_being_answered() -> None:
             client.writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + UPGRADE)
             client.writer.write_eof()
             assert await client.reader.read() == b""
-            assert client.events == ["invalid_request"]
+            assert client.events == ["malformed_request"]
 
     run(main())
