@@ -15,8 +15,8 @@ T = TypeVar("T")
 _SMALL_BODY = 64 * 1024
 #: What one body may hold, at most: JSON texts (keys included), lists and objects, values in all.
 #: Decoded, an empty list takes 26 times its bytes, and as long as a hundred of a text's.
-_MAX_TEXTS = 100_000
-_MAX_CONTAINERS = 100_000
+_MAX_TEXTS = 65_536
+_MAX_CONTAINERS = 16_384
 _MAX_VALUES = 512 * 1024
 #: Of an unknown field that an error names.
 _MAX_NAME = 64

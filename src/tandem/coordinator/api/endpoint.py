@@ -39,7 +39,7 @@ from tandem.runtime import new_id
 log = structlog.get_logger(__name__)
 
 #: Decoding a larger one takes milliseconds: what else there is to do goes on meanwhile.
-_LARGE_BODY = 1024 * 1024
+_LARGE_BODY = 256 * 1024
 #: Of an answer in memory: so is writing it.
 _LARGE_ANSWER = 1024 * 1024
 _MIN_TRUST = b"x-tandem-min-trust"
@@ -48,6 +48,7 @@ _MIN_TRUST = b"x-tandem-min-trust"
 class _Caller(msgspec.Struct, frozen=True):
     """Who asked when (Unix time), and the least trust that this request wants of a provider."""
 
+    name: str
     key: KeyRecord | None
     min_trust: Trust
     wants_trace: bool
@@ -110,8 +111,9 @@ class InferenceEndpoint(Generic[R]):
             key = await self._authenticator.authenticate(self._credentials(scope))
             peer_of(scope).vouch()
             wants_trace = header(scope, trace.HEADER) is not None
-            caller = _Caller(key, _min_trust(scope), wants_trace, received)
-            with self._held.hold(_consumer(key, scope)) as held:
+            name = _name_of_caller(key, scope)
+            caller = _Caller(name, key, _min_trust(scope), wants_trace, received)
+            with self._held.hold(name) as held:
                 writer = AnswerWriter(
                     send,
                     peer_of(scope),
@@ -131,15 +133,18 @@ class InferenceEndpoint(Generic[R]):
         body = await incoming.read(held)
         await self._pacer.wait_turn()
         if len(body) < _LARGE_BODY:
-            asked = self._decoder.decode(body)
+            asked, request = self._read(body)
         else:
-            asked = await self._pacer.aside(self._decoder.decode, body)
-        request = self._route.to_request(asked)
+            asked, request = await self._pacer.aside(caller.name, self._read, body)
         # As much as the body again is what is on its way to a provider.
         held.resize(memory_of(request) + len(body))
         answer = _Answer(self._route.format(asked, new_id(), int(time.time())), writer, held)
         work = self._stream if asked.stream else self._whole
         return partial(work, request, caller, answer)
+
+    def _read(self, body: bytearray) -> tuple[R, InferenceRequest]:
+        asked = self._decoder.decode(body)
+        return asked, self._route.to_request(asked)
 
     async def _whole(self, request: InferenceRequest, caller: _Caller, answer: _Answer) -> None:
         choices = {index: WholeChoice() for index in range(request.task.choices)}
@@ -154,7 +159,7 @@ class InferenceEndpoint(Generic[R]):
         if size < _LARGE_ANSWER:
             body = answer.format.whole(choices, run.usage)
         else:
-            body = await self._pacer.aside(answer.format.whole, choices, run.usage)
+            body = await self._pacer.aside(caller.name, answer.format.whole, choices, run.usage)
         headers = json_headers(body)
         if (times := caller.trace_of(run)) is not None:
             headers.append(trace.header(times))
@@ -199,8 +204,8 @@ class InferenceEndpoint(Generic[R]):
         await answer.writer.write(last, last=True)
 
 
-def _consumer(key: KeyRecord | None, scope: Scope) -> str:
-    """Whose share of the memory a request takes: a key's, or an address's where none is needed."""
+def _name_of_caller(key: KeyRecord | None, scope: Scope) -> str:
+    """Whose share of memory and turns it takes: a key's, or an address's where none is needed."""
     if key is not None:
         return str(key.id)
     client = scope.get("client")

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
+from weakref import WeakValueDictionary
+
+from tandem.errors import Overloaded
 
 A = TypeVarTuple("A")
 T = TypeVar("T")
@@ -18,6 +21,8 @@ _AT_ONCE = 4
 _PIECES_AT_ONCE = 2
 #: What is done aside has a quarter of the time: so much rest follows.
 _REST = 3.0
+#: For a turn to do something aside.
+_PATIENCE_S = 30.0
 
 
 class Pacer:
@@ -27,6 +32,8 @@ class Pacer:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._pieces = asyncio.Semaphore(_PIECES_AT_ONCE)
         self._aside = asyncio.Lock()
+        #: Of each consumer who waits for it: all of theirs are one.
+        self._aside_of: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def wait_turn(self) -> None:
         """Returns when it is the caller's turn, which lasts until it waits for something."""
@@ -36,10 +43,25 @@ class Pacer:
         """Returns when one more piece of a large body may be read."""
         await _turn(self._pieces)
 
-    async def aside(self, work: Callable[[*A], T], *args: *A) -> T:
-        """Does what takes long on a thread, one at a time, and seldom: tokens pass meanwhile."""
+    async def aside(self, consumer: str, work: Callable[[*A], T], *args: *A) -> T:
+        """Does what takes long on a thread, one at a time, and seldom: tokens pass meanwhile.
+
+        Consumers take turns. Raises Overloaded when the turn does not come.
+        """
+        turn = self._aside_of.setdefault(consumer, asyncio.Lock())
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await turn.acquire()
+                try:
+                    await self._aside.acquire()
+                finally:
+                    turn.release()
+        except TimeoutError:
+            raise Overloaded("too many large requests are waiting to be read") from None
+        return await self._on_thread(work, *args)
+
+    async def _on_thread(self, work: Callable[[*A], T], *args: *A) -> T:
         loop = asyncio.get_running_loop()
-        await self._aside.acquire()
         began = loop.time()
         try:
             return await asyncio.to_thread(work, *args)
