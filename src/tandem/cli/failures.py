@@ -103,8 +103,8 @@ def as_text(argument: str) -> str:
 
 def report(error: TandemError | OSError) -> ExitCode:
     """Prints the error on stderr and returns the exit code the process should end with."""
-    from tandem.cli.output import stderr
+    from tandem.cli.output import printable, stderr
 
     stderr().print("error:", style="bold red", end=" ")
-    stderr().print(describe(error), markup=False, highlight=False, soft_wrap=True)
+    stderr().print(printable(describe(error)), markup=False, highlight=False, soft_wrap=True)
     return exit_code_for(error)

@@ -41,7 +41,7 @@ def stderr() -> Console:
 
 def note(text: str) -> None:
     """One line for the person at the terminal; scripts read stdout."""
-    stderr().print(text, style="dim", markup=False, soft_wrap=True)
+    stderr().print(printable(text), style="dim", markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:

@@ -28,6 +28,7 @@ from tandem.runtime.paths import (
     data_dir_or_default,
     default_data_dir,
     has_writable_home,
+    open_log,
 )
 from tandem.runtime.service import (
     CLOSE_TIMEOUT_S,
@@ -73,6 +74,7 @@ __all__ = [
     "new_id",
     "on_demand",
     "only_one",
+    "open_log",
     "parse_address",
     "prepare_standard_streams",
     "raise_descriptor_limit",

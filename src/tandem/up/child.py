@@ -18,6 +18,7 @@ from typing import BinaryIO
 import msgspec
 
 from tandem.errors import TandemError
+from tandem.runtime import open_log
 from tandem.up.events import ChildEvent
 from tandem.up.processes import first_event, lines, read_to_end, start_process
 
@@ -63,7 +64,7 @@ class Child:
     @classmethod
     async def start(cls, spec: ChildSpec, *, echo: Callable[[str], None] | None) -> Child:
         """`echo` gets every line of the child's stderr, besides the log file."""
-        log = spec.log_path.open("ab", buffering=0)
+        log = open_log(spec.log_path)
         try:
             process = await start_process(
                 spec.command,

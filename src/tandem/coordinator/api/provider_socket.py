@@ -21,7 +21,7 @@ from tandem.coordinator.fleet.challenges import Challenges
 from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.many import ConnectionFreezer
 from tandem.coordinator.fleet.provider import Hold, Provider
-from tandem.coordinator.fleet.registration import check_registration
+from tandem.coordinator.fleet.registration import check_heartbeat, check_registration
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.server.peer import peer_of
@@ -196,6 +196,7 @@ class ProviderSocket:
                 raise ProtocolError(f"unexpected {type(message).__name__} after the welcome")
 
     def _heartbeat(self, provider: Provider, beat: protocol.Heartbeat) -> None:
+        check_heartbeat(beat)
         was_malformed = provider.role.malformed
         self._registry.heartbeat(provider, beat)
         if provider.role.malformed and not was_malformed:

@@ -8,6 +8,8 @@ Synchronous, for the command line and for the coordinator's worker threads.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -57,14 +59,23 @@ def open_database(data_dir: Path, tables: Tables = Base) -> sa.Engine:
     path = database_path(data_dir, tables)
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _set_up_connection)
+    _create_private(path)
     with in_words(path), engine.begin() as connection:
         # One process at a time from here on: two that start at once upgrade once.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         _upgrade(connection, path)
         tables.metadata.create_all(connection)
         connection.exec_driver_sql(f"PRAGMA user_version = {len(_UPGRADES)}")
-    path.chmod(0o600)
     return engine
+
+
+def _create_private(path: Path) -> None:
+    """The files that SQLite puts beside it get the modes that it has by then."""
+    with suppress(OSError):  # what SQLite says when it opens it tells more
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).chmod(0o600)
 
 
 def revision_of(path: Path) -> tuple[int, int]:

@@ -25,7 +25,23 @@ def test_the_secret_is_nowhere_on_disk(tmp_path: Path) -> None:
     nodes.close()
     for path in tmp_path.iterdir():
         assert not [secret for secret in secrets if secret.encode() in path.read_bytes()]
-    assert stat.S_IMODE((tmp_path / "tandem.db").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("there_already", [False, True])
+def test_nothing_on_disk_is_anybody_elses(tmp_path: Path, there_already: bool) -> None:
+    if there_already:
+        keys = SQLiteStores(tmp_path).keys()
+        keys.create("alice")
+        for path in tmp_path.iterdir():
+            path.chmod(0o644)
+    stores = SQLiteStores(tmp_path)
+    opened = stores.keys(), stores.usage()
+    opened[0].create("bob")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"tandem.db", "tandem.db-wal", "tandem.db-shm", "usage.db"} <= names
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    for store in opened:
+        store.close()
 
 
 def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
