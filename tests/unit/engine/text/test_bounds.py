@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from typing import Any
 
@@ -16,6 +15,8 @@ from tandem.engine.text.bounds import max_token_bytes
 from tandem.engine.text.byte_alphabet import BYTE_OF
 
 DEMO = Tokenizer.from_file(str(resolve_model(DEMO_MODEL) / "tokenizer.json"))
+#: Beyond are characters that no form changes: private ones, tags, and those yet to come.
+_ASSIGNED = 0x32000
 LETTERS = {"a": 256, "aa": 257, "aaaa": 258}
 FALLBACK = {f"<0x{byte:02X}>": byte for byte in range(256)}
 
@@ -89,7 +90,7 @@ def test_a_special_token_that_swallows_spaces_has_no_bound() -> None:
 
 @pytest.mark.parametrize(("form", "factor"), [("NFC", 3), ("NFD", 3), ("NFKC", 4), ("NFKD", 4)])
 def test_characters_shrink_by_no_more_than_is_reckoned_with(form: Any, factor: int) -> None:  # noqa: ANN401 - of four names
-    for code in range(sys.maxunicode + 1):
+    for code in range(_ASSIGNED):
         if 0xD800 <= code < 0xE000:
             continue
         character = chr(code)
@@ -100,6 +101,6 @@ def test_characters_shrink_by_no_more_than_is_reckoned_with(form: Any, factor: i
 
 
 def test_lower_case_shrinks_by_no_more_than_is_reckoned_with() -> None:
-    for code in range(sys.maxunicode + 1):
+    for code in range(_ASSIGNED):
         if not 0xD800 <= code < 0xE000:
             assert len(chr(code).encode()) <= 3 * len(chr(code).lower().encode())
