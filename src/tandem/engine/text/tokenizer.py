@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _MAX_TOKENIZER_BYTES = 128 * 2**20
 
 
+#: Text that fits has seldom more a token; what has more is first looked at by pieces.
+_USUAL_CHARACTERS = 8
+_PIECE_CHARACTERS = 16 * 1024
+
+
 class Tokenizer:
     """Text ↔ token ids. Safe to call from several threads."""
 
@@ -72,6 +77,8 @@ class Tokenizer:
                 "however they are tokenised; shorten the prompt",
                 param="prompt",
             )
+        if most_tokens is not None and len(text) > _USUAL_CHARACTERS * most_tokens:
+            self._refuse_by_pieces(text, most_tokens)
         ids = self._tokenised(text, special=special)
         if most_tokens is not None and len(ids) > most_tokens:
             raise ContextLengthExceeded(
@@ -80,6 +87,22 @@ class Tokenizer:
                 param="prompt",
             )
         return ids
+
+    def _refuse_by_pieces(self, text: str, most_tokens: int) -> None:
+        """Raises ContextLengthExceeded as soon as pieces have far more tokens than may be.
+
+        So a book costs no more than what would fit. Cuts change some tokens beside them, which is
+        why twice as many must have been seen.
+        """
+        seen = 0
+        for start in range(0, len(text), _PIECE_CHARACTERS):
+            seen += len(self._tokenised(text[start : start + _PIECE_CHARACTERS], special=False))
+            if seen > 2 * most_tokens:
+                raise ContextLengthExceeded(
+                    f"the prompt's beginning alone has {seen} tokens, and this model takes "
+                    f"{most_tokens}; shorten the prompt",
+                    param="prompt",
+                )
 
     @no_panic
     def _tokenised(self, text: str, *, special: bool) -> list[int]:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.engine import DEMO_MODEL, Message, Tokenizer, resolve_model
-from tandem.errors import CheckpointError, InternalError, InvalidRequest
+from tandem.engine.text import tokenizer as module
+from tandem.errors import CheckpointError, ContextLengthExceeded, InternalError, InvalidRequest
 
 TOKENIZER = Tokenizer(resolve_model(DEMO_MODEL))
 HELLO = [Message("user", "Hello!")]
@@ -143,6 +144,35 @@ def test_nothing_of_a_template_is_computed_before_it_is_rendered(
     assert tokenizer.decode(tokenizer.encode_chat(HELLO)) == '"constant"2'
     assert computed == ["constant", 2]
     with_template(directory, "{{ 'a' * 10 ** 18 }}{{ 9 ** (9 ** 9) }}{{ 'a' | center(10 ** 18) }}")
+
+
+def test_of_a_text_far_too_long_only_the_beginning_is_tokenised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenizer = Tokenizer(resolve_model(DEMO_MODEL))
+    tokenizer.max_token_bytes = 0  # as of one that may lose text
+    given: list[int] = []
+    tokenised = tokenizer._tokenised
+
+    def counted(text: str, *, special: bool) -> list[int]:
+        given.append(len(text))
+        return tokenised(text, special=special)
+
+    monkeypatch.setattr(tokenizer, "_tokenised", counted)
+    with pytest.raises(ContextLengthExceeded, match="beginning alone"):
+        tokenizer.encode("hello world " * 100_000, 2048)
+    assert sum(given) < 50_000
+
+
+def test_a_text_that_fits_is_tokenised_whole_after_it_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_USUAL_CHARACTERS", 1)
+    text = "hello world " * 5000
+    whole = TOKENIZER.encode(text)
+    assert TOKENIZER.encode(text, len(whole)) == whole
+    with pytest.raises(ContextLengthExceeded, match=f"{len(whole)} prompt tokens"):
+        TOKENIZER.encode(text, len(whole) - 1)
 
 
 class PanicException(BaseException):
