@@ -12,6 +12,9 @@ from dataclasses import dataclass
 #: What a new observation leaves of the old ones: about the last ten count.
 _DECAY = 0.9
 _BATCH_SLOPE = 1.0 / 8.0
+#: Tokens a second that no machine is believed to exceed: times are the coordinator's, but how many
+#: tokens there were a provider says, and one that lies must not draw all requests by it.
+FASTEST_PREFILL_PER_S, FASTEST_DECODE_PER_S = 100_000.0, 1_000.0
 
 
 @dataclass
@@ -50,12 +53,13 @@ class Speed:
     def saw_first_token(self, tokens: int, seconds: float) -> None:
         """So many prompt tokens, those that were ahead included, took so long."""
         if tokens > 0 and seconds > 0.0:
-            self._prefill.observe(tokens, seconds)
+            self._prefill.observe(tokens, max(seconds, tokens / FASTEST_PREFILL_PER_S))
 
     def saw_decode(self, tokens: float, seconds: float, sequences: int) -> None:
         """Each of so many sequences got `tokens` tokens in so long."""
         if tokens > 0 and seconds > 0.0:
-            self._decode.observe(tokens * _slowdown(sequences), seconds)
+            taken_s = max(seconds, tokens / FASTEST_DECODE_PER_S)
+            self._decode.observe(tokens * _slowdown(sequences), taken_s)
 
 
 def _slowdown(sequences: int) -> float:

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.coordinator.fleet.speed import Speed
+from tandem.coordinator.fleet.speed import (
+    FASTEST_DECODE_PER_S,
+    FASTEST_PREFILL_PER_S,
+    Speed,
+)
 
 
 def test_before_anything_was_measured_an_ordinary_machine_stands_in() -> None:
@@ -48,5 +52,17 @@ def test_what_was_measured_in_a_batch_is_expected_of_that_batch(
 ) -> None:
     speed = Speed()
     speed.saw_decode(tokens, seconds, sequences)
-    assert speed.decode_per_s(sequences) == pytest.approx(tokens / seconds)
+    believed = min(tokens / seconds, FASTEST_DECODE_PER_S)
+    assert speed.decode_per_s(sequences) == pytest.approx(believed)
     assert speed.decode_per_s(1) >= speed.decode_per_s(sequences)
+
+
+def test_nobody_is_believed_to_be_faster_than_any_machine() -> None:
+    speed = Speed()
+    speed.saw_first_token(5_000, 1e-6)
+    speed.saw_decode(2_000.0, 1e-6, 1)
+    assert speed.prefill_per_s == pytest.approx(FASTEST_PREFILL_PER_S)
+    assert speed.decode_per_s(1) == pytest.approx(FASTEST_DECODE_PER_S)
+    for _ in range(60):
+        speed.saw_decode(20.0, 1.0, 1)
+    assert speed.decode_per_s(1) == pytest.approx(20.0, rel=0.05), "and it is soon forgotten"
