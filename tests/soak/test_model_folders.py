@@ -1,7 +1,8 @@
-"""Thousands of model folders read as `transformers` reads them; `make test` has the first."""
+"""Thousands of model folders, sound and damaged, of which `make test` has the first."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from tests.support.models import config_reading, tokenizer_reading
 from tests.support.models.drawn_configs import configs
+from tests.support.models.drawn_damage import damaged_files, read_all
 from tests.support.models.drawn_folders import tokenizer_files
 from tests.support.models.folders import Files, write_folder
+
+from tandem.errors import TandemError
 
 
 @pytest.mark.timeout(1800)
@@ -32,3 +36,11 @@ def test_configs_mean_what_they_mean_to_transformers(config: dict[str, Any]) -> 
         folder = Path(directory)
         (folder / "config.json").write_text(json.dumps(config))
         assert config_reading.ours(folder) == config_reading.theirs(folder)
+
+
+@pytest.mark.timeout(1800)
+@settings(max_examples=20_000)
+@given(damaged_files())
+def test_no_damage_to_a_description_is_more_than_a_sentence(files: Files) -> None:
+    with TemporaryDirectory() as directory, contextlib.suppress(TandemError):
+        read_all(write_folder(Path(directory), files))

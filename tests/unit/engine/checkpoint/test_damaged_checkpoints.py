@@ -16,12 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tests.support.models.drawn_damage import damaged_files, read_all
+from tests.support.models.folders import Files, write_folder
 
 from tandem.engine import EngineOptions, Solo, prepare, whole
 from tandem.engine.checkpoint.formats import open_weights, weight_files
 from tandem.engine.inspect import inspect_checkpoint
 from tandem.engine.random_checkpoint import create_checkpoint
-from tandem.errors import CheckpointError, ConfigurationError
+from tandem.errors import CheckpointError, ConfigurationError, TandemError
 
 WEIGHTS = "model.safetensors"
 QUERY = "model.layers.1.self_attn.q_proj.weight"
@@ -248,3 +250,10 @@ def test_no_damage_to_a_header_is_more_than_a_sentence(data: st.DataObject) -> N
         shape = {"model.norm.weight": (2, 2)}
         with contextlib.suppress(CheckpointError), open_weights(directory, "numpy", shape) as found:
             assert found.read("model.norm.weight").shape == (2, 2)
+
+
+@settings(max_examples=100, derandomize=True)
+@given(damaged_files())
+def test_no_damage_to_a_description_is_more_than_a_sentence(files: Files) -> None:
+    with TemporaryDirectory() as directory, contextlib.suppress(TandemError):
+        read_all(write_folder(Path(directory), files))
