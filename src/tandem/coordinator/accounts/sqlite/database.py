@@ -70,9 +70,14 @@ def open_database(data_dir: Path, tables: Tables = Base) -> sa.Engine:
 
 
 def _create_private(path: Path) -> None:
-    """The files that SQLite puts beside it get the modes that it has by then."""
+    """The files that SQLite puts beside it get the modes that it has by then.
+
+    One that is there is never opened here: to close it would end the locks that this process has on
+    it by other connections, and another process would then take away the log under them.
+    """
     with suppress(OSError):  # what SQLite says when it opens it tells more
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 path.with_name(path.name + suffix).chmod(0o600)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,26 @@ def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     engine.dispose()
     with pytest.raises(ConfigurationError, match="newer"):
         stores.keys()
+
+
+def test_another_process_that_comes_and_goes_leaves_the_log_to_those_who_are_open(
+    tmp_path: Path,
+) -> None:
+    """SQLite's locks are the process's: what closes the file once more must not end them."""
+    stores = SQLiteStores(tmp_path)
+    keys, nodes = stores.keys(), stores.nodes()
+    keys.create("ours")
+    script = (
+        "import sys; from pathlib import Path; from tandem.coordinator import stores_in\n"
+        "keys = stores_in(Path(sys.argv[1])).keys(); keys.create('theirs'); keys.close()"
+    )
+    log = tmp_path / "tandem.db-wal"
+    before = log.stat().st_ino
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert log.stat().st_ino == before, "it is the same log that this process writes to"
+    nodes.create_token("alice", lasts=None, uses=None)
+    keys.close()
+    nodes.close()
+    again = SQLiteStores(tmp_path).keys()
+    assert [key.name for key in again.list()] == ["ours", "theirs"]
+    again.close()
