@@ -41,6 +41,8 @@ CLOSE_TIMEOUT_S = 1.0
 #: When `tandem up` kills a coordinator, and then a provider: their own limits and some air.
 COORDINATOR_STOP_TIMEOUT_S = DRAIN_TIMEOUT_S + CLOSE_TIMEOUT_S + 1.5
 PROVIDER_STOP_TIMEOUT_S = 2.0
+#: Providers have what the coordinator left of this, if it is more.
+UP_STOP_TIMEOUT_S = COORDINATOR_STOP_TIMEOUT_S + PROVIDER_STOP_TIMEOUT_S
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FORCED_EXIT_CODE = 130

@@ -19,6 +19,7 @@ from tandem.errors import TandemError
 from tandem.runtime import (
     COORDINATOR_STOP_TIMEOUT_S,
     PROVIDER_STOP_TIMEOUT_S,
+    UP_STOP_TIMEOUT_S,
     Backoff,
     first_failure,
 )
@@ -51,9 +52,10 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     providers: Callable[[int], list[ChildSpec]]
     start_timeout_s: float
     verbose: bool
-    #: After these they are killed, one after the other.
+    #: After these they are killed, one after the other; providers have what is left of all, too.
     coordinator_stop_timeout_s: float = COORDINATOR_STOP_TIMEOUT_S
     provider_stop_timeout_s: float = PROVIDER_STOP_TIMEOUT_S
+    stop_timeout_s: float = UP_STOP_TIMEOUT_S
 
 
 class Supervisor:
@@ -213,10 +215,12 @@ class Supervisor:
     async def _stop(self) -> None:
         if any(not child.has_ended for child in self._all()):
             self._reporter.progress("Stopping")
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._plan.stop_timeout_s
         if self._coordinator is not None:
             await self._stop_children([self._coordinator], self._plan.coordinator_stop_timeout_s)
-        providers = list(self._providers.values())
-        await self._stop_children(providers, self._plan.provider_stop_timeout_s)
+        left_s = max(self._plan.provider_stop_timeout_s, until - clock())
+        await self._stop_children(list(self._providers.values()), left_s)
 
     async def _stop_children(self, children: list[Child], timeout_s: float) -> None:
         """Asks, waits for as long as was agreed, then insists."""
@@ -230,7 +234,7 @@ class Supervisor:
             for child in running:
                 if not child.has_ended:
                     self._reporter.note(
-                        f"{child.spec.name} did not stop in {timeout_s:g} s: killed it."
+                        f"{child.spec.name} did not stop in {timeout_s:.2g} s: killed it."
                     )
                     child.kill()
             async with asyncio.timeout(_KILL_TIMEOUT_S):

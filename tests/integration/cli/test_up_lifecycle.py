@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from openai import OpenAI
+from openai import APIError, OpenAI
 from tests.support.running_up import running_up, tandem
 from tests.support.waiting import DEADLINE_S
 
@@ -33,6 +33,30 @@ def test_a_signal_stops_everything(tmp_path: Path, signum: signal.Signals) -> No
     assert all(key["revoked_at"] is not None for key in keys)
     status = tandem("status", data_dir=tmp_path)
     assert status.returncode == 3
+
+
+def test_a_stop_tells_a_stream_that_it_was_not_finished(tmp_path: Path) -> None:
+    """Or it was finished in time; a cut is what it must not be."""
+    with running_up(tmp_path) as up:
+        with OpenAI(base_url=up.base_url, api_key=up.api_key, max_retries=0) as client:
+            stream = client.completions.create(
+                model=up.model,
+                prompt=["one", "two", "three", "four"],
+                n=8,
+                max_tokens=1900,
+                stream=True,
+                extra_body={"ignore_eos": True},
+            )
+            finished = 0
+            up.process.send_signal(signal.SIGTERM)
+            try:
+                for event in stream:
+                    finished += event.choices[0].finish_reason is not None
+            except APIError as error:
+                assert error.code == "service_stopping"  # noqa: PT017 - either end is right
+            else:
+                assert finished == 32
+        assert up.wait() == 0
 
 
 def test_killing_up_leaves_no_child_and_the_folder_can_be_used_again(tmp_path: Path) -> None:

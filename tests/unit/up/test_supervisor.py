@@ -76,6 +76,7 @@ class Scene:
                 start_timeout_s=start_timeout_s,
                 coordinator_stop_timeout_s=_NEVER_S,
                 provider_stop_timeout_s=stop_timeout_s,
+                stop_timeout_s=0.0,
                 verbose=False,
             ),
             self.notes,

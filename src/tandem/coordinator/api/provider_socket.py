@@ -24,6 +24,7 @@ from tandem.coordinator.fleet.provider import Hold, Provider
 from tandem.coordinator.fleet.registration import check_heartbeat, check_registration
 from tandem.coordinator.requests.dispatch import Dispatcher
 from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.server.events import Events
 from tandem.coordinator.server.peer import peer_of
 from tandem.errors import (
     AttestationRefused,
@@ -46,6 +47,10 @@ _ANNOUNCED_AFTER_S = 0.002
 _SHUT_OUT_EVERY_S = 0.5
 #: What sending on a connection that has ended raises.
 _BROKEN = (OSError, RuntimeError, WebSocketDisconnect)
+
+
+#: In ten seconds: anybody may be refused as often as they like.
+_REFUSALS_LOGGED = 20
 
 
 class _Closed(Exception):
@@ -81,6 +86,7 @@ class ProviderSocket:
         self._hardware = hardware
         self._count = count
         self._freezer = ConnectionFreezer()
+        self._strangers = Events(lines=_REFUSALS_LOGGED)
         self._connections: set[_Connection] = set()
 
     async def serve(self, websocket: WebSocket) -> None:
@@ -89,12 +95,12 @@ class ProviderSocket:
             async with asyncio.timeout(self._config.hello_timeout_s):
                 connection, version = await self._admit(websocket)
         except TandemError as error:
-            log.warning("provider_refused", code=error.code, reason=error.message)
+            self._strangers.happened("provider_refused", code=error.code, reason=error.message)
             self._count("refused")
             await _refuse(websocket, error)
             return
         except (_Closed, TimeoutError) as error:
-            log.warning("provider_silent", reason=str(error) or "no hello in time")
+            self._strangers.happened("provider_silent", reason=str(error) or "no hello in time")
             await _close(websocket, _POLICY_VIOLATION)
             return
         await self._serve(connection, version)

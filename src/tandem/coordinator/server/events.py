@@ -1,7 +1,7 @@
 """What strangers do to connections: each is counted, and few are logged.
 
-Anybody can cause these as often as they like, so the log has one line of a kind in ten seconds,
-with how often it has happened since the last.
+Anybody can cause these as often as they like, so the log has few lines of a kind in ten seconds;
+each says how often it has happened since the one before.
 """
 
 from __future__ import annotations
@@ -22,18 +22,25 @@ class Events:
         self,
         count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        lines: int = 1,
     ) -> None:
-        """`count` is told the name of each."""
+        """`count` is told the name of each; `lines` of a kind are logged in ten seconds."""
         self._count = count
         self._clock = clock
+        self._lines = lines
         self._unsaid: Counter[str] = Counter()
-        self._said_at: dict[str, float] = {}
+        #: When a kind's ten seconds began, and its lines since then.
+        self._said: dict[str, tuple[float, int]] = {}
 
-    def happened(self, event: str) -> None:
+    def happened(self, event: str, **details: object) -> None:
         """`event` is one of a few names: `header_too_large`, `stranger_shed`, ..."""
         self._count(event)
         self._unsaid[event] += 1
         now = self._clock()
-        if now - self._said_at.get(event, -_LOG_INTERVAL_S) >= _LOG_INTERVAL_S:
-            self._said_at[event] = now
-            log.warning(event, times=self._unsaid.pop(event))
+        began, lines = self._said.get(event, (now, 0))
+        if now - began >= _LOG_INTERVAL_S:
+            began, lines = now, 0
+        if lines < self._lines:
+            self._said[event] = began, lines + 1
+            log.warning(event, **details, times=self._unsaid.pop(event))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
+import uvloop
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
@@ -133,4 +134,4 @@ def run(main: Awaitable[None]) -> None:
         async with asyncio.timeout(TIMEOUT_S):
             await main
 
-    asyncio.run(bounded())
+    uvloop.run(bounded())  # as in `runtime.run_service`
