@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,16 @@ def test_without_a_join_token_it_asks_to_be_approved(tmp_path: Path) -> None:
     machine = MachineOptions(coordinator="127.0.0.1:9", data_dir=tmp_path)
     config = provider_config(machine, ModelOptions(), ClusterOptions())
     assert config.join_token == ""
+
+
+@pytest.mark.parametrize("has_home", [True, False])
+def test_without_a_home_compiled_loops_are_kept_in_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_home: bool
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path if has_home else tmp_path / "none"))
+    machine = MachineOptions(coordinator="127.0.0.1:9", data_dir=tmp_path / "data")
+    provider_config(machine, ModelOptions(), ClusterOptions())
+    kept = None if has_home else str(tmp_path / "data" / "compiled")
+    assert os.environ.get("NUMBA_CACHE_DIR") == kept
