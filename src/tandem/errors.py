@@ -26,6 +26,7 @@
     ├── TooManyConnections          503  more are being answered than there are descriptors for
     ├── LinkLost                    503  the link between a cluster's ranks broke or went silent
     ├── ExecutorFailed              500  the model failed on a step
+    ├── RequestGivenUp              500  the request has cost one provider after the other
     ├── InternalError               500  a defect of ours
     ├── ProtocolError               502  a peer broke the protocol
     ├── PeerRefused                  -   another machine will not form a cluster with this one
@@ -48,7 +49,7 @@ class TandemError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     kind: ClassVar[str] = "server_error"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     retry_after_s: int | None = None
 
     def __init__(
@@ -207,6 +208,10 @@ class LinkLost(TandemError):
 class ExecutorFailed(TandemError):
     code = "executor_failed"
     retryable = True
+
+
+class RequestGivenUp(TandemError):
+    code = "request_given_up"
 
 
 class InternalError(TandemError):

@@ -32,6 +32,7 @@ _HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
 _BLOCK_TOKENS = 16
 #: From the coordinator's side: then a message was lost, and this life is over.
 _SILENCE_S = 20.0
+_HANGS_S = 20.0
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -101,6 +102,13 @@ class ProviderPlayed:
         """Ends this life without a word."""
         if self.wire is not None:
             self.wire.cut()
+
+    def hang(self) -> None:
+        """Computes nothing any more, until somebody sees it and starts it again."""
+        self.awake.clear()
+        life = self.wire
+        if life is not None:
+            asyncio.get_running_loop().call_later(_HANGS_S, life.cut)
 
     def drain(self) -> None:
         """Takes nothing new in this life."""

@@ -84,7 +84,6 @@ class World:
             join_token=TOKEN,
             request_timeout_s=600.0,
             patience_s=300.0,
-            max_retries=200,
             hangs_after_s=5.0,
             challenge_interval_s=30.0,
             window=4,
@@ -155,7 +154,7 @@ class World:
             if kind == "crash":
                 provider.kill()
             elif kind == "hang":
-                provider.awake.clear()
+                provider.hang()
             else:
                 provider.drain()
                 await asyncio.sleep(1.0)

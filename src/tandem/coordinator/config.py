@@ -34,7 +34,7 @@ class ConnectionLimits(msgspec.Struct, frozen=True):
 
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`port` 0 takes a free one. A request's time runs from its admission to its last token."""
+    """`port` 0 takes a free one."""
 
     host: str
     port: int
@@ -43,7 +43,10 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     require_keys: bool = True
     #: Pages that may use the API from a browser; None: any if keys are required, else none.
     cors_origins: tuple[str, ...] | None = None
+    #: How long a request may wait, or stand still, before it is given up.
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
+    #: How long it may take in all, however well it gets on; its answer then ends as it is.
+    request_limit_s: float | None = None
     #: How long requests may still run after a stop was asked for.
     drain_timeout_s: float = DRAIN_TIMEOUT_S
     #: And connections after that, until they are cut off.
@@ -64,8 +67,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_waiting: int = DEFAULT_MAX_WAITING
     #: How long a request waits for a provider to come back, when the last one has just gone.
     patience_s: float = DEFAULT_PATIENCE_S
-    #: How often a request goes to another provider before it fails, counted from its last token.
-    max_retries: int = 4
+    #: For how long providers must live without a request that two of them may have died of.
+    control_s: float = 5.0
     max_providers: int = 8192
     #: Chunks of one request that may be on their way from the provider to the consumer.
     window: int = 32

@@ -57,6 +57,8 @@ class ErrorResponses:
         headers = {}
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(error.retry_after_s)
+        if error.status >= 500 and not error.retryable:
+            headers["X-Should-Retry"] = "false"  # SDKs repeat what they get from 500 on
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         body = dialect.error_body(error)

@@ -164,6 +164,7 @@ class ProviderSocket:
         self._count("joined")
         self._freezer.grown_to(len(self._registry))
         welcome = protocol.Welcome(version, provider.id, interval_s)
+        end: TandemError = ProviderLost("the provider was lost in mid-request: send it again")
         peer_of(connection.websocket.scope).welcome()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -174,15 +175,17 @@ class ProviderSocket:
                 await self._read(connection)
         except* (_Closed, ProviderLost) as group:
             bound.info("provider_left", reason=str(group.exceptions[0]))
+            self._registry.lost(provider, fatal=True)
             self._count("left")
         except* (ProtocolError, AttestationRefused) as group:
             bound.warning("provider_cut_off", reason=str(group.exceptions[0]))
             self._count("cut_off")
             self._registry.set_aside(provider)  # it may be back in a moment
+            end = ProtocolError("the provider broke the protocol in mid-request: send it again")
         finally:
             self._connections.discard(connection)
             self._registry.remove(provider)
-            provider.link.lose(ProviderLost("the provider was lost in mid-request: send it again"))
+            provider.link.lose(end)
             await _close(connection.websocket, _GOING_AWAY)
 
     async def _read(self, connection: _Connection) -> None:
@@ -238,6 +241,7 @@ class ProviderSocket:
                 log.warning("provider_hangs", provider_id=provider.id, seconds=round(hangs_s, 1))
                 self._count("hung")
                 self._registry.set_aside(provider)
+                self._registry.lost(provider, fatal=False)
                 connection.provider.link.abandon(ProviderLost("the provider's engine hangs"))
                 hangs_s = 0.0
             left_s = min(provider.stale_after_s - silent_s, self._config.hangs_after_s - hangs_s)

@@ -9,7 +9,7 @@ import asyncio
 from contextlib import suppress
 from typing import Protocol
 
-from tandem.errors import Overloaded, ProtocolError, ProviderLost
+from tandem.errors import Overloaded, ProtocolError, ProviderLost, TandemError
 from tandem.protocol import (
     Cancel,
     Challenge,
@@ -36,7 +36,7 @@ class Receiver(Protocol):
     def take(self, sealed: bytes) -> None:
         """Called as answers arrive. Raises ProtocolError for one that breaks the rules."""
 
-    def fail(self, error: ProviderLost) -> None:
+    def fail(self, error: TandemError) -> None:
         """Nothing more will come."""
 
 
@@ -52,7 +52,7 @@ class ProviderLink:
         self._requests = 0
         self._outgoing: asyncio.Queue[ToProvider] = asyncio.Queue(max_outgoing)
         self._receivers: dict[RequestId, Receiver] = {}
-        self._lost: ProviderLost | None = None
+        self._lost: TandemError | None = None
 
     def request(
         self,
@@ -92,7 +92,7 @@ class ProviderLink:
             self.lose(ProviderLost("the provider stopped reading"))
 
     async def next_outgoing(self) -> ToProvider:
-        """Raises ProviderLost once the link was given up."""
+        """Raises why the link was given up, once it was."""
         message = await self._outgoing.get()
         if self._lost is not None:
             raise self._lost
@@ -113,7 +113,7 @@ class ProviderLink:
         if self._receivers.pop(request_id, None) is not None and cancel:
             self.send(Cancel(request_id))
 
-    def lose(self, error: ProviderLost) -> None:
+    def lose(self, error: TandemError) -> None:
         """The connection is gone: everything under way ends with `error`, and so does writing."""
         if self._lost is None:
             self._lost = error
@@ -121,7 +121,7 @@ class ProviderLink:
                 self._outgoing.put_nowait(Cancel(RequestId("")))
         self.abandon(error)
 
-    def abandon(self, error: ProviderLost) -> None:
+    def abandon(self, error: TandemError) -> None:
         """Everything under way ends with `error`; the connection lives on."""
         receivers, self._receivers = self._receivers, {}
         for request_id, receiver in receivers.items():

@@ -76,6 +76,12 @@ class Provider:
     tokens: int = 0
     #: Prompt tokens that were sent there and have not shown a first token.
     prefilling: int = 0
+    #: Requests that were sent there and have not shown a first token.
+    beginning: int = 0
+    #: Until then one of them is being begun, beside which no other may be.
+    alone_until: float = 0.0
+    #: Since when it has been ready; None while it is not.
+    ready_since: float | None = None
     #: A count of all choices made, at the time of this one's last.
     last_chosen: int = 0
     #: When the engine's step counter was last seen to move, or was idle.

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 import msgspec
+import structlog
 
 from tandem.coordinator.accounts.limits import Lease, Limiter
 from tandem.coordinator.accounts.ports import Ledger
@@ -26,17 +27,19 @@ from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.requests.run import RequestRun
+from tandem.coordinator.requests.stuck import ends_when_stuck
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
     InternalError,
     Overloaded,
-    RequestTimedOut,
     ServiceStopping,
     TandemError,
 )
 from tandem.protocol import ModelName, Trust
 from tandem.runtime import new_id
+
+log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
@@ -86,7 +89,7 @@ class Dispatcher:
         """One request on its way to its end; leaving the context ends it everywhere.
 
         Raises ServiceStopping, RateLimited, BudgetExhausted or Overloaded, and RequestTimedOut when
-        the time for all of it, the body of the `async with` included, has run out.
+        it has not got on for too long; the body of the `async with` has to get on too.
         """
         self._check_admits()
         run = RequestRun(
@@ -115,6 +118,8 @@ class Dispatcher:
             outcome = CANCELLED if run.usage is None else COMPLETED
         except TandemError as error:
             outcome = error.code
+            if cost := run.progress.given_up_by:
+                log.error("request_given_up", request_id=entry.request_id, cost=cost)  # noqa: TRY400
             raise
         except Exception:
             outcome = InternalError.code
@@ -129,17 +134,12 @@ class Dispatcher:
 
     @asynccontextmanager
     async def _under_way(self, run: RequestRun) -> AsyncIterator[None]:
-        """Counts the request, and ends it at its deadline with RequestTimedOut."""
-        limit_s = self._config.request_timeout_s
+        """Counts the request, and ends it with RequestTimedOut when it does not get on."""
         self._running += 1
         self._idle.clear()
         try:
-            async with asyncio.timeout(limit_s):
+            async with ends_when_stuck(run, self._config.request_timeout_s, self._clock):
                 yield
-        except TimeoutError as error:
-            raise RequestTimedOut(
-                f"not finished after {limit_s:g} s, which is the limit"
-            ) from error
         finally:
             run.close()
             self._running -= 1

@@ -57,6 +57,8 @@ class RequestStream:
         self.sealed = 0.0
         self.answered = 0.0
         self.timings: Timings | None = None
+        #: How many chunks have come that brought something new.
+        self.steps = 0
         self._check = AnswerCheck(expected)
         self._link = link
         self._replies = replies
@@ -122,7 +124,7 @@ class RequestStream:
 
     def _add(self, chunk: Chunk) -> None:
         """Raises ProtocolError for a chunk without credit, or one that lies."""
-        self._check.chunk(chunk)
+        self.steps += self._check.chunk(chunk)
         self._window.add(chunk.deltas)
         if chunk.deltas:
             self._hold(memory_of_answer(chunk.deltas))

@@ -22,19 +22,30 @@ from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.answer_rules import Expected
 from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
-from tandem.coordinator.requests.failures import Blame, Failures, blame
+from tandem.coordinator.requests.failures import Blame, Failures, blame, may_be_deadly
 from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.requests.produced import Produced
 from tandem.coordinator.requests.relay import RequestStream, open_stream
+from tandem.coordinator.requests.suspicion import Suspicion, Verdict
 from tandem.coordinator.requests.trace import Trace
 from tandem.coordinator.routing.admission import Admission
+from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.reservation import Reservation
-from tandem.errors import TandemError
-from tandem.protocol import Delta, Usage
+from tandem.errors import ProviderLost, RequestGivenUp, RequestTimedOut, TandemError
+from tandem.protocol import Delta, FinishReason, Usage
 
 log = structlog.get_logger(__name__)
 
 _REPORT_EVERY_S = 2.0
+#: As a deadline on the wire: none. The coordinator ends what takes too long, and says so.
+_NO_LIMIT_S = 30 * 86_400.0
+#: After its limit a request ends here first.
+_GRACE_S = 10.0
+#: For a provider's last word, once every choice has finished.
+_GOODBYE_S = 10.0
+#: Whoever is lost together with a provider is lost by then.
+_SETTLES_S = 0.25
+_LOOK_EVERY_S = 0.25
 
 
 @dataclass
@@ -49,6 +60,8 @@ class Progress:
     reserved: list[float] = field(default_factory=list)
     #: Node ids of who has read it, in order: a set that keeps its order.
     readers: dict[str, None] = field(default_factory=dict)
+    #: The providers that it has cost, once it is given up for that.
+    given_up_by: list[str] = field(default_factory=list)
 
     def has_reserved(self, provider: Provider, now: float) -> None:
         self.provider = provider
@@ -65,6 +78,9 @@ class _Attempt:
     stream: RequestStream | None = None
     #: Whether it was noted how many tokens the provider counts in the prompts.
     prompt_seen: bool = False
+    #: How often the stream had got on when that was last looked at.
+    steps_seen: int = 0
+    has_token: bool = False
 
     def close(self) -> None:
         if self.stream is not None:
@@ -75,7 +91,8 @@ class _Attempt:
 class RequestRun:
     """An async iterator of batches of deltas; `usage` is set once it has ended well.
 
-    `close` ends what still runs; it is the dispatcher's to call.
+    A batch may be empty: the provider is getting on. `close` ends what still runs; it is the
+    dispatcher's to call.
     """
 
     def __init__(
@@ -94,6 +111,8 @@ class RequestRun:
         self.on_progress: Callable[[], None] = lambda: None
         #: Told how many bytes more wait for the consumer, or fewer; may raise a TandemError.
         self.keep: Callable[[int], None] = lambda _: None
+        #: When the request last got on, by the clock: was admitted, heard of, or read from.
+        self.moved_at = clock()
         # Another provider must be able to go on with the same draws.
         task = request.task.seeded(secrets.randbits(63))
         self._request = msgspec.structs.replace(request, task=task)
@@ -102,9 +121,11 @@ class RequestRun:
         self._admission = admission
         self._estimator = estimator
         self._clock = clock
-        self._deadline = clock() + config.request_timeout_s
+        limit_s = config.request_limit_s
+        self._limit_at = None if limit_s is None else clock() + limit_s
         self._produced = Produced(task.choices)
-        self._failures = Failures(config.max_retries)
+        self._failures = Failures()
+        self._suspicion = Suspicion(admission.losses, config.control_s)
         self._attempt: _Attempt | None = None
         self._ended: RequestStream | None = None
         self._reported_at = clock()
@@ -133,23 +154,14 @@ class RequestRun:
         return self
 
     async def __anext__(self) -> list[Delta]:
-        while True:
-            try:
-                attempt = self._attempt or await self._reserve()
-                stream = attempt.stream or self._send(attempt)
-                deltas = await anext(stream)
-            except StopAsyncIteration:
-                self._complete()
-                raise
-            except TandemError as error:
-                if self._goes_on_after(error):
-                    continue
-                if self._produced.complete:  # all that was lost is the provider's goodbye
-                    self._complete()
-                    raise StopAsyncIteration from None
-                raise
-            self._take(attempt, stream, deltas)
-            return deltas
+        self.moved_at = self._clock()  # what came before was taken
+        if self._limit_at is None:
+            return await self._next()
+        try:
+            async with asyncio.timeout(self._limit_at - self._clock()):
+                return await self._next()
+        except TimeoutError:
+            return self._cut_short()
 
     def close(self) -> None:
         """Ends the attempt under way, if any; safe to call again."""
@@ -157,13 +169,41 @@ class RequestRun:
         if attempt is not None:
             attempt.close()
 
+    async def _next(self) -> list[Delta]:
+        while not self._produced.complete or self._attempt is not None:
+            try:
+                attempt = self._attempt or await self._reserve()
+                stream = attempt.stream or self._send(attempt)
+                deltas = await self._receive(stream)
+            except StopAsyncIteration:
+                break
+            except TandemError as error:
+                if (ends := self._ends_with(error)) is not None:
+                    raise ends from None
+                continue
+            self._take(attempt, stream, deltas)
+            return deltas
+        self._complete()
+        raise StopAsyncIteration
+
+    async def _receive(self, stream: RequestStream) -> list[Delta]:
+        if not self._produced.complete:
+            return await anext(stream)
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                return await anext(stream)
+        except TimeoutError:
+            raise ProviderLost("the provider does not end what it has finished") from None
+
     async def _reserve(self) -> _Attempt:
-        """Waits for a reservation."""
+        """Waits for a reservation. One that had its place already waits as long as it may."""
         demand = self._estimator.demand(
             self._request, self._consumer, produced=self._produced.tokens
         )
+        if self._suspicion.alone:
+            await self._until_cleared(demand)
         reservation = await self._admission.reserve(
-            demand,
+            msgspec.structs.replace(demand, alone=self._suspicion.alone),
             self._consumer.key,
             self._failures.avoid,
             resumes=self.progress.attempts > 0,
@@ -172,19 +212,37 @@ class RequestRun:
         provider = reservation.provider
         if pause_s := self._failures.pause_s(provider.id):
             await asyncio.sleep(pause_s)
+        if self.progress.attempts == 0:
+            self.moved_at = self._clock()
         self.progress.has_reserved(provider, self._clock())
         return attempt
+
+    async def _until_cleared(self, demand: Demand) -> None:
+        """Waits until providers have lived or died without it. Raises RequestGivenUp."""
+        await asyncio.sleep(_SETTLES_S)
+        while True:
+            verdict = self._suspicion.verdict(self._clock(), self._admission.sound_for_s(demand))
+            if verdict is Verdict.GOES_ON:
+                return
+            if verdict is Verdict.GUILTY:
+                self.progress.given_up_by = self._suspicion.providers
+                raise RequestGivenUp(
+                    "the request has cost several providers, each while it was being begun there,"
+                    " so it is not tried again"
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def _send(self, attempt: _Attempt) -> RequestStream:
         """Sends the request where it has its reservation, or what is left of it."""
         provider, model = attempt.reservation.provider, self._request.model
         self.progress.readers.update(dict.fromkeys(provider.readers))
+        limit_at, now = self._limit_at, self._clock()
         attempt.stream = open_stream(
             provider.link,
             model,
             self._request.task.work(self._produced.so_far(), self._consumer.cache_scope),
             expected=Expected.of(self._request, self._produced, provider.models[model]),
-            deadline_s=max(0.001, self._deadline - self._clock()),
+            deadline_s=_NO_LIMIT_S if limit_at is None else max(0.0, limit_at - now) + _GRACE_S,
             window=self._config.window,
             keep=self.keep,
         )
@@ -194,14 +252,24 @@ class RequestRun:
         now = self._clock()
         self._saw_prompt(attempt, stream.prompt_tokens)
         if deltas:
-            self.progress.first_at = self.progress.first_at or now
-            tokens = sum(len(delta.token_ids) for delta in deltas)
-            attempt.reservation.saw_tokens(tokens, prompt_tokens=stream.prompt_tokens)
-            self._produced.add(deltas)
-            self._failures.clear()
+            self._take_tokens(attempt, stream, deltas, now)
+        if stream.steps > attempt.steps_seen and (deltas or self._failures.are_few):
+            self.moved_at = now
+        attempt.steps_seen = stream.steps
         if now - self._reported_at >= _REPORT_EVERY_S:
             self._reported_at = now
             self.on_progress()
+
+    def _take_tokens(
+        self, attempt: _Attempt, stream: RequestStream, deltas: list[Delta], now: float
+    ) -> None:
+        self.progress.first_at = self.progress.first_at or now
+        tokens = sum(len(delta.token_ids) for delta in deltas)
+        attempt.has_token = True
+        attempt.reservation.saw_tokens(tokens, prompt_tokens=stream.prompt_tokens)
+        self._produced.add(deltas)
+        self._failures.clear()
+        self._suspicion.clear()
 
     def _saw_prompt(self, attempt: _Attempt, tokens: int) -> None:
         if attempt.prompt_seen or not tokens:
@@ -211,24 +279,58 @@ class RequestRun:
             provider_id = attempt.reservation.provider.id
             log.warning("prompt_tokens_differ", provider_id=provider_id, tokens=tokens)
 
-    def _goes_on_after(self, error: TandemError) -> bool:
-        """Gives up the failed attempt, if there was one; whether there is to be another."""
+    def _ends_with(self, error: TandemError) -> TandemError | None:
+        """Gives up the failed attempt, if there was one; the request's end, if this is it."""
         attempt = self._attempt
         if attempt is None:
-            return False  # nobody could be found
-        provider_id = attempt.reservation.provider.id
-        whose = blame(error, asked=attempt.stream is not None)
+            return error  # nobody could be found
+        provider = attempt.reservation.provider
+        asked = attempt.stream is not None
+        whose = blame(error, asked=asked)
         if whose is Blame.PROVIDER:
             attempt.reservation.failed()
         elif whose is Blame.NOBODY:
             attempt.reservation.refused()
-        self._failures.add(provider_id)
+        if asked and not attempt.has_token and may_be_deadly(error):
+            self._suspicion.strike(self._admission.loss_of(provider))
+        self._failures.add(provider.id)
         self.close()
-        if whose is Blame.REQUEST or self._produced.complete or not self._failures.may_retry:
-            return False
+        if self._produced.complete:
+            return None  # all that was lost is the provider's goodbye
+        if whose is Blame.REQUEST and (ends := self._refused(attempt, error)) is not None:
+            return ends
         tokens = self._produced.tokens
-        log.info("request_moves", provider_id=provider_id, code=error.code, tokens=tokens)
-        return True
+        log.info("request_moves", provider_id=provider.id, code=error.code, tokens=tokens)
+        return None
+
+    def _refused(self, attempt: _Attempt, error: TandemError) -> TandemError | None:
+        """The request's end when a second provider says so too, or there is none to ask.
+
+        So no single provider can refuse what others would do.
+        """
+        first, self._failures.refusal = self._failures.refusal, error
+        demand = self._estimator.demand(self._request, self._consumer)
+        if first is None and self._admission.has_other(demand, self._failures.avoid):
+            return None
+        if self._produced.tokens and not attempt.has_token:  # what is refused is another's doing
+            return ProviderLost("nobody can go on from what a provider sent before it was lost")
+        return first or error
+
+    def _cut_short(self) -> list[Delta]:
+        """The limit is reached: what has come is the answer. Raises RequestTimedOut for nothing."""
+        self.close()
+        if self._produced.complete:
+            self._complete()
+            raise StopAsyncIteration
+        if not self._produced.tokens:
+            raise RequestTimedOut(
+                f"no token came within {self._config.request_limit_s:g} s, which is the limit"
+            )
+        ends = [
+            Delta(index, "", [], finish=FinishReason.LENGTH) for index in self._produced.unfinished
+        ]
+        self._produced.add(ends)
+        return ends
 
     def _complete(self) -> None:
         """Every choice has finished."""

@@ -16,11 +16,13 @@ at all of either.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tandem.coordinator.fleet.losses import Loss, Losses
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import Reason
@@ -128,7 +130,8 @@ class Admission:
     ) -> Reservation:
         """A reservation for the request, at once or when its turn comes.
 
-        One that `resumes` lost its own without its own fault, and goes before those that wait.
+        One that `resumes` lost its own without its own fault. It goes before those that wait, and
+        waits for a provider's return as long as the caller lets it.
         Raises what `Registry.reserve` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
@@ -139,16 +142,17 @@ class Admission:
         if resumes or not queue:
             try:
                 reservation = self._reserve_now(demand, avoid, waits)
-            except (Overloaded, NoProviderAvailable) as error:
+            except TandemError as error:
                 self._check_open()
-                self._check_hope(demand, error)
+                if not resumes:
+                    self._check_hope(demand, error)
             else:
                 share.lift(shares.level)
                 shares.raise_level(share.used)
                 reservation.charge_to(share)
                 return reservation
         self._check_open()
-        until = asyncio.get_running_loop().time() + self._patience_s
+        until = math.inf if resumes else asyncio.get_running_loop().time() + self._patience_s
         waiter = _Waiter(demand, key, share, avoid, until)
         self._enqueue(waiter, shares, resumes=resumes)
         self._waiters.add(waiter)
@@ -173,6 +177,24 @@ class Admission:
         if self._closed:
             raise _stopping()
 
+    @property
+    def losses(self) -> Losses:
+        """Of providers, lately."""
+        return self._registry.losses
+
+    def loss_of(self, provider: Provider) -> Loss | None:
+        """What has just ended a request there, as an event that others may have met too."""
+        self._registry.lost(provider, fatal=False)
+        return self._registry.losses.of(provider.id)
+
+    def sound_for_s(self, demand: Demand) -> float:
+        """How long somebody who may have the request has been ready."""
+        return self._registry.sound_for_s(demand)
+
+    def has_other(self, demand: Demand, avoid: Collection[ProviderId]) -> bool:
+        """Whether there is anybody who may have it, but for those to avoid."""
+        return self._registry.has_other(demand, avoid)
+
     def _reserve_now(
         self, demand: Demand, avoid: Collection[ProviderId], waits: _Model | None
     ) -> Reservation:
@@ -189,17 +211,18 @@ class Admission:
                 waits.look_again_at = now + self._recheck_s
 
     def _check_hope(self, demand: Demand, error: TandemError) -> None:
-        """Raises the refusal when nobody is busy, and nobody was here lately."""
+        """Raises the refusal unless somebody is busy, or was here lately."""
         if isinstance(error, Overloaded):
             return
-        if self._registry.served_within_s(demand) > self._patience_s:
+        absent = isinstance(error, NoProviderAvailable)
+        if not absent or self._registry.served_within_s(demand) > self._patience_s:
             raise error
 
     def _enqueue(self, waiter: _Waiter, shares: ModelShares, *, resumes: bool) -> None:
         waits = self._models.setdefault(waiter.demand.model, _Model(shares))
         new = FairQueue[_Waiter](self._max_waiting, shares.level)
         queue = waits.queues.setdefault(_QueueId.of(waiter.demand), new)
-        if queue and not self._registry.may_fit(waiter.demand):
+        if queue and not resumes and not self._registry.may_fit(waiter.demand):
             raise refusal(waiter.demand, {Reason.TOO_SMALL}, model_is_known=True)
         if resumes:
             queue.push_ahead(waiter.share, waiter)
@@ -293,6 +316,8 @@ class Admission:
                 _refuse_hopeless(queue, error)
                 return
             except TandemError as error:
+                if waiter.until == math.inf:
+                    return  # it had its place, so somebody can serve it who is away just now
                 queue.discard(waiter.key, waiter)
                 waiter.refuse(error)
                 return

@@ -17,6 +17,7 @@ class Demand(msgspec.Struct, frozen=True):
     tokens that makes at least.
     `prefixes` are digests of what its prompt begins with, the longest last, with their share of
     the prompt: a provider that has seen one has it in its cache.
+    One that is to be `alone` goes where nothing else is being begun, and nothing is meanwhile.
     `account` is whose request it is, `owners` are the accounts whose machines may have it.
     """
 
@@ -30,6 +31,7 @@ class Demand(msgspec.Struct, frozen=True):
     prefixes: list[tuple[bytes, float]] = []
     account: str = DEFAULT_ACCOUNT
     owners: frozenset[str] = frozenset({DEFAULT_ACCOUNT})
+    alone: bool = False
     text_bytes: int = 0
 
     def at_least(self, max_token_bytes: int) -> int:

@@ -46,7 +46,9 @@ def eligibility(provider: Provider, demand: Demand, *, now: float) -> Reason | N
         return Reason.UNTRUSTED
     if demand.at_least(info.max_token_bytes) > largest(demand.model, provider):
         return Reason.TOO_SMALL
-    if not has_room(provider, demand):
+    if not has_room(provider, demand) or now < provider.alone_until:
+        return Reason.FULL
+    if demand.alone and provider.beginning:
         return Reason.FULL
     if not provider.breaker.admits(now):
         return Reason.SET_ASIDE

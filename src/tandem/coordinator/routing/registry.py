@@ -17,6 +17,7 @@ import msgspec
 from tandem.coordinator.fleet.breaker import BreakerMemory
 from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
+from tandem.coordinator.fleet.losses import Losses
 from tandem.coordinator.fleet.many import heartbeat_pace, is_crowd
 from tandem.coordinator.fleet.model_history import ModelHistory
 from tandem.coordinator.fleet.provider import Hold, Provider, read_role
@@ -45,6 +46,7 @@ class Registry:
         draw: random.Random | None = None,
     ) -> None:
         self.affinity = Affinity()
+        self.losses = Losses()
         self._stale_after_s = stale_after_s
         self._max_providers = max_providers
         self._clock = clock
@@ -129,8 +131,12 @@ class Registry:
         provider.heartbeat = msgspec.structs.replace(beat, cluster_role=cluster_role(None))
         if beat.ready:
             provider.holds.discard(Hold.NOT_READY)
+            provider.ready_since = provider.ready_since or now
         else:
+            if provider.is_warm:
+                self.lost(provider, fatal=False)
             provider.holds.add(Hold.NOT_READY)
+            provider.ready_since = None
         served = beat.ready and provider.role.answers
         self._history.saw(provider.account, provider.models, now, served=served)
         self._tell(provider)
@@ -152,6 +158,30 @@ class Registry:
     def set_aside(self, provider: Provider) -> None:
         """Sends nothing there until a probe has come back."""
         provider.breaker.trip(self._clock())
+
+    def lost(self, provider: Provider, *, fatal: bool) -> None:
+        """It has gone (`fatal`), hung or failed a step. One that has said that it stops may."""
+        if Hold.LEAVING not in provider.holds:
+            self.losses.note(provider.id, provider.beginning, self._clock(), fatal=fatal)
+
+    def sound_for_s(self, demand: Demand) -> float:
+        """How long somebody who may have the request, now or when there is room, has been ready."""
+        now = self._clock()
+        since = [
+            provider.ready_since
+            for provider in self._by_model.get(demand.model, {}).values()
+            if provider.ready_since is not None
+            and could_serve(eligibility(provider, demand, now=now))
+        ]
+        return now - min(since, default=now)
+
+    def has_other(self, demand: Demand, avoid: Collection[ProviderId]) -> bool:
+        """Whether anybody may have the request, now or when there is room, who is not to avoid."""
+        now = self._clock()
+        return any(
+            provider.id not in avoid and could_serve(eligibility(provider, demand, now=now))
+            for provider in self._by_model.get(demand.model, {}).values()
+        )
 
     def silent_for_s(self, provider: Provider) -> float:
         return self._clock() - provider.last_heard

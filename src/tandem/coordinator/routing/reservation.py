@@ -9,6 +9,9 @@ from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import tokens_at
 from tandem.coordinator.routing.shares import Charge, Share
 
+#: How long others wait for one that is begun alone. Then they are begun beside it.
+_ALONE_S = 10.0
+
 
 class Reservation:
     """Counts against the provider until `release`, which counts once.
@@ -40,6 +43,9 @@ class Reservation:
         if provider.in_flight == 0:
             provider.moved_at = self._made_at
         provider.in_flight += 1
+        provider.beginning += 1
+        if demand.alone:
+            provider.alone_until = self._made_at + _ALONE_S
         provider.sequences += demand.sequences
         provider.tokens += self._size
         provider.prefilling += demand.prompt_tokens
@@ -60,7 +66,7 @@ class Reservation:
             return
         self._prompt_tokens = prompt_tokens
         self._first_at = self._clock()
-        self.provider.prefilling -= self._demand.prompt_tokens
+        self._has_begun()
         self.provider.breaker.succeed(self._ticket)
         taken_s = self._first_at - self._made_at
         speed = self.provider.speed(self._demand.model)
@@ -89,7 +95,7 @@ class Reservation:
             return
         self._held = False
         if self._first_at is None:
-            self.provider.prefilling -= self._demand.prompt_tokens
+            self._has_begun()
         self.provider.in_flight -= 1
         self.provider.sequences -= self._demand.sequences
         self.provider.tokens -= self._size
@@ -97,3 +103,9 @@ class Reservation:
         if self._charge is not None:
             self._charge.settle(self._prompt_tokens + self._tokens)
         self._on_release(self.provider)
+
+    def _has_begun(self) -> None:
+        self.provider.prefilling -= self._demand.prompt_tokens
+        self.provider.beginning -= 1
+        if self._demand.alone:
+            self.provider.alone_until = 0.0

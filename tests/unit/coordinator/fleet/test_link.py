@@ -9,7 +9,7 @@ import pytest
 from tests.support.registered import RECIPIENT, SEALING
 
 from tandem.coordinator.fleet.link import ProviderLink
-from tandem.errors import Overloaded, ProtocolError, ProviderLost
+from tandem.errors import Overloaded, ProtocolError, ProviderLost, TandemError
 from tandem.protocol import (
     Cancel,
     Grant,
@@ -33,7 +33,7 @@ class Waiting:
 
     answers: int = 1
     taken: list[bytes] = field(default_factory=list)
-    error: ProviderLost | None = None
+    error: TandemError | None = None
 
     @property
     def ended(self) -> bool:
@@ -42,7 +42,7 @@ class Waiting:
     def take(self, sealed: bytes) -> None:
         self.taken.append(sealed)
 
-    def fail(self, error: ProviderLost) -> None:
+    def fail(self, error: TandemError) -> None:
         self.error = error
 
 

@@ -3,98 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
-from tests.support.registered import beat, join, make_registry
-from tests.support.requests_played import LinkPlayed
+from tests.support.runs_played import (
+    asked,
+    failed,
+    faults,
+    play,
+    tokens,
+)
 
-from tandem.coordinator.config import CoordinatorConfig
 from tandem.coordinator.fleet.provider import Provider
-from tandem.coordinator.requests.consumer import Consumer
-from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.inference_request import (
     Embedding,
-    Generation,
-    InferenceRequest,
 )
 from tandem.coordinator.requests.run import RequestRun
-from tandem.coordinator.routing.admission import Admission
 from tandem.errors import (
     ContextLengthExceeded,
-    ExecutorFailed,
     ModelNotFound,
     ProviderLost,
+    TandemError,
     UnsupportedParameter,
 )
 from tandem.protocol import (
-    Chunk,
-    Delta,
     Embed,
     ErrorInfo,
     Failed,
     Finished,
     FinishReason,
     Generate,
-    ModelName,
-    Sampling,
     TextPrompt,
     Usage,
-    Work,
 )
-
-MODEL = ModelName("m")
-CONFIG = CoordinatorConfig(
-    host="", port=0, data_dir=Path(), join_token="", patience_s=0.0, max_retries=2
-)
-GENERATION = Generation([TextPrompt("hi")], 1, Sampling(max_tokens=8))
-
-Scenario = Callable[[RequestRun, list[Provider]], Awaitable[None]]
-
-
-def play(
-    scenario: Scenario, *, providers: int = 2, task: Generation | Embedding = GENERATION
-) -> None:
-    async def main() -> None:
-        registry = make_registry()
-        joined = [join(registry, [MODEL]) for _ in range(providers)]
-        for provider in joined:
-            registry.heartbeat(provider, beat())
-        run = RequestRun(
-            InferenceRequest(MODEL, task),
-            Consumer(),
-            config=CONFIG,
-            admission=Admission(registry, max_waiting=4, patience_s=0.0),
-            estimator=Estimator(registry.affinity),
-            clock=lambda: 0.0,
-        )
-        try:
-            await scenario(run, joined)
-        finally:
-            run.close()
-        assert all(provider.in_flight == 0 for provider in joined)
-
-    asyncio.run(main())
-
-
-async def asked(providers: list[Provider]) -> tuple[LinkPlayed, Work]:
-    """The next request, and who is asked."""
-    played = [LinkPlayed(provider.link) for provider in providers]
-    reading = {asyncio.ensure_future(link.work()): link for link in played}
-    done, waiting = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    (first,) = done
-    return reading[first], first.result()
-
-
-def tokens(*ids: int, finish: FinishReason | None = None) -> Chunk:
-    return Chunk([Delta(0, "", list(ids), finish=finish)], prompt_tokens=5)
-
-
-def failed(code: str) -> Failed:
-    return Failed(ErrorInfo(code, "played", "model"))
 
 
 def test_another_provider_goes_on_from_the_very_token_with_the_same_draws() -> None:
@@ -121,7 +61,24 @@ def test_another_provider_goes_on_from_the_very_token_with_the_same_draws() -> N
     play(scenario)
 
 
-def test_a_request_that_is_wrong_is_refused_once_and_nobody_is_blamed() -> None:
+@pytest.mark.parametrize("code", ["context_length_exceeded", "internal_error"])
+def test_what_two_providers_refuse_is_refused_and_nobody_is_blamed(code: str) -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        taking = asyncio.ensure_future(anext(run))
+        first, _ = await asked(providers)
+        first.answer(Failed(ErrorInfo(code, "the first says so")))
+        second, _ = await asked([p for p in providers if p.link is not first.link])
+        second.answer(failed(code))
+        with pytest.raises(TandemError, match="the first says so") as refused:
+            await taking
+        assert refused.value.code == code
+        assert run.progress.attempts == 2
+        assert faults(providers) == 0
+
+    play(scenario, providers=3)
+
+
+def test_the_word_of_the_only_provider_is_enough() -> None:
     async def scenario(run: RequestRun, providers: list[Provider]) -> None:
         taking = asyncio.ensure_future(anext(run))
         played, _ = await asked(providers)
@@ -129,9 +86,39 @@ def test_a_request_that_is_wrong_is_refused_once_and_nobody_is_blamed() -> None:
         with pytest.raises(ContextLengthExceeded):
             await taking
         assert run.progress.attempts == 1
-        assert faults(providers) == 0
+
+    play(scenario, providers=1)
+
+
+def test_no_provider_can_refuse_what_another_does() -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        taking = asyncio.ensure_future(anext(run))
+        first, _ = await asked(providers)
+        first.answer(failed("invalid_request"))
+        second, _ = await asked(providers)
+        assert second.link is not first.link
+        second.answer(tokens(1, finish=FinishReason.STOP), Finished(Usage(5, 1, 0)))
+        assert await taking
 
     play(scenario)
+
+
+def test_tokens_that_others_refuse_are_no_mistake_of_the_consumers() -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        taking = asyncio.ensure_future(anext(run))
+        liar, _ = await asked(providers)
+        liar.answer(tokens(123_456))
+        await taking
+        taking = asyncio.ensure_future(anext(run))
+        liar.link.lose(ProviderLost("it is gone"))
+        rest = [provider for provider in providers if provider.link is not liar.link]
+        for _ in rest:
+            played, _ = await asked(rest)
+            played.answer(failed("invalid_request"))
+        with pytest.raises(ProviderLost, match="go on from"):
+            await taking
+
+    play(scenario, providers=3)
 
 
 def test_a_provider_that_cannot_embed_ends_the_request_and_is_not_blamed() -> None:
@@ -146,7 +133,7 @@ def test_a_provider_that_cannot_embed_ends_the_request_and_is_not_blamed() -> No
         assert run.progress.attempts == 1
         assert faults(providers) == 0
 
-    play(scenario, task=Embedding([TextPrompt("hi")]))
+    play(scenario, providers=1, task=Embedding([TextPrompt("hi")]))
 
 
 def test_an_embedding_whose_provider_is_lost_is_asked_for_again() -> None:
@@ -178,19 +165,6 @@ def test_who_is_busy_is_not_blamed_and_who_fails_is(code: str, counted: int) -> 
     play(scenario)
 
 
-def test_after_so_many_failures_the_last_ones_error_is_the_answer() -> None:
-    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
-        taking = asyncio.ensure_future(anext(run))
-        for _ in range(CONFIG.max_retries + 1):
-            played, _ = await asked(providers)
-            played.answer(failed("executor_failed"))
-        with pytest.raises(ExecutorFailed):
-            await taking
-        assert run.progress.attempts == CONFIG.max_retries + 1
-
-    play(scenario, providers=CONFIG.max_retries + 1)
-
-
 def test_an_answer_whose_goodbye_is_lost_is_whole() -> None:
     async def scenario(run: RequestRun, providers: list[Provider]) -> None:
         taking = asyncio.ensure_future(anext(run))
@@ -213,14 +187,3 @@ def test_where_nobody_is_there_is_no_second_attempt() -> None:
         assert run.progress.attempts == 0
 
     play(scenario, providers=0)
-
-
-def faults(providers: list[Provider]) -> int:
-    """So many that two more faults would set aside, for all that is known."""
-    counted = 0
-    for provider in providers:
-        ticket = provider.breaker.begin()
-        provider.breaker.fault(ticket, 0.0)
-        provider.breaker.fault(ticket, 0.0)
-        counted += provider.breaker.is_open
-    return counted

@@ -1,0 +1,59 @@
+"""Which providers were lost lately, and what was being begun there at that moment.
+
+A request that is being begun where a provider dies may be what it died of. Whether it was, the
+other losses of the same minutes tell: `requests.suspicion` asks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from tandem.protocol import ProviderId
+
+#: What happens to one provider within this long is one loss, and to several is nobody's doing.
+_AT_ONCE_S = 1.0
+_REMEMBERED_S, _MAX_REMEMBERED = 300.0, 1024
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """A provider that died, hung, or failed a step, at a time of monotonic seconds.
+
+    `beginning` requests had been sent there and had no token yet. `fatal`: it was gone, and had
+    been sound until then.
+    """
+
+    at: float
+    provider: ProviderId
+    beginning: int
+    fatal: bool = True
+
+
+class Losses:
+    """Those of the last minutes."""
+
+    def __init__(self) -> None:
+        self._losses: deque[Loss] = deque(maxlen=_MAX_REMEMBERED)
+
+    def note(self, provider: ProviderId, beginning: int, now: float, *, fatal: bool = True) -> None:
+        """Before anything of what was under way there is taken off the provider's counts."""
+        while self._losses and self._losses[0].at < now - _REMEMBERED_S:
+            self._losses.popleft()
+        last = self.of(provider)
+        if last is None or now - last.at > _AT_ONCE_S:
+            self._losses.append(Loss(now, provider, beginning, fatal and last is None))
+
+    def of(self, provider: ProviderId) -> Loss | None:
+        """A provider's last one."""
+        return next((loss for loss in reversed(self._losses) if loss.provider == provider), None)
+
+    def since(self, at: float) -> list[Loss]:
+        return [loss for loss in self._losses if loss.at > at]
+
+    def coincided(self, loss: Loss) -> bool:
+        """Whether others were lost with it: a cable, a switch, a power cut, somebody's script."""
+        return any(
+            other.provider != loss.provider and abs(other.at - loss.at) <= _AT_ONCE_S
+            for other in self._losses
+        )

@@ -1,0 +1,47 @@
+"""The limit of time of a request that does not get on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from tandem.coordinator.requests.run import RequestRun
+from tandem.errors import RequestTimedOut
+
+
+@asynccontextmanager
+async def ends_when_stuck(
+    run: RequestRun, limit_s: float, clock: Callable[[], float]
+) -> AsyncIterator[None]:
+    """Raises RequestTimedOut once the run has not moved for so long.
+
+    One timer a request, which looks again when the time could be up: tokens cost it nothing.
+    """
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle | None = None
+
+    def look() -> None:
+        nonlocal timer
+        left_s = run.moved_at + limit_s - clock()
+        if left_s <= 0.0:
+            expiry.reschedule(loop.time())
+        else:
+            timer = loop.call_later(left_s, look)
+
+    try:
+        async with asyncio.timeout(None) as expiry:
+            look()
+            yield
+    except TimeoutError as error:
+        raise _timed_out(run, limit_s) from error
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _timed_out(run: RequestRun, limit_s: float) -> RequestTimedOut:
+    """One that has had tokens was not waiting for a place: to ask again would do it all again."""
+    error = RequestTimedOut(f"it did not get on for {limit_s:g} s, which is the limit")
+    error.retryable = not run.so_far.completion_tokens
+    return error
