@@ -32,6 +32,8 @@ _HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
 _BLOCK_TOKENS = 16
 #: From the coordinator's side: then a message was lost, and this life is over.
 _SILENCE_S = 20.0
+#: A prompt that begins so ends the provider that begins it.
+DEADLY = "deadly"
 _HANGS_S = 20.0
 
 
@@ -96,7 +98,8 @@ class ProviderPlayed:
                 self.wire.cut()
                 await served
             raise_if_cancelled()
-            await asyncio.sleep(0.1 + 2.0 * self.world.draw.random())
+            restart_s = self.world.faults.restart_s
+            await asyncio.sleep(restart_s or 0.1 + 2.0 * self.world.draw.random())
 
     def kill(self) -> None:
         """Ends this life without a word."""
@@ -195,7 +198,14 @@ class ProviderPlayed:
         credit = self.credits[request_id] = asyncio.Semaphore(asked.request.window)
         received = time.time()
         assert isinstance(asked.work, protocol.Generate)
+        (prompt,) = asked.work.prompts
+        assert isinstance(prompt, protocol.TextPrompt)
         try:
+            if prompt.text.startswith(DEADLY):
+                self.world.outcomes["killed by a request"] += 1
+                await asyncio.sleep(0.05)
+                self.kill()
+                return
             if self.world.faulty() and draw.random() < self.world.faults.refuse:
                 code = draw.choice(["overloaded", "link_lost", "executor_failed"])
                 side.answer(asked, protocol.Failed(protocol.ErrorInfo(code, "played")))

@@ -23,6 +23,8 @@ class Faults(msgspec.Struct, frozen=True):
     hang_every_s: float = 0.0
     drain_every_s: float = 0.0
     until_s: float = 60.0
+    #: How long a provider is away after each life; some moment when that is 0.
+    restart_s: float = 0.0
     #: What a message takes at most, faults or not.
     delay_s: float = 0.02
 

@@ -71,7 +71,15 @@ MACHINES = (*(Machine(f"p{number}") for number in range(3)), Machine("rank 1", r
 
 
 class World:
-    def __init__(self, seed: int, faults: Faults, machines: Sequence[Machine] = MACHINES) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults,
+        machines: Sequence[Machine] = MACHINES,
+        *,
+        request_timeout_s: float = 600.0,
+        patience_s: float = 300.0,
+    ) -> None:
         self.draw = random.Random(seed)
         self.faults = faults
         self.ledger = LedgerPlayed()
@@ -82,8 +90,8 @@ class World:
             port=0,
             data_dir=Path(),
             join_token=TOKEN,
-            request_timeout_s=600.0,
-            patience_s=300.0,
+            request_timeout_s=request_timeout_s,
+            patience_s=patience_s,
             hangs_after_s=5.0,
             challenge_interval_s=30.0,
             window=4,

@@ -53,7 +53,10 @@ Host = Annotated[
     str, typer.Option(help="The address to listen on; 0.0.0.0 for every machine in the network.")
 ]
 RequestTimeout = Annotated[
-    float, typer.Option(min=1.0, help="Seconds that one request may take in all.")
+    float,
+    typer.Option(
+        min=1.0, help="Seconds that a request may wait, or stand still; one that moves goes on."
+    ),
 ]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="How much to log, on stderr.")]
 StopOnStdinEof = Annotated[

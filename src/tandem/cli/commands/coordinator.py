@@ -63,6 +63,15 @@ class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     request_timeout: RequestTimeout = DEFAULT_REQUEST_TIMEOUT_S
+    request_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            help="Seconds that a request may take in all; its answer then ends as one of"
+            " `max_tokens` does.",
+            show_default="none",
+        ),
+    ] = None
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Requests that may wait for a provider, for each model.")
     ] = DEFAULT_MAX_WAITING
@@ -157,6 +166,7 @@ def coordinator_config(options: CoordinatorOptions, files: TlsFiles) -> Coordina
         require_keys=options.require_keys,
         cors_origins=_origins(options.cors_origin),
         request_timeout_s=options.request_timeout,
+        request_limit_s=options.request_limit,
         max_waiting=options.max_waiting,
         patience_s=options.patience,
         tls_certificate=files.certificate,

@@ -7,6 +7,7 @@ other losses of the same minutes tell: `requests.suspicion` asks.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 import msgspec
 
@@ -51,9 +52,12 @@ class Losses:
     def since(self, at: float) -> list[Loss]:
         return [loss for loss in self._losses if loss.at > at]
 
-    def coincided(self, loss: Loss) -> bool:
-        """Whether others were lost with it: a cable, a switch, a power cut, somebody's script."""
+    def coincided(self, loss: Loss, but: Collection[Loss]) -> bool:
+        """Whether others were lost with it: a cable, a switch, a power cut, somebody's script.
+
+        `but` these: what kills fast kills two within a moment.
+        """
         return any(
-            other.provider != loss.provider and abs(other.at - loss.at) <= _AT_ONCE_S
+            abs(other.at - loss.at) <= _AT_ONCE_S and other not in but and other != loss
             for other in self._losses
         )

@@ -79,7 +79,9 @@ class Suspicion:
     def _counted(self) -> list[Loss]:
         """Those that were not of several providers at once."""
         if self._strikes:
-            self._strikes = [loss for loss in self._strikes if not self._losses.coincided(loss)]
+            self._strikes = [
+                loss for loss in self._strikes if not self._losses.coincided(loss, self._all)
+            ]
         return self._strikes
 
 

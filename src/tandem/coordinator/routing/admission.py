@@ -313,7 +313,9 @@ class Admission:
             except Overloaded:
                 return
             except NoProviderAvailable as error:
-                _refuse_hopeless(queue, error)
+                # Somebody who was here meanwhile may be so again.
+                if self._registry.served_within_s(waiter.demand) > self._patience_s:
+                    _refuse_hopeless(queue, error)
                 return
             except TandemError as error:
                 if waiter.until == math.inf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.runs_played import (
+from tests.support.requests_played import (
     asked,
     failed,
     faults,

@@ -88,6 +88,11 @@ def test_what_was_lost_together_was_nobodys_doing() -> None:
     assert twice.alone, "the first loss still counts"
 
 
+def test_what_kills_within_a_moment_is_no_power_cut() -> None:
+    twice = struck(Losses(), (10.0, A, 3), (10.4, B, 1))
+    assert twice.verdict(11.0, 99.0) is Verdict.HELD
+
+
 def test_with_others_beside_it_nothing_is_proved() -> None:
     twice = struck(Losses(), (10.0, A, 1), (20.0, B, 2))
     assert twice.verdict(99.0, 99.0) is Verdict.GOES_ON

@@ -1,0 +1,95 @@
+"""A request that does not get on is ended, and one that moves is not, however long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.support.requests_played import asked, failed, play, tokens
+
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.requests.run import RequestRun
+from tandem.coordinator.requests.stuck import ends_when_stuck
+from tandem.errors import RequestTimedOut
+from tandem.protocol import Chunk
+
+
+def clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_a_stream_that_moves_is_never_cut() -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        async with ends_when_stuck(run, 120.0, clock):
+            taking = asyncio.ensure_future(anext(run))
+            played, _ = await asked(providers)
+            for number in range(8):
+                await asyncio.sleep(119.0)
+                played.answer(Chunk([], 5, number + 1) if number < 4 else tokens(number))
+                await taking
+                taking = asyncio.ensure_future(anext(run))
+            taking.cancel()
+        assert clock() > 900.0
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("had_token", [False, True])
+def test_one_that_stands_still_is_ended_and_worth_repeating_if_it_had_nothing(
+    had_token: bool,
+) -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        async def under_way() -> None:
+            async with ends_when_stuck(run, 120.0, clock):
+                taking = asyncio.ensure_future(anext(run))
+                played, _ = await asked(providers)
+                if had_token:
+                    await asyncio.sleep(100.0)
+                    played.answer(tokens(1))
+                    await taking
+                    taking = asyncio.ensure_future(anext(run))
+                await taking
+
+        with pytest.raises(RequestTimedOut, match="120 s") as ended:
+            await under_way()
+        assert ended.value.retryable is not had_token
+        assert clock() == pytest.approx(220.0 if had_token else 120.0, abs=2.0)
+
+    play(scenario)
+
+
+def test_whoever_takes_nothing_stands_still() -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        async def answer() -> None:
+            played, _ = await asked(providers)
+            played.answer(tokens(1), tokens(2))
+
+        async def under_way() -> None:
+            async with ends_when_stuck(run, 120.0, clock), asyncio.TaskGroup() as tasks:
+                tasks.create_task(answer())
+                await anext(run)
+                await asyncio.sleep(1e6)
+
+        with pytest.raises(RequestTimedOut):
+            await under_way()
+        assert clock() < 130.0
+
+    play(scenario)
+
+
+def test_moving_from_provider_to_provider_is_not_getting_on() -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        async def refuse() -> None:
+            while True:
+                played, _ = await asked(providers)
+                await asyncio.sleep(1.0)
+                played.answer(failed("overloaded"))
+
+        refusing = asyncio.create_task(refuse())
+        with pytest.raises(RequestTimedOut):
+            async with ends_when_stuck(run, 120.0, clock):
+                await anext(run)
+        refusing.cancel()
+        assert clock() == pytest.approx(120.0, abs=2.0)
+
+    play(scenario)
