@@ -1,15 +1,15 @@
 """What one API key may use: requests and tokens a minute, requests at once, tokens in all.
 
 Checked at admission with an estimate of the tokens, which is held while the request runs and then
-replaced by what it took: requests that run at once cannot spend the same tokens twice.
+replaced by what it took: requests that run at once cannot spend the same tokens twice. A budget is
+hard: every token is taken from it before it is delivered, so a key never gets more than it has.
+The minute's tokens may go below zero by what one request takes beyond its estimate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-
-import msgspec
 
 from tandem.coordinator.accounts.records import KeyRecord
 from tandem.errors import BudgetExhausted, RateLimited
@@ -47,11 +47,39 @@ class _Account:
         self.spent = spent
 
 
-class Lease(msgspec.Struct):
+class Lease:
     """One admitted request of a key, until `Limiter.settle`."""
 
-    key_id: int
-    tokens: int
+    def __init__(self, key: KeyRecord, account: _Account, estimated: int) -> None:
+        self.key_id = key.id
+        self.estimated = estimated
+        self._budget = key.limits.budget_tokens
+        self._account = account
+        self._used = 0
+        #: At least what it has used: what nobody else may have.
+        self.held = 0
+        self._hold(estimated if self.left is None else min(estimated, self.left))
+
+    @property
+    def left(self) -> int | None:
+        """What the request may still use; None without a budget."""
+        if self._budget is None:
+            return None
+        others = self._account.spent + self._account.held - self.held
+        return max(0, self._budget - others - self._used)
+
+    def take(self, tokens: int) -> bool:
+        """Uses so many more; False, and none is used, when the key has not so many left."""
+        if self.left is not None and tokens > self.left:
+            return False
+        self._used += tokens
+        self._hold(self._used)
+        return True
+
+    def _hold(self, tokens: int) -> None:
+        more = max(0, tokens - self.held)
+        self.held += more
+        self._account.held += more
 
 
 class Limiter:
@@ -61,23 +89,27 @@ class Limiter:
         self._clock = clock
         self._accounts: dict[int, _Account] = {}
 
-    def admit(self, key: KeyRecord, tokens: int) -> Lease:
-        """Takes `tokens` into account for a request. Raises RateLimited or BudgetExhausted."""
+    def admit(self, key: KeyRecord, tokens: int, *, least: int | None = None) -> Lease:
+        """Takes `tokens` into account for a request; `least` is what makes sense of it.
+
+        A budget that has so many left, and not all, lets it begin. Raises RateLimited or
+        BudgetExhausted.
+        """
         now = self._clock()
         account = self._account(key.id, now)
-        self._check(key, account, tokens, now)
+        self._check(key, account, tokens, tokens if least is None else least, now)
         account.requests.take(1)
         account.tokens.take(tokens)
         account.running += 1
-        account.held += tokens
-        return Lease(key.id, tokens)
+        return Lease(key, account, tokens)
 
     def settle(self, lease: Lease, used: int) -> None:
         """The request has ended, and has taken `used` tokens."""
+        assert used >= 0, "nobody gives tokens back"
         account = self._accounts[lease.key_id]
-        account.tokens.take(used - lease.tokens)
+        account.tokens.take(used - lease.estimated)
         account.running -= 1
-        account.held -= lease.tokens
+        account.held -= lease.held
         account.spent += used
 
     def _account(self, key_id: int, now: float) -> _Account:
@@ -88,7 +120,9 @@ class Limiter:
             account = self._accounts[key_id] = _Account(now, self._spent.get(key_id, 0))
         return account
 
-    def _check(self, key: KeyRecord, account: _Account, tokens: int, now: float) -> None:
+    def _check(
+        self, key: KeyRecord, account: _Account, tokens: int, least: int, now: float
+    ) -> None:
         limits = key.limits
         if limits.concurrent is not None and account.running >= limits.concurrent:
             raise RateLimited(
@@ -102,10 +136,10 @@ class Limiter:
             _check_rate("tokens", rate, account.tokens.used(rate, now), tokens)
         if limits.budget_tokens is not None:
             left = limits.budget_tokens - account.spent - account.held
-            if left < tokens:
+            if left < least:
                 raise BudgetExhausted(
-                    f"this request may take {tokens} tokens, and {max(0, left)} are left of this"
-                    f" key's {limits.budget_tokens}: lower max_tokens, or ask for a larger budget"
+                    f"this request takes {least} tokens or more, and {max(0, left)} are left of"
+                    f" this key's {limits.budget_tokens}: send less, or ask for a larger budget"
                 )
 
 

@@ -76,21 +76,66 @@ def test_what_the_ledger_knows_is_spent() -> None:
         limiter.admit(mine, 1)
 
 
+def test_a_budget_that_is_not_enough_for_all_lets_a_request_begin_with_what_is_left() -> None:
+    limiter, mine = Limiter({}, Clock()), key(KeyLimits(budget_tokens=100))
+    lease = limiter.admit(mine, 500, least=20)
+    assert (lease.held, lease.left) == (100, 100)
+    with pytest.raises(BudgetExhausted, match="0 are left"):
+        limiter.admit(mine, 500, least=20)
+    assert lease.take(100)
+    assert not lease.take(1)
+    limiter.settle(lease, 100)
+    with pytest.raises(BudgetExhausted):
+        limiter.admit(mine, 1, least=1)
+
+
+def test_what_a_request_takes_beyond_its_estimate_nobody_else_gets() -> None:
+    limiter, mine = Limiter({}, Clock()), key(KeyLimits(budget_tokens=100))
+    first, second = limiter.admit(mine, 10), limiter.admit(mine, 10)
+    assert first.left == 90
+    assert first.take(85)
+    assert second.left == 15
+    assert not second.take(16)
+    assert second.take(15)
+    assert not first.take(1)
+    limiter.settle(first, 85)
+    limiter.settle(second, 15)
+    assert limiter.admit(key(KeyLimits(budget_tokens=101)), 1).left == 1
+
+
+def test_nobody_gets_tokens_back_that_were_used() -> None:
+    limiter, mine = Limiter({}, Clock()), key(KeyLimits(budget_tokens=100))
+    with pytest.raises(AssertionError):
+        limiter.settle(limiter.admit(mine, 10), -1)
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=60))
-def test_a_budget_is_never_overdrawn(steps: list[tuple[int, bool]]) -> None:
-    """As long as no request takes more than it was admitted with."""
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["admit", "take", "end"]), st.integers(0, 90), st.integers(0, 9)),
+        max_size=80,
+    )
+)
+def test_a_budget_is_never_overdrawn(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever requests that run at once take, and whatever was estimated."""
     limiter, mine = Limiter({}, Clock()), key(KeyLimits(budget_tokens=200))
-    held: list[Lease] = []
+    running: list[tuple[Lease, int]] = []
     spent = 0
-    for tokens, admit in steps:
-        if admit:
+    for what, tokens, which in steps:
+        if what == "admit":
             try:
-                held.append(limiter.admit(mine, tokens))
+                running.append((limiter.admit(mine, tokens, least=1), 0))
             except BudgetExhausted:
-                assert spent + sum(lease.tokens for lease in held) + tokens > 200
-        elif held:
-            lease = held.pop(0)
-            limiter.settle(lease, lease.tokens // 2)
-            spent += lease.tokens // 2
-        assert spent + sum(lease.tokens for lease in held) <= 200
+                assert sum(lease.held for lease, _ in running) + spent == 200
+        elif what == "take" and running:
+            lease, taken = running[which % len(running)]
+            others = spent + sum(other.held for other, _ in running if other is not lease)
+            assert lease.take(tokens) == (others + taken + tokens <= 200)
+            if others + taken + tokens <= 200:
+                running[which % len(running)] = (lease, taken + tokens)
+        elif what == "end" and running:
+            lease, taken = running.pop(which % len(running))
+            limiter.settle(lease, taken)
+            spent += taken
+        assert spent + sum(taken for _, taken in running) <= 200
+        assert spent + sum(lease.held for lease, _ in running) <= 200
