@@ -92,6 +92,7 @@ class Dispatcher:
         it has not got on for too long; the body of the `async with` has to get on too.
         """
         self._check_admits()
+        lease = self._hold_tokens(request, key)
         run = RequestRun(
             request,
             Consumer.of(key, min_trust, self._scope_key),
@@ -99,18 +100,16 @@ class Dispatcher:
             admission=self._admission,
             estimator=self._estimator,
             clock=self._clock,
+            allowance=lease,
         )
-        with self._accounted(request, key, run):
+        with self._accounted(_entry(request, key), lease, run):
             async with self._under_way(run), self._until_given_up():
                 yield run
 
     @contextmanager
-    def _accounted(
-        self, request: InferenceRequest, key: KeyRecord | None, run: RequestRun
-    ) -> Iterator[None]:
-        """Holds the key's tokens, and keeps the request's row in the ledger, until its end."""
-        lease = self._hold_tokens(request, key)
-        entry, began, outcome = _entry(request, key), self._clock(), CANCELLED
+    def _accounted(self, entry: Entry, lease: Lease | None, run: RequestRun) -> Iterator[None]:
+        """Settles the key's tokens, and keeps the request's row in the ledger, until its end."""
+        began, outcome = self._clock(), CANCELLED
         run.on_progress = lambda: self._ledger.record(_filled(entry, run))
         try:
             self._ledger.open(entry)
@@ -180,7 +179,10 @@ class Dispatcher:
     def _hold_tokens(self, request: InferenceRequest, key: KeyRecord | None) -> Lease | None:
         if key is None:
             return None
-        return self._limiter.admit(key, self._estimator.tokens(request, str(key.id)))
+        name = str(key.id)
+        # The prompt, and a token of each answer.
+        least = self._estimator.prompt_tokens(request, name) + request.task.choices
+        return self._limiter.admit(key, self._estimator.tokens(request, name), least=least)
 
 
 def _entry(request: InferenceRequest, key: KeyRecord | None) -> Entry:

@@ -113,6 +113,10 @@ class Estimator:
             owners=consumer.owners,
         )
 
+    def prompt_tokens(self, request: InferenceRequest, key: str) -> int:
+        """How many its prompts are expected to have, together."""
+        return self._expected(request, key)[0]
+
     def tokens(self, request: InferenceRequest, key: str) -> int:
         """How many a request is expected to use, in and out."""
         prompt, each = self._expected(request, key)

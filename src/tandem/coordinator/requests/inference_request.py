@@ -44,6 +44,13 @@ class Generation(msgspec.Struct, frozen=True):
         sampling = msgspec.structs.replace(self.sampling, seed=seed)
         return msgspec.structs.replace(self, sampling=sampling)
 
+    def at_most(self, tokens: int | None) -> Generation:
+        """The same with no more than so many tokens in each choice, None as it was."""
+        if tokens == self.sampling.max_tokens:
+            return self
+        sampling = msgspec.structs.replace(self.sampling, max_tokens=tokens)
+        return msgspec.structs.replace(self, sampling=sampling)
+
     def work(self, produced: list[list[int] | None], cache_scope: bytes) -> Work:
         """For a provider: what follows the tokens that each choice has so far."""
         return Generate(b"", self.prompts, self.n, self.sampling, produced, cache_scope)
@@ -71,6 +78,9 @@ class Embedding(msgspec.Struct, frozen=True):
         return False
 
     def seeded(self, seed: int) -> Embedding:  # noqa: ARG002 - nothing is drawn
+        return self
+
+    def at_most(self, tokens: int | None) -> Embedding:  # noqa: ARG002 - nothing is generated
         return self
 
     def work(self, produced: list[list[int] | None], cache_scope: bytes) -> Work:  # noqa: ARG002 - it comes whole

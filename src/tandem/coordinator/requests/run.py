@@ -24,6 +24,7 @@ from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
 from tandem.coordinator.requests.failures import Blame, Failures, blame, may_be_deadly
 from tandem.coordinator.requests.inference_request import InferenceRequest
+from tandem.coordinator.requests.meter import Allowance, Meter
 from tandem.coordinator.requests.produced import Produced
 from tandem.coordinator.requests.relay import RequestStream, open_stream
 from tandem.coordinator.requests.suspicion import Suspicion, Verdict
@@ -104,7 +105,9 @@ class RequestRun:
         admission: Admission,
         estimator: Estimator,
         clock: Callable[[], float],
+        allowance: Allowance | None = None,
     ) -> None:
+        """`allowance` is what the request may use, None without an end."""
         self.usage: Usage | None = None
         self.progress = Progress()
         #: Called every few seconds while tokens come.
@@ -124,6 +127,7 @@ class RequestRun:
         limit_s = config.request_limit_s
         self._limit_at = None if limit_s is None else clock() + limit_s
         self._produced = Produced(task.choices)
+        self._meter = Meter(allowance)
         self._failures = Failures()
         self._suspicion = Suspicion(admission.losses, config.control_s)
         self._attempt: _Attempt | None = None
@@ -181,8 +185,7 @@ class RequestRun:
                 if (ends := self._ends_with(error)) is not None:
                     raise ends from None
                 continue
-            self._take(attempt, stream, deltas)
-            return deltas
+            return self._take(attempt, stream, deltas)
         self._complete()
         raise StopAsyncIteration
 
@@ -237,10 +240,13 @@ class RequestRun:
         provider, model = attempt.reservation.provider, self._request.model
         self.progress.readers.update(dict.fromkeys(provider.readers))
         limit_at, now = self._limit_at, self._clock()
+        task = self._request.task
+        prompt_tokens = self._estimator.prompt_tokens(self._request, self._consumer.key)
+        most = self._meter.most_output(task.most_output, self._produced, prompt_tokens)
         attempt.stream = open_stream(
             provider.link,
             model,
-            self._request.task.work(self._produced.so_far(), self._consumer.cache_scope),
+            task.at_most(most).work(self._produced.so_far(), self._consumer.cache_scope),
             expected=Expected.of(self._request, self._produced, provider.models[model]),
             deadline_s=_NO_LIMIT_S if limit_at is None else max(0.0, limit_at - now) + _GRACE_S,
             window=self._config.window,
@@ -248,9 +254,11 @@ class RequestRun:
         )
         return attempt.stream
 
-    def _take(self, attempt: _Attempt, stream: RequestStream, deltas: list[Delta]) -> None:
+    def _take(self, attempt: _Attempt, stream: RequestStream, deltas: list[Delta]) -> list[Delta]:
+        """What is to be delivered of what has come. Raises BudgetExhausted for a prompt."""
         now = self._clock()
         self._saw_prompt(attempt, stream.prompt_tokens)
+        deltas = self._meter.deliverable(deltas)
         if deltas:
             self._take_tokens(attempt, stream, deltas, now)
         if stream.steps > attempt.steps_seen and (deltas or self._failures.are_few):
@@ -259,6 +267,7 @@ class RequestRun:
         if now - self._reported_at >= _REPORT_EVERY_S:
             self._reported_at = now
             self.on_progress()
+        return [*deltas, *self._end_as_it_is()] if self._meter.exhausted else deltas
 
     def _take_tokens(
         self, attempt: _Attempt, stream: RequestStream, deltas: list[Delta], now: float
@@ -275,6 +284,7 @@ class RequestRun:
         if attempt.prompt_seen or not tokens:
             return
         attempt.prompt_seen = True
+        self._meter.take_prompt(tokens)
         if not self._produced.saw_prompt(tokens):
             provider_id = attempt.reservation.provider.id
             log.warning("prompt_tokens_differ", provider_id=provider_id, tokens=tokens)
@@ -326,6 +336,11 @@ class RequestRun:
             raise RequestTimedOut(
                 f"no token came within {self._config.request_limit_s:g} s, which is the limit"
             )
+        return self._end_as_it_is()
+
+    def _end_as_it_is(self) -> list[Delta]:
+        """The ends of all choices that still run: what was delivered is the answer."""
+        self.close()
         ends = [
             Delta(index, "", [], finish=FinishReason.LENGTH) for index in self._produced.unfinished
         ]

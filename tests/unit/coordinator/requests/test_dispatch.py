@@ -114,6 +114,10 @@ async def consume(dispatcher: Dispatcher, who: KeyRecord | None = None) -> list[
         return [piece.text async for deltas in run for piece in deltas]
 
 
+def tokens(count: int, *, prompt: int, text: str = "", finish: FinishReason | None = None) -> Chunk:
+    return Chunk([Delta(0, text, [1] * count, finish=finish)], prompt)
+
+
 async def answer(played: LinkPlayed) -> None:
     await played.generate()
     last = Delta(0, "hello", [1, 2], finish=FinishReason.STOP)
@@ -193,18 +197,76 @@ def test_a_keys_tokens_are_held_while_it_runs_and_settled_by_what_it_took() -> N
     """A budget for one request's estimate: a second waits until the first's rest is given back."""
 
     async def scenario(dispatcher: Dispatcher, played: LinkPlayed, _: LedgerPlayed) -> None:
-        poor = key(budget_tokens=15)
+        poor = key(budget_tokens=8)
         first = asyncio.ensure_future(consume(dispatcher, poor))
         await played.generate()
         with pytest.raises(BudgetExhausted):
             await consume(dispatcher, poor)
-        last = Delta(0, "", [1], finish=FinishReason.STOP)
-        played.answer(Chunk([last], 5), Finished(Usage(5, 1, 0)))
+        played.answer(tokens(1, prompt=3, finish=FinishReason.STOP), Finished(Usage(3, 1, 0)))
         await first
-        await asyncio.gather(consume(dispatcher, poor), answer(played))
+        second = asyncio.ensure_future(consume(dispatcher, poor))
+        assert (await played.generate()).sampling.max_tokens == 4, "it asks for what is left"
+        played.answer(tokens(1, prompt=3, finish=FinishReason.STOP), Finished(Usage(3, 1, 0)))
+        await second
 
     # Whoever was refused at the door has no row.
     assert [entry.outcome for entry in play(scenario)] == [COMPLETED, COMPLETED]
+
+
+def test_a_key_never_gets_more_than_its_budget_whatever_comes() -> None:
+    async def scenario(dispatcher: Dispatcher, played: LinkPlayed, _: LedgerPlayed) -> None:
+        poor = key(budget_tokens=12)
+        deltas: list[Delta] = []
+
+        async def reading() -> None:
+            async with dispatcher.dispatch(REQUEST, poor) as run:
+                async for batch in run:
+                    deltas.extend(batch)
+
+        first = asyncio.ensure_future(reading())
+        await played.generate()
+        for count in (2, 4, 2):
+            played.answer(tokens(count, prompt=5))
+            await asyncio.sleep(0)
+        await first
+        await played.note()
+        assert len(played.cancelled) == 1
+        assert sum(len(delta.token_ids) for delta in deltas) <= 12 - 5
+        assert [delta.finish for delta in deltas if delta.finish] == [FinishReason.LENGTH]
+        second = asyncio.ensure_future(reading())
+        await played.generate()
+        played.answer(tokens(1, prompt=9))
+        with pytest.raises(BudgetExhausted, match="the prompt has 9 tokens"):
+            await second
+
+    first, second = play(scenario)
+    assert first.outcome == COMPLETED
+    assert first.prompt_tokens + first.completion_tokens <= 12
+    assert second.outcome == BudgetExhausted.code
+    assert (second.prompt_tokens, second.completion_tokens) == (0, 0)
+
+
+def test_requests_that_run_at_once_share_what_is_left() -> None:
+    async def scenario(dispatcher: Dispatcher, played: LinkPlayed, _: LedgerPlayed) -> None:
+        poor = key(budget_tokens=14)
+        reads = [asyncio.ensure_future(consume(dispatcher, poor)) for _ in range(2)]
+        first, second = await played.generate(), played.request
+        assert (await played.generate()).sampling.max_tokens == 6
+        assert first.sampling.max_tokens == 8
+        played.answer(tokens(4, prompt=2))
+        other, played.request = played.request, second
+        played.answer(tokens(4, prompt=2), tokens(4, prompt=2, finish=FinishReason.LENGTH))
+        played.answer(Finished(Usage(2, 8, 0)))
+        await reads[0]
+        if not reads[1].done():
+            played.request = other
+            last = tokens(2, prompt=2, finish=FinishReason.LENGTH)
+            played.answer(last, Finished(Usage(2, 6, 0)))
+        await reads[1]
+
+    entries = play(scenario)
+    assert {entry.outcome for entry in entries} == {COMPLETED}
+    assert sum(entry.prompt_tokens + entry.completion_tokens for entry in entries) <= 14
 
 
 def test_so_many_requests_are_admitted_at_once() -> None:
