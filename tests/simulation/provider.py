@@ -230,7 +230,9 @@ class ProviderPlayed:
             count if so_far is None else len(so_far)
             for so_far in asked.produced or [[] for _ in range(asked.n)]
         ]
-        produced = sum(done)
+        # A choice that has finished, or that waits for a turn of its own, is nobody's concern here.
+        others = sum(count for so_far in asked.produced if so_far is None)
+        produced = sum(done) - others
         (prompt,) = asked.prompts
         assert isinstance(prompt, protocol.TextPrompt)
         prompted = said = prompt_tokens(prompt.text)
@@ -250,7 +252,7 @@ class ProviderPlayed:
             first = first or last
             reply(protocol.Chunk(deltas, said))
             said = 0
-        usage = protocol.Usage(prompted, sum(done), min(produced, prompted))
+        usage = protocol.Usage(prompted, sum(done) - others, min(produced, prompted))
         reply(protocol.Finished(usage, protocol.Timings(received, submitted, first, last)))
 
 

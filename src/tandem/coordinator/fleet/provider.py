@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -90,6 +91,7 @@ class Provider:
     speeds: dict[ModelName, Speed] = field(default_factory=dict)
     #: What the others that are connected have proved.
     nodes: ConnectedNodes = field(default_factory=ConnectedNodes)
+    _held: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.models: dict[ModelName, ModelInfo] = {m.name: m for m in self.registration.models}
@@ -139,6 +141,16 @@ class Provider:
         """How many tokens its KV cache holds."""
         beat = self.heartbeat
         return 0 if beat is None else beat.total_blocks * beat.block_tokens
+
+    def held(self, key: str) -> int:
+        """How many of its sequences are a key's."""
+        return self._held[key]
+
+    def hold_for(self, key: str, sequences: int) -> None:
+        """So many more are a key's, or fewer."""
+        self._held[key] += sequences
+        if not self._held[key]:
+            del self._held[key]
 
     def speed(self, model: ModelName) -> Speed:
         return self.speeds.setdefault(model, Speed())

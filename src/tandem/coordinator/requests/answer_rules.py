@@ -40,12 +40,18 @@ class Expected(msgspec.Struct, frozen=True):
     logprobs: bool = False
 
     @classmethod
-    def of(cls, request: InferenceRequest, produced: Produced, info: ModelInfo) -> Expected:
+    def of(
+        cls,
+        request: InferenceRequest,
+        produced: Produced,
+        turn: frozenset[int],
+        info: ModelInfo,
+    ) -> Expected:
         task = request.task
         least, most = (sum(sizes) for sizes in zip(*map(_prompt_tokens, task.prompts), strict=True))
         most_output = info.context_length if task.most_output is None else task.most_output
         return cls(
-            {i: max(1, most_output - produced.of(i)) for i in produced.unfinished},
+            {i: max(1, most_output - produced.of(i)) for i in turn},
             least,
             min(most, max(least, info.context_length * len(task.prompts))),
             produced.tokens,

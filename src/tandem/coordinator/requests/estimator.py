@@ -90,15 +90,25 @@ class Estimator:
         self._largest = largest
         self._models: OrderedDict[ModelName, _ModelHabits] = OrderedDict()
 
-    def demand(self, request: InferenceRequest, consumer: Consumer, *, produced: int = 0) -> Demand:
-        """What the rest of a request needs that has `produced` so many tokens already."""
+    def demand(
+        self,
+        request: InferenceRequest,
+        consumer: Consumer,
+        *,
+        produced: int = 0,
+        sequences: int | None = None,
+    ) -> Demand:
+        """What the rest of a request needs that has `produced` so many tokens already.
+
+        So many of its `sequences` are left, None for all.
+        """
         prompt, each = self._expected(request, consumer.key)
         task = request.task
         least = 1 if task.most_output is None else task.most_output
         exact = [
             len(p.token_ids) for p in task.prompts if not isinstance(p, ChatPrompt | TextPrompt)
         ]
-        return Demand(
+        whole = Demand(
             model=request.model,
             sequences=task.sequences,
             # Samples of one prompt share its cache.
@@ -111,7 +121,11 @@ class Estimator:
             prefixes=self._affinity.prefixes(request.model, task.prompts[0], consumer.account),
             account=consumer.account,
             owners=consumer.owners,
+            divisible=task.choices > 0,
+            # One prompt is all samples', of several each sequence has its own.
+            own_prompt=prompt // task.sequences if len(task.prompts) > 1 else 0,
         )
+        return whole.part(task.sequences if sequences is None else sequences)
 
     def prompt_tokens(self, request: InferenceRequest, key: str) -> int:
         """How many its prompts are expected to have, together."""

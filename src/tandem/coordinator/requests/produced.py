@@ -27,6 +27,15 @@ class Produced:
         """Whether every choice has finished; of none nobody can tell."""
         return bool(self._tokens) and not self._unfinished
 
+    def has_ended(self, turn: frozenset[int]) -> bool:
+        """Whether all choices of a turn have finished; of none nobody can tell."""
+        return bool(turn) and not turn & self._unfinished
+
+    def next_turn(self, most: int) -> frozenset[int]:
+        """Choices to go on with, at most so many: those that have begun first."""
+        order = sorted(self._unfinished, key=lambda index: (not self._tokens[index], index))
+        return frozenset(order[:most])
+
     def of(self, index: int) -> int:
         """How many tokens a choice has."""
         return len(self._tokens[index])
@@ -52,11 +61,10 @@ class Produced:
         cached = 0 if said is None else min(said.cached_tokens, self.prompt_tokens)
         return Usage(self.prompt_tokens, self.tokens, cached)
 
-    def so_far(self) -> list[list[int] | None]:
-        """As `Generate.produced`: empty when nothing has come yet."""
-        if not self.tokens and len(self._unfinished) == len(self._tokens):
+    def so_far(self, turn: frozenset[int]) -> list[list[int] | None]:
+        """As `Generate.produced`, for a turn: empty when it is all choices from the start."""
+        if not self.tokens and len(turn) == len(self._tokens):
             return []
         return [
-            list(tokens) if index in self._unfinished else None
-            for index, tokens in enumerate(self._tokens)
+            list(tokens) if index in turn else None for index, tokens in enumerate(self._tokens)
         ]

@@ -64,9 +64,10 @@ class Progress:
     #: The providers that it has cost, once it is given up for that.
     given_up_by: list[str] = field(default_factory=list)
 
-    def has_reserved(self, provider: Provider, now: float) -> None:
+    def has_reserved(self, provider: Provider, now: float, *, turns: bool) -> None:
+        """`turns`: it goes on there with other choices, since those before have ended well."""
         self.provider = provider
-        self.attempts += 1
+        self.attempts += not turns
         self.reserved.append(time.time())
         self.reserved_at = self.reserved_at or now
 
@@ -81,7 +82,10 @@ class _Attempt:
     prompt_seen: bool = False
     #: How often the stream had got on when that was last looked at.
     steps_seen: int = 0
-    has_token: bool = False
+    #: How many tokens it has brought.
+    tokens: int = 0
+    #: The choices that were asked for, once they were.
+    turn: frozenset[int] = frozenset()
 
     def close(self) -> None:
         if self.stream is not None:
@@ -131,6 +135,8 @@ class RequestRun:
         self._failures = Failures()
         self._suspicion = Suspicion(admission.losses, config.control_s)
         self._attempt: _Attempt | None = None
+        #: Whether it lost its place, rather than waiting for its first or its next turn.
+        self._moves = False
         self._ended: RequestStream | None = None
         self._reported_at = clock()
 
@@ -180,7 +186,9 @@ class RequestRun:
                 stream = attempt.stream or self._send(attempt)
                 deltas = await self._receive(stream)
             except StopAsyncIteration:
-                break
+                if self._end_turn():
+                    break
+                continue
             except TandemError as error:
                 if (ends := self._ends_with(error)) is not None:
                     raise ends from None
@@ -190,7 +198,9 @@ class RequestRun:
         raise StopAsyncIteration
 
     async def _receive(self, stream: RequestStream) -> list[Delta]:
-        if not self._produced.complete:
+        attempt = self._attempt
+        assert attempt is not None, "a stream is of an attempt"
+        if not self._produced.has_ended(attempt.turn):
             return await anext(stream)
         try:
             async with asyncio.timeout(_GOODBYE_S):
@@ -201,7 +211,10 @@ class RequestRun:
     async def _reserve(self) -> _Attempt:
         """Waits for a reservation. One that had its place already waits as long as it may."""
         demand = self._estimator.demand(
-            self._request, self._consumer, produced=self._produced.tokens
+            self._request,
+            self._consumer,
+            produced=self._produced.tokens,
+            sequences=len(self._produced.unfinished) or None,
         )
         if self._suspicion.alone:
             await self._until_cleared(demand)
@@ -209,15 +222,17 @@ class RequestRun:
             msgspec.structs.replace(demand, alone=self._suspicion.alone),
             self._consumer.key,
             self._failures.avoid,
-            resumes=self.progress.attempts > 0,
+            resumes=self._moves,
         )
         attempt = self._attempt = _Attempt(reservation)
         provider = reservation.provider
         if pause_s := self._failures.pause_s(provider.id):
             await asyncio.sleep(pause_s)
-        if self.progress.attempts == 0:
+        if not self._moves:
             self.moved_at = self._clock()
-        self.progress.has_reserved(provider, self._clock())
+        turns = self.progress.attempts > 0 and not self._moves
+        self.progress.has_reserved(provider, self._clock(), turns=turns)
+        self._moves = False
         return attempt
 
     async def _until_cleared(self, demand: Demand) -> None:
@@ -243,11 +258,13 @@ class RequestRun:
         task = self._request.task
         prompt_tokens = self._estimator.prompt_tokens(self._request, self._consumer.key)
         most = self._meter.most_output(task.most_output, self._produced, prompt_tokens)
+        turn = attempt.turn = self._produced.next_turn(attempt.reservation.sequences)
+        so_far = self._produced.so_far(turn)
         attempt.stream = open_stream(
             provider.link,
             model,
-            task.at_most(most).work(self._produced.so_far(), self._consumer.cache_scope),
-            expected=Expected.of(self._request, self._produced, provider.models[model]),
+            task.at_most(most).work(so_far, self._consumer.cache_scope),
+            expected=Expected.of(self._request, self._produced, turn, provider.models[model]),
             deadline_s=_NO_LIMIT_S if limit_at is None else max(0.0, limit_at - now) + _GRACE_S,
             window=self._config.window,
             keep=self.keep,
@@ -274,7 +291,7 @@ class RequestRun:
     ) -> None:
         self.progress.first_at = self.progress.first_at or now
         tokens = sum(len(delta.token_ids) for delta in deltas)
-        attempt.has_token = True
+        attempt.tokens += tokens
         attempt.reservation.saw_tokens(tokens, prompt_tokens=stream.prompt_tokens)
         self._produced.add(deltas)
         self._failures.clear()
@@ -301,9 +318,10 @@ class RequestRun:
             attempt.reservation.failed()
         elif whose is Blame.NOBODY:
             attempt.reservation.refused()
-        if asked and not attempt.has_token and may_be_deadly(error):
+        if asked and not attempt.tokens and may_be_deadly(error):
             self._suspicion.strike(self._admission.loss_of(provider))
         self._failures.add(provider.id)
+        self._moves = True
         self.close()
         if self._produced.complete:
             return None  # all that was lost is the provider's goodbye
@@ -347,14 +365,19 @@ class RequestRun:
         self._produced.add(ends)
         return ends
 
+    def _end_turn(self) -> bool:
+        """What was asked for has come; whether that was all of it, and not a turn among several."""
+        attempt = self._attempt
+        assert attempt is not None, "it has just ended"
+        if attempt.stream is not None:
+            self._ended = attempt.stream
+            self._saw_prompt(attempt, attempt.stream.prompt_tokens)
+        attempt.reservation.finished(attempt.tokens)
+        self.close()
+        return not self._produced.unfinished
+
     def _complete(self) -> None:
         """Every choice has finished."""
-        attempt, self._ended = self._attempt, None
-        if attempt is not None:
-            if attempt.stream is not None and attempt.stream.usage is not None:
-                self._ended = attempt.stream
-                self._saw_prompt(attempt, attempt.stream.prompt_tokens)
-            attempt.reservation.finished(self._produced.tokens)
         self.usage = self._produced.usage(None if self._ended is None else self._ended.usage)
         self._estimator.learn(
             self._request,

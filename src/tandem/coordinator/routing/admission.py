@@ -22,6 +22,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from tandem.coordinator.fleet.losses import Loss, Losses
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
@@ -38,6 +40,8 @@ from tandem.protocol import ModelName, ProviderId, Trust
 _RECHECK_S = 0.25
 #: How many of those whose turn it is are looked at when the first cannot have the room.
 _LOOKS = 8
+#: How many sequences one request begins with while other keys wait.
+_TURN = 4
 #: Reasons that depend on the request: another one may go where it may not.
 _OF_THE_REQUEST = {Reason.FULL, Reason.TOO_SMALL, Reason.UNTRUSTED}
 
@@ -85,6 +89,11 @@ class _Model:
     queues: dict[_QueueId, _Queue] = field(default_factory=dict)
     #: Loop time from which a request may again have all providers looked at.
     look_again_at: float = 0.0
+
+    @property
+    def keys(self) -> int:
+        """How many have something waiting, each counted in every queue."""
+        return sum(queue.keys for queue in self.queues.values())
 
     def heads(self, account: str, most: int) -> list[_Waiter]:
         """Those whose turn it is at an account's machines; which had least of the model first."""
@@ -136,6 +145,7 @@ class Admission:
         full; the caller sets the deadline.
         """
         shares = self._shares.of(demand.model)
+        demand = msgspec.structs.replace(demand, key=key, leaves_room=shares.has_others(key))
         waits = self._models.get(demand.model)
         queue = None if waits is None else waits.queues.get(_QueueId.of(demand))
         share = shares.of(key)
@@ -273,7 +283,7 @@ class Admission:
         """Gives one request a place at the provider; whether there was one to give."""
         passed: list[_Waiter] = []
         for waiter in _in_turn(waits, provider.account):
-            made = self._registry.reserve_at(provider, waiter.demand)
+            made = self._registry.reserve_at(provider, _turn(waiter.demand, waits))
             if isinstance(made, Reservation):
                 self._give(waiter, made, waits)
                 for other in passed:
@@ -289,7 +299,8 @@ class Admission:
 
     def _keeps(self, provider: Provider, waiter: _Waiter) -> bool:
         """Whether nobody overtakes the one who waits any more, here."""
-        if waiter.overtaken < waiter.demand.tokens:
+        least = waiter.demand.part(waiter.demand.least_sequences)
+        if waiter.overtaken < least.tokens:
             return False
         if waiter.kept_by is None or not self._registry.may_have_more(waiter.kept_by):
             waiter.kept_by = provider
@@ -309,7 +320,8 @@ class Admission:
                 return
             waiter = heads[0][1]
             try:
-                reservation = self._registry.reserve(waiter.demand, waiter.avoid)
+                demand = _turn(waiter.demand, waits)
+                reservation = self._registry.reserve(demand, waiter.avoid)
             except Overloaded:
                 return
             except NoProviderAvailable as error:
@@ -345,6 +357,13 @@ class Admission:
             if not waits.queues:
                 del self._models[model]
         self._schedule()
+
+
+def _turn(demand: Demand, waits: _Model) -> Demand:
+    """What a request begins with: a few of many sequences, while other keys wait."""
+    if not demand.divisible or demand.sequences <= _TURN or waits.keys < 2:
+        return demand
+    return demand.part(_TURN)
 
 
 def _in_turn(waits: _Model, account: str) -> Iterator[_Waiter]:

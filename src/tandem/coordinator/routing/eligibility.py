@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
-from tandem.protocol import ModelName
+from tandem.coordinator.routing.places import largest, places
 
 
 class Reason(StrEnum):
@@ -46,7 +46,7 @@ def eligibility(provider: Provider, demand: Demand, *, now: float) -> Reason | N
         return Reason.UNTRUSTED
     if demand.at_least(info.max_token_bytes) > largest(demand.model, provider):
         return Reason.TOO_SMALL
-    if not has_room(provider, demand) or now < provider.alone_until:
+    if not places(provider, demand) or now < provider.alone_until:
         return Reason.FULL
     if demand.alone and provider.beginning:
         return Reason.FULL
@@ -66,24 +66,3 @@ def _absence(provider: Provider, now: float) -> Reason | None:
     if now - provider.last_heard > provider.stale_after_s:
         return Reason.STALE
     return None
-
-
-def has_room(provider: Provider, demand: Demand) -> bool:
-    """Whether sequences and cache suffice beside what runs there; one alone always may."""
-    if provider.in_flight == 0 or provider.heartbeat is None:
-        return True
-    return (
-        provider.sequences + demand.sequences <= provider.heartbeat.max_sequences
-        and provider.tokens + tokens_at(provider, demand) <= provider.cache_tokens
-    )
-
-
-def largest(model: ModelName, provider: Provider) -> int:
-    """Tokens that one sequence of a model that it serves may have there at most."""
-    return min(provider.models[model].context_length, provider.cache_tokens)
-
-
-def tokens_at(provider: Provider, demand: Demand) -> int:
-    """What a request takes of its cache: no estimate is more than its sequences can hold."""
-    context = provider.models[demand.model].context_length
-    return min(demand.tokens, context * demand.sequences)

@@ -26,7 +26,8 @@ from tandem.coordinator.fleet.unclustered import unclustered
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.choice import Capacity, capacity, choose, could_serve
 from tandem.coordinator.routing.demand import Demand
-from tandem.coordinator.routing.eligibility import Reason, eligibility, largest
+from tandem.coordinator.routing.eligibility import Reason, eligibility
+from tandem.coordinator.routing.places import largest, places
 from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import Overloaded
@@ -294,7 +295,8 @@ class Registry:
         self._choices += 1
         provider.last_chosen = self._choices
         self.affinity.remember(demand.prefixes, provider.id)
-        return Reservation(provider, demand, self._clock, self._tell)
+        begun = demand.part(max(demand.least_sequences, places(provider, demand)))
+        return Reservation(provider, begun, self._clock, self._tell)
 
     def _tell(self, provider: Provider) -> None:
         for listener in self._listeners:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
-from tandem.coordinator.routing.eligibility import tokens_at
+from tandem.coordinator.routing.places import tokens_at
 from tandem.coordinator.routing.shares import Charge, Share
 
 #: How long others wait for one that is begun alone. Then they are begun beside it.
@@ -47,8 +47,14 @@ class Reservation:
         if demand.alone:
             provider.alone_until = self._made_at + _ALONE_S
         provider.sequences += demand.sequences
+        provider.hold_for(demand.key, demand.sequences)
         provider.tokens += self._size
         provider.prefilling += demand.prompt_tokens
+
+    @property
+    def sequences(self) -> int:
+        """How many of the request's it is for."""
+        return self._demand.sequences
 
     def charge_to(self, share: Share) -> None:
         """Lets a key pay for it: what is estimated now, and what it used when it is released."""
@@ -98,6 +104,7 @@ class Reservation:
             self._has_begun()
         self.provider.in_flight -= 1
         self.provider.sequences -= self._demand.sequences
+        self.provider.hold_for(self._demand.key, -self._demand.sequences)
         self.provider.tokens -= self._size
         self.provider.breaker.forget(self._ticket)
         if self._charge is not None:

@@ -83,6 +83,10 @@ class ModelShares:
         self._shares.move_to_end(key)
         return share
 
+    def has_others(self, key: str) -> bool:
+        """Whether another key has asked for the model lately."""
+        return len(self._shares) > (key in self._shares)
+
     def raise_level(self, level: int) -> None:
         self.level = max(self.level, level)
 

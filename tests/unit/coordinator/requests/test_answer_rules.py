@@ -48,7 +48,8 @@ def expected(
     **more: Any,  # noqa: ANN401 - any field
 ) -> Expected:
     task = Generation([prompt], n, Sampling(max_tokens=max_tokens, **more))
-    return Expected.of(InferenceRequest(MODEL, task), Produced(n), INFO)
+    produced = Produced(n)
+    return Expected.of(InferenceRequest(MODEL, task), produced, produced.next_turn(n), INFO)
 
 
 def check(**more: Any) -> AnswerCheck:  # noqa: ANN401 - any field
@@ -160,7 +161,7 @@ def test_a_short_text_is_no_long_prompt_whatever_context_is_claimed() -> None:
     vast = msgspec.structs.replace(INFO, context_length=2**50)
     for prompt in (TextPrompt("hi"), ChatPrompt([ChatMessage("user", "hi")])):
         request = InferenceRequest(MODEL, Generation([prompt], 1, Sampling()))
-        one = AnswerCheck(Expected.of(request, Produced(1), vast))
+        one = AnswerCheck(Expected.of(request, Produced(1), frozenset({0}), vast))
         with pytest.raises(ProtocolError, match="cannot have"):
             one.chunk(Chunk([], 1_000_000))
 
@@ -171,7 +172,7 @@ def test_whoever_goes_on_has_the_room_that_is_left_and_may_count_either_way() ->
     request = InferenceRequest(
         MODEL, Generation([TextPrompt("hi")], 2, Sampling(max_tokens=4, seed=1))
     )
-    left = Expected.of(request, produced, INFO)
+    left = Expected.of(request, produced, produced.next_turn(9), INFO)
     assert left.room == {0: 1}
     one = AnswerCheck(left)
     one.chunk(tokens(0, 9, finish=STOP))
@@ -183,7 +184,7 @@ def test_whoever_goes_on_has_the_room_that_is_left_and_may_count_either_way() ->
 
 def test_an_embedding_has_no_tokens() -> None:
     request = InferenceRequest(MODEL, Embedding([TextPrompt("hi"), TextPrompt("ho")]))
-    one = AnswerCheck(Expected.of(request, Produced(0), INFO))
+    one = AnswerCheck(Expected.of(request, Produced(0), frozenset(), INFO))
     with pytest.raises(ProtocolError):
         one.chunk(Chunk([Delta(0, "", [1])]))
     one.finished(Finished(Usage(150, 0, 0)))
