@@ -166,6 +166,7 @@ class Admission:
         waiter = _Waiter(demand, key, share, avoid, until)
         self._enqueue(waiter, shares, resumes=resumes)
         self._waiters.add(waiter)
+        self._try_at_once(waiter)
         try:
             return await waiter.reservation
         except asyncio.CancelledError:
@@ -296,6 +297,27 @@ class Admission:
                     return False
                 passed.append(waiter)
         return False
+
+    def _try_at_once(self, waiter: _Waiter) -> None:
+        """Room that those before have left is theirs no more: it is too small, or not for them."""
+        waits, id_ = self._models[waiter.demand.model], _QueueId.of(waiter.demand)
+        before: list[_Waiter] = []
+        for _, other in _heads(waits.queues[id_], _LOOKS):
+            if other is waiter:
+                break
+            before.append(other)
+        else:
+            return
+        demand, kept = _turn(waiter.demand, waits), [other.kept_by for other in before]
+        try:
+            provider = self._registry.select_provider(demand, waiter.avoid, thorough=False)
+        except TandemError:
+            return  # it waits, and hears why when it is its turn
+        made = None if provider in kept else self._registry.reserve_at(provider, demand)
+        if isinstance(made, Reservation):
+            self._give(waiter, made, waits)
+            for other in before:
+                other.overtaken += demand.tokens
 
     def _keeps(self, provider: Provider, waiter: _Waiter) -> bool:
         """Whether nobody overtakes the one who waits any more, here."""

@@ -246,6 +246,42 @@ def test_what_is_too_large_for_the_room_is_overtaken_by_its_own_size_and_no_more
     asyncio.run(main())
 
 
+def test_room_that_those_before_cannot_use_is_the_newcomers_at_once() -> None:
+    async def main() -> None:
+        registry = make_registry()
+        admission = Admission(registry, max_waiting=100, patience_s=0.0)
+        provider = join(registry, ["a"])
+        registry.heartbeat(provider, beat(max_sequences=16))
+        await admission.reserve(A, "other")
+        held = [await admission.reserve(A, "many") for _ in range(14)]
+        more = await waiting(admission, "many")
+        assert not more.done(), "it leaves an eighth to others"
+        with pytest.raises(StopIteration):  # it returns at its first step
+            admission.reserve(A, "other").send(None)
+        held[0].release()
+        await more
+
+    asyncio.run(main())
+
+
+def test_many_sequences_begin_with_a_few_while_another_key_waits() -> None:
+    async def main() -> None:
+        registry = make_registry()
+        admission = Admission(registry, max_waiting=100, patience_s=0.0)
+        provider = join(registry, ["a"])
+        registry.heartbeat(provider, beat(max_sequences=8))
+        many = msgspec.structs.replace(A, sequences=64, divisible=True)
+        whole = await admission.reserve(many, "many")
+        assert whole.sequences == 8
+        turns = await waiting(admission, "many", many)
+        other = await waiting(admission, "other")
+        whole.release()
+        assert (await turns).sequences == 4
+        assert (await other).sequences == 1
+
+    asyncio.run(main())
+
+
 def test_what_fits_nowhere_is_refused_at_once_though_others_wait() -> None:
     async def main() -> None:
         _, admission, _ = full_fleet(1)
