@@ -259,6 +259,7 @@ def test_room_that_those_before_cannot_use_is_the_newcomers_at_once() -> None:
         with pytest.raises(StopIteration):  # it returns at its first step
             admission.reserve(A, "other").send(None)
         held[0].release()
+        held[1].release()
         await more
 
     asyncio.run(main())
