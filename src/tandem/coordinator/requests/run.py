@@ -340,7 +340,7 @@ class RequestRun:
         demand = self._estimator.demand(self._request, self._consumer)
         if first is None and self._admission.has_other(demand, self._failures.avoid):
             return None
-        if self._produced.tokens and not attempt.has_token:  # what is refused is another's doing
+        if self._produced.tokens and not attempt.tokens:  # what is refused is another's doing
             return ProviderLost("nobody can go on from what a provider sent before it was lost")
         return first or error
 

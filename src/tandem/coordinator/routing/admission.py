@@ -18,9 +18,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Collection
 
 import msgspec
 
@@ -32,76 +30,24 @@ from tandem.coordinator.routing.fair_queue import FairQueue, QueueFull
 from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
-from tandem.coordinator.routing.shares import ModelShares, Share, Shares
+from tandem.coordinator.routing.shares import ModelShares, Shares
+from tandem.coordinator.routing.waiting import (
+    LOOKS,
+    ModelQueues,
+    Queue,
+    QueueId,
+    Waiter,
+    heads_of,
+    in_turn,
+    turn_of,
+)
 from tandem.errors import NoProviderAvailable, Overloaded, RateLimited, ServiceStopping, TandemError
-from tandem.protocol import ModelName, ProviderId, Trust
+from tandem.protocol import ModelName, ProviderId
 
 #: Some things change without an event: a pause of a breaker ends, a provider goes stale.
 _RECHECK_S = 0.25
-#: How many of those whose turn it is are looked at when the first cannot have the room.
-_LOOKS = 8
-#: How many sequences one request begins with while other keys wait.
-_TURN = 4
 #: Reasons that depend on the request: another one may go where it may not.
 _OF_THE_REQUEST = {Reason.FULL, Reason.TOO_SMALL, Reason.UNTRUSTED}
-
-
-class _QueueId(NamedTuple):
-    """What those who wait for one model in one queue have in common."""
-
-    min_trust: Trust
-    owners: frozenset[str]
-
-    @classmethod
-    def of(cls, demand: Demand) -> _QueueId:
-        return cls(demand.min_trust, demand.owners)
-
-
-@dataclass(eq=False)
-class _Waiter:
-    demand: Demand
-    key: str
-    share: Share
-    avoid: Collection[ProviderId]
-    #: Loop time until which it waits for a provider to come back, when there is none.
-    until: float
-    #: Tokens that went past it, to places that it was too large for.
-    overtaken: int = 0
-    #: Who takes nothing else, so that there is room for it some time.
-    kept_by: Provider | None = None
-    reservation: asyncio.Future[Reservation] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    def refuse(self, error: TandemError) -> None:
-        if not self.reservation.done():
-            self.reservation.set_exception(error)
-
-
-_Queue = FairQueue[_Waiter]
-
-
-@dataclass
-class _Model:
-    """What waits for one model."""
-
-    shares: ModelShares
-    queues: dict[_QueueId, _Queue] = field(default_factory=dict)
-    #: Loop time from which a request may again have all providers looked at.
-    look_again_at: float = 0.0
-
-    @property
-    def keys(self) -> int:
-        """How many have something waiting, each counted in every queue."""
-        return sum(queue.keys for queue in self.queues.values())
-
-    def heads(self, account: str, most: int) -> list[_Waiter]:
-        """Those whose turn it is at an account's machines; which had least of the model first."""
-        queues = [queue for id_, queue in self.queues.items() if account in id_.owners]
-        found = [pair for queue in queues for pair in _heads(queue, most)]
-        if len(queues) > 1:
-            found.sort(key=lambda pair: pair[0].used)
-        return [waiter for _, waiter in found[:most]]
 
 
 class Admission:
@@ -115,9 +61,9 @@ class Admission:
         self._max_waiting = max_waiting
         self._patience_s = patience_s
         self._shares = Shares()
-        self._models: dict[ModelName, _Model] = {}
+        self._models: dict[ModelName, ModelQueues] = {}
         self._waiting: Counter[str] = Counter()
-        self._waiters: set[_Waiter] = set()
+        self._waiters: set[Waiter] = set()
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         registry.on_capacity(self._on_capacity)
@@ -147,7 +93,7 @@ class Admission:
         shares = self._shares.of(demand.model)
         demand = msgspec.structs.replace(demand, key=key, leaves_room=shares.has_others(key))
         waits = self._models.get(demand.model)
-        queue = None if waits is None else waits.queues.get(_QueueId.of(demand))
+        queue = None if waits is None else waits.queues.get(QueueId.of(demand))
         share = shares.of(key)
         if resumes or not queue:
             try:
@@ -163,7 +109,7 @@ class Admission:
                 return reservation
         self._check_open()
         until = math.inf if resumes else asyncio.get_running_loop().time() + self._patience_s
-        waiter = _Waiter(demand, key, share, avoid, until)
+        waiter = Waiter(demand, key, share, avoid, until)
         self._enqueue(waiter, shares, resumes=resumes)
         self._waiters.add(waiter)
         self._try_at_once(waiter)
@@ -207,7 +153,7 @@ class Admission:
         return self._registry.has_other(demand, avoid)
 
     def _reserve_now(
-        self, demand: Demand, avoid: Collection[ProviderId], waits: _Model | None
+        self, demand: Demand, avoid: Collection[ProviderId], waits: ModelQueues | None
     ) -> Reservation:
         """All providers are looked at for one request in a while, and a few for the others.
 
@@ -229,10 +175,10 @@ class Admission:
         if not absent or self._registry.served_within_s(demand) > self._patience_s:
             raise error
 
-    def _enqueue(self, waiter: _Waiter, shares: ModelShares, *, resumes: bool) -> None:
-        waits = self._models.setdefault(waiter.demand.model, _Model(shares))
-        new = FairQueue[_Waiter](self._max_waiting, shares.level)
-        queue = waits.queues.setdefault(_QueueId.of(waiter.demand), new)
+    def _enqueue(self, waiter: Waiter, shares: ModelShares, *, resumes: bool) -> None:
+        waits = self._models.setdefault(waiter.demand.model, ModelQueues(shares))
+        new = FairQueue[Waiter](self._max_waiting, shares.level)
+        queue = waits.queues.setdefault(QueueId.of(waiter.demand), new)
         if queue and not resumes and not self._registry.may_fit(waiter.demand):
             raise refusal(waiter.demand, {Reason.TOO_SMALL}, model_is_known=True)
         if resumes:
@@ -242,7 +188,7 @@ class Admission:
         self._waiting[waiter.key] += 1
         self._schedule()
 
-    def _push(self, queue: _Queue, waiter: _Waiter) -> None:
+    def _push(self, queue: Queue, waiter: Waiter) -> None:
         own = self._waiting[waiter.key]
         if own >= self._max_waiting:
             raise RateLimited(f"this key has {own} requests waiting, which is its limit")
@@ -260,11 +206,11 @@ class Admission:
             retry_after_s=retry_s,
         )
 
-    def _dequeue(self, waiter: _Waiter) -> None:
+    def _dequeue(self, waiter: Waiter) -> None:
         self._waiting[waiter.key] -= 1
         if not self._waiting[waiter.key]:
             del self._waiting[waiter.key]
-        waits, id_ = self._models.get(waiter.demand.model), _QueueId.of(waiter.demand)
+        waits, id_ = self._models.get(waiter.demand.model), QueueId.of(waiter.demand)
         queue = None if waits is None else waits.queues.get(id_)
         if waits is None or queue is None:
             return
@@ -280,11 +226,11 @@ class Admission:
                 while waits.queues and self._hand_out(provider, waits):
                     pass
 
-    def _hand_out(self, provider: Provider, waits: _Model) -> bool:
+    def _hand_out(self, provider: Provider, waits: ModelQueues) -> bool:
         """Gives one request a place at the provider; whether there was one to give."""
-        passed: list[_Waiter] = []
-        for waiter in _in_turn(waits, provider.account):
-            made = self._registry.reserve_at(provider, _turn(waiter.demand, waits))
+        passed: list[Waiter] = []
+        for waiter in in_turn(waits, provider.account):
+            made = self._registry.reserve_at(provider, turn_of(waiter.demand, waits))
             if isinstance(made, Reservation):
                 self._give(waiter, made, waits)
                 for other in passed:
@@ -298,17 +244,17 @@ class Admission:
                 passed.append(waiter)
         return False
 
-    def _try_at_once(self, waiter: _Waiter) -> None:
+    def _try_at_once(self, waiter: Waiter) -> None:
         """Room that those before have left is theirs no more: it is too small, or not for them."""
-        waits, id_ = self._models[waiter.demand.model], _QueueId.of(waiter.demand)
-        before: list[_Waiter] = []
-        for _, other in _heads(waits.queues[id_], _LOOKS):
+        waits, id_ = self._models[waiter.demand.model], QueueId.of(waiter.demand)
+        before: list[Waiter] = []
+        for _, other in heads_of(waits.queues[id_], LOOKS):
             if other is waiter:
                 break
             before.append(other)
         else:
             return
-        demand, kept = _turn(waiter.demand, waits), [other.kept_by for other in before]
+        demand, kept = turn_of(waiter.demand, waits), [other.kept_by for other in before]
         try:
             provider = self._registry.select_provider(demand, waiter.avoid, thorough=False)
         except TandemError:
@@ -319,7 +265,7 @@ class Admission:
             for other in before:
                 other.overtaken += demand.tokens
 
-    def _keeps(self, provider: Provider, waiter: _Waiter) -> bool:
+    def _keeps(self, provider: Provider, waiter: Waiter) -> bool:
         """Whether nobody overtakes the one who waits any more, here."""
         least = waiter.demand.part(waiter.demand.least_sequences)
         if waiter.overtaken < least.tokens:
@@ -328,21 +274,21 @@ class Admission:
             waiter.kept_by = provider
         return waiter.kept_by is provider
 
-    def _give(self, waiter: _Waiter, reservation: Reservation, waits: _Model) -> None:
+    def _give(self, waiter: Waiter, reservation: Reservation, waits: ModelQueues) -> None:
         waits.shares.raise_level(waiter.share.used)
-        waits.queues[_QueueId.of(waiter.demand)].take(waiter.key, waiter)
+        waits.queues[QueueId.of(waiter.demand)].take(waiter.key, waiter)
         reservation.charge_to(waiter.share)
         waiter.reservation.set_result(reservation)
 
-    def _pump(self, waits: _Model, queue: _Queue) -> None:
+    def _pump(self, waits: ModelQueues, queue: Queue) -> None:
         """Has all providers looked at for those whose turn it is, until there is none for one."""
-        for _ in range(_LOOKS):
-            heads = _heads(queue, 1)
+        for _ in range(LOOKS):
+            heads = heads_of(queue, 1)
             if not heads:
                 return
             waiter = heads[0][1]
             try:
-                demand = _turn(waiter.demand, waits)
+                demand = turn_of(waiter.demand, waits)
                 reservation = self._registry.reserve(demand, waiter.avoid)
             except Overloaded:
                 return
@@ -381,33 +327,7 @@ class Admission:
         self._schedule()
 
 
-def _turn(demand: Demand, waits: _Model) -> Demand:
-    """What a request begins with: a few of many sequences, while other keys wait."""
-    if not demand.divisible or demand.sequences <= _TURN or waits.keys < 2:
-        return demand
-    return demand.part(_TURN)
-
-
-def _in_turn(waits: _Model, account: str) -> Iterator[_Waiter]:
-    """Whose turn it is, and who is next if that one cannot go: most often one look is enough."""
-    first = waits.heads(account, 1)
-    yield from first
-    if first:
-        yield from waits.heads(account, _LOOKS)[1:]
-
-
-def _heads(queue: _Queue, most: int) -> list[tuple[Share, _Waiter]]:
-    """Whose turn it is, of those that still wait."""
-    while True:
-        heads = queue.heads(most)
-        gone = [waiter for _, waiter in heads if waiter.reservation.done()]
-        if not gone:
-            return heads
-        for waiter in gone:
-            queue.discard(waiter.key, waiter)
-
-
-def _refuse_hopeless(queue: _Queue, error: NoProviderAvailable) -> None:
+def _refuse_hopeless(queue: Queue, error: NoProviderAvailable) -> None:
     """Ends all who have waited long enough for somebody to come back: nobody is there for them."""
     now = asyncio.get_running_loop().time()
     for waiter in queue.items():
