@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.runs_played import asked, play
+from tests.support.requests_played import asked, play
 
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.inference_request import Generation
