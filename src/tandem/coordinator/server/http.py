@@ -203,6 +203,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _speak_websocket(self, rest: bytes) -> None:
         self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment] # it holds us, as uvicorn does at an end
         lines = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
         lines += [name + b": " + value for name, value in self.headers]
         connection = WebSocketConnection(self._shared, self._peer)

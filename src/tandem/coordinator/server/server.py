@@ -88,13 +88,14 @@ class Server:
         self._tasks.create_task(self._connect(connection, peer))
 
     async def _connect(self, connection: socket.socket, peer: Peer) -> None:
+        if peer.aborted:  # it had to go before its turn came
+            connection.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         peer.on_abort = task.cancel
         context, limits = self._shared.config.ssl, self._shared.limits
         try:
-            if peer.aborted:
-                raise ConnectionAbortedError
             await self._loop.connect_accepted_socket(
                 lambda: HttpConnection(self._shared, peer),
                 connection,

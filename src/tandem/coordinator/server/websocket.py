@@ -35,6 +35,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._peer.on_welcome = None  # it would keep us alive until the next search for garbage
         self._shared.census.leave(self._peer)
 
     def handle_connect(self, event: Request) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from tests.unit.coordinator.server.conftest import run, served
+
+from tandem.coordinator.server.http import HttpConnection
+from tandem.coordinator.server.websocket import WebSocketConnection
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
@@ -62,5 +68,25 @@ def test_no_websocket_begins_while_a_request_is_being_answered() -> None:
             client.writer.write_eof()
             assert await client.reader.read() == b""
             assert client.events == ["malformed_request"]
+
+    run(main())
+
+
+def test_nothing_of_a_connection_is_left_to_the_search_for_garbage() -> None:
+    async def main() -> None:
+        async with served(accept) as client:
+            client.writer.write(UPGRADE + TEXT)
+            await client.reader.readuntil(b"hi")
+        gc.collect()
+        gc.disable()
+        try:
+            async with served(accept) as client:
+                client.writer.write(UPGRADE + TEXT)
+                await client.reader.readuntil(b"hi")
+            kinds = HttpConnection, WebSocketConnection
+            while any(type(each) in kinds for each in gc.get_objects()):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        finally:
+            gc.enable()
 
     run(main())
