@@ -9,6 +9,8 @@ from contextlib import suppress
 from benchmarks.attacks.target import Target, says
 
 _MEGABYTES = 8_000_000
+#: Of the demonstration model: a bias beyond it is refused.
+_VOCABULARY = 2048
 _REST_S = 0.01
 
 
@@ -56,8 +58,8 @@ async def many_requests(target: Target) -> None:
 
 
 async def costly_sampling(target: Target) -> None:
-    """Thirty sequences with 4,096 biases, penalties and logprobs."""
-    bias = {str(token): 1e-9 for token in range(4096)}
+    """Thirty sequences with a bias on every token of the demonstration model, and more."""
+    bias = {str(token): 1e-9 for token in range(_VOCABULARY)}
     body = target.chat(
         says("Count from 1 to 20."),
         n=30,
