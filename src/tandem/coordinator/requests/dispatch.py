@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ from tandem.coordinator.routing.registry import Registry
 from tandem.errors import (
     InternalError,
     Overloaded,
+    RateLimited,
     ServiceStopping,
     TandemError,
 )
@@ -40,6 +42,9 @@ from tandem.protocol import ModelName, Trust
 from tandem.runtime import new_id
 
 log = structlog.get_logger(__name__)
+
+#: One key has at most so many times what is left to others: three quarters, when it is alone.
+_SHARE = 3
 
 
 class Dispatcher:
@@ -65,6 +70,7 @@ class Dispatcher:
         self._estimator = Estimator(registry.affinity, registry.largest)
         self._scope_key = secrets.token_bytes(32)
         self._running = 0
+        self._of_key: Counter[int | None] = Counter()
         self._stopping = False
         self._ends: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
@@ -91,7 +97,7 @@ class Dispatcher:
         Raises ServiceStopping, RateLimited, BudgetExhausted or Overloaded, and RequestTimedOut when
         it has not got on for too long; the body of the `async with` has to get on too.
         """
-        self._check_admits()
+        self._check_admits(key)
         lease = self._hold_tokens(request, key)
         run = RequestRun(
             request,
@@ -103,7 +109,7 @@ class Dispatcher:
             allowance=lease,
         )
         with self._accounted(_entry(request, key), lease, run):
-            async with self._under_way(run), self._until_given_up():
+            async with self._under_way(run, key), self._until_given_up():
                 yield run
 
     @contextmanager
@@ -132,9 +138,11 @@ class Dispatcher:
             self._on_ended(closed)
 
     @asynccontextmanager
-    async def _under_way(self, run: RequestRun) -> AsyncIterator[None]:
+    async def _under_way(self, run: RequestRun, key: KeyRecord | None) -> AsyncIterator[None]:
         """Counts the request, and ends it with RequestTimedOut when it does not get on."""
+        whose = None if key is None else key.id
         self._running += 1
+        self._of_key[whose] += 1
         self._idle.clear()
         try:
             async with ends_when_stuck(run, self._config.request_timeout_s, self._clock):
@@ -142,6 +150,9 @@ class Dispatcher:
         finally:
             run.close()
             self._running -= 1
+            self._of_key[whose] -= 1
+            if not self._of_key[whose]:
+                del self._of_key[whose]
             if self._running == 0:
                 self._idle.set()
 
@@ -170,11 +181,15 @@ class Dispatcher:
         finally:
             self._ends.discard(end)
 
-    def _check_admits(self) -> None:
+    def _check_admits(self, key: KeyRecord | None) -> None:
         if self._stopping:
             raise ServiceStopping("the service is stopping: retry in a moment")
-        if self._running >= self._config.max_requests:
+        free = self._config.max_requests - self._running
+        if free <= 0:
             raise Overloaded(f"{self._running} requests are under way, which is the limit")
+        if key is not None and self._of_key[key.id] >= _SHARE * free:
+            own = self._of_key[key.id]
+            raise RateLimited(f"this key has {own} requests under way: what is left is for others")
 
     def _hold_tokens(self, request: InferenceRequest, key: KeyRecord | None) -> Lease | None:
         if key is None:

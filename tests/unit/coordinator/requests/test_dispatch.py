@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from tandem.errors import (
     BudgetExhausted,
     ContextLengthExceeded,
     Overloaded,
+    RateLimited,
     RequestTimedOut,
     ServiceStopping,
 )
@@ -276,6 +278,23 @@ def test_so_many_requests_are_admitted_at_once() -> None:
                 await consume(dispatcher)
 
     play(scenario)
+
+
+def test_one_key_does_not_take_all_requests_that_are_admitted() -> None:
+    async def scenario(dispatcher: Dispatcher, _: LinkPlayed, __: LedgerPlayed) -> None:
+        greedy, other = (
+            key(budget_tokens=10**6),
+            msgspec.structs.replace(key(budget_tokens=99), id=2),
+        )
+        async with AsyncExitStack() as under_way:
+            for _number in range(12):
+                await under_way.enter_async_context(dispatcher.dispatch(REQUEST, greedy))
+            with pytest.raises(RateLimited, match="12 requests under way"):
+                await consume(dispatcher, greedy)
+            await under_way.enter_async_context(dispatcher.dispatch(REQUEST, other))
+            await under_way.enter_async_context(dispatcher.dispatch(REQUEST, None))
+
+    play(scenario, msgspec.structs.replace(CONFIG, max_requests=16))
 
 
 def test_a_drain_admits_nothing_and_waits_for_what_runs() -> None:
