@@ -124,7 +124,7 @@ class _Table:
         self._data_dir = data_dir
         self._path = database_path(data_dir, UsageBase)
         self._engine = open_database(data_dir, UsageBase)
-        self._file = self._path.stat().st_ino
+        self._file, self._descriptor = _look_at(self._path)
         with self._engine.begin() as connection:
             crashed = sa.update(Row).where(Row.outcome == OPEN).values(outcome=CRASHED)
             connection.execute(crashed)
@@ -160,6 +160,7 @@ class _Table:
 
     def close(self) -> None:
         self._engine.dispose()
+        self._look_away()
 
     def _write_halves(self, batch: dict[str, Entry], error: Exception) -> dict[str, Entry]:
         """One of the rows cannot be kept: the others are."""
@@ -185,22 +186,32 @@ class _Table:
     def _follow_file(self) -> None:
         """Opens the database again when another file has its name, or it failed before.
 
-        Raises OSError or SQLAlchemy's errors for one that is damaged.
+        Raises OSError, ConfigurationError or SQLAlchemy's errors for one that is damaged.
         """
         try:
-            with self._path.open("rb") as file:
-                there = os.fstat(file.fileno()).st_ino
-                damaged = file.read(len(_MAGIC)) != _MAGIC
+            there = self._path.stat().st_ino
         except FileNotFoundError:
-            there, damaged = None, False
-        if damaged:
+            there = None
+        if there == self._file and self._is_damaged():
             raise OSError(f"{self._path.name} is damaged: it is no SQLite database any more")
         if there != self._file or self.problem is not None:
             if there is None:
                 log.error("ledger_file_gone", path=str(self._path), then="a new one is begun")
             self._engine.dispose()
+            self._look_away()
             self._engine = open_database(self._data_dir, UsageBase)
-            self._file = self._path.stat().st_ino
+            self._file, self._descriptor = _look_at(self._path)
+
+    def _is_damaged(self) -> bool:
+        if self._descriptor is None:
+            return False  # what it is like is seen when it is opened
+        return os.pread(self._descriptor, len(_MAGIC), 0) != _MAGIC
+
+    def _look_away(self) -> None:
+        """Only once no connection has the file open."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _cannot(self, error: Exception) -> None:
         reason = str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
@@ -219,6 +230,16 @@ def _values(entry: Entry) -> dict[str, object]:
     for name in _COUNTS:
         values[name] = min(max(values[name], 0), _MOST_COUNTED)
     return values
+
+
+def _look_at(path: Path) -> tuple[int, int | None]:
+    """A database's file, and a descriptor to look at it by, which stays open.
+
+    Closed, it would end the locks that this process has on the file by its connections, and another
+    process would take the log away under them.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return os.fstat(descriptor).st_ino, descriptor
 
 
 def _is_of_the_disk(error: Exception) -> bool:

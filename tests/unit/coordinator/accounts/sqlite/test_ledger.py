@@ -161,3 +161,23 @@ def test_what_could_not_be_written_until_the_end_is_said(tmp_path: Path) -> None
     ledger.record(entry("lost", outcome=COMPLETED))
     ledger.close()
     assert ledger.health.waiting == 1
+
+
+def test_whoever_reads_the_usage_leaves_the_log_to_the_ledger(tmp_path: Path) -> None:
+    """SQLite's locks are the process's: to look at the file must not end them."""
+    ledger = SQLiteLedger(tmp_path)
+    log = tmp_path / "usage.db-wal"
+    script = (
+        "import sys; from pathlib import Path; from tandem.coordinator import stores_in\n"
+        "usage = stores_in(Path(sys.argv[1])).usage(); print(len(usage.entries(limit=9)))\n"
+        "usage.close()"
+    )
+    for count in (1, 2):
+        ledger.record(entry(f"r{count}"))
+        until(lambda: len(outcomes(tmp_path)) == count)  # noqa: B023 - it is asked at once
+        before = log.stat().st_ino
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert int(done.stdout) == count
+        assert log.stat().st_ino == before, "it is the same log that the ledger writes to"
+    ledger.close()
