@@ -29,6 +29,7 @@ from tandem.engine.generation import (
     Finish,
     GenerationRequest,
     LogprobEntry,
+    Prefilling,
     Progress,
 )
 from tandem.engine.inspect import CheckpointSummary, inspect_checkpoint
@@ -76,6 +77,7 @@ __all__ = [
     "ModelConfig",
     "ModelSetup",
     "Neighbours",
+    "Prefilling",
     "Progress",
     "PromptEncoder",
     "Quantization",

@@ -28,6 +28,7 @@ from tandem.engine.generation import (
     EngineEvent,
     Generation,
     GenerationRequest,
+    Prefilling,
 )
 from tandem.engine.limits import EngineLimits, check_request
 from tandem.engine.text.detokenizer import StreamDetokenizer
@@ -46,6 +47,7 @@ from tandem.errors import (
 log = structlog.get_logger(__name__)
 
 
+_TELL_EVERY_S = 5.0
 _WARM_UP_TOKENS, _WARM_UP_TIMEOUT_S = 32, 60.0
 
 
@@ -93,6 +95,7 @@ class Engine:
         self._by_sequence: dict[int, Generation] = {}
         self._next_sequence_id = 0
         self._steps = 0
+        self._tell_at = 0.0
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._closing = False
@@ -168,6 +171,7 @@ class Engine:
                 result = self._executor.collect()
                 self._steps += 1
                 self._deliver(self._scheduler.commit(self._under_way.popleft(), result))
+                self._tell_prefilled()
             # The one boundary to arbitrary model code: whatever it raises must not end the thread.
             except Exception as error:  # noqa: BLE001
                 self._fail_all(error)
@@ -271,6 +275,20 @@ class Engine:
         choice = Choice(index, sequence, detokenizer, StopMatcher(stops))
         choice.replay()
         return choice
+
+    def _tell_prefilled(self) -> None:
+        """Says of long prompts every few seconds how far they are: nobody takes them for stuck."""
+        now = self._clock()
+        if now < self._tell_at:
+            return
+        self._tell_at = now + _TELL_EVERY_S
+        events: list[EngineEvent] = [
+            Prefilling(generation.request_id, tokens)
+            for generation in self._generations.values()
+            if (tokens := generation.prefilled)
+        ]
+        if events:
+            self._on_events(events)
 
     def _deliver(self, sampled: list[Sampled]) -> None:
         by_generation: defaultdict[str, list[Sampled]] = defaultdict(list)

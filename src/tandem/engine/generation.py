@@ -64,6 +64,13 @@ class Progress(msgspec.Struct, frozen=True):
     deltas: list[ChoiceDelta]
 
 
+class Prefilling(msgspec.Struct, frozen=True):
+    """So many tokens of a request's prompts are computed, of those that have no token yet."""
+
+    request_id: str
+    tokens: int
+
+
 class Completed(msgspec.Struct, frozen=True):
     request_id: str
     prompt_tokens: int
@@ -76,7 +83,7 @@ class Aborted(msgspec.Struct, frozen=True):
     error: TandemError
 
 
-EngineEvent = Progress | Completed | Aborted
+EngineEvent = Progress | Prefilling | Completed | Aborted
 
 
 @dataclass(eq=False)
@@ -130,6 +137,14 @@ class Generation:
     @property
     def done(self) -> bool:
         return all(choice.finish is not None for choice in self.choices.values())
+
+    @property
+    def prefilled(self) -> int:
+        """Tokens that are computed of its sequences, while more than one of any is left to be."""
+        sequences = self.sequences()
+        if all(sequence.remaining <= 1 for sequence in sequences):
+            return 0
+        return sum(sequence.computed for sequence in sequences)
 
     def sequences(self) -> list[Sequence]:
         return [choice.sequence for choice in self.choices.values()]

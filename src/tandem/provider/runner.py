@@ -42,6 +42,8 @@ class _Stream:
     submitted: float = 0.0
     first_token: float = 0.0
     prompt_tokens: int = 0
+    #: What was last said of its prompts.
+    prefilled: int = 0
     finished: protocol.Finished | None = None
     #: Its prompts on their way to tokens.
     encoding: Future[list[list[int]]] | None = None
@@ -159,6 +161,9 @@ class RequestRunner:
         if isinstance(event, engine.Aborted):
             self._fail(request_id, event.error)
             return
+        if isinstance(event, engine.Prefilling):
+            self._say_prefilled(stream, event.tokens)
+            return
         if isinstance(event, engine.Progress):
             stream.first_token = stream.first_token or time.time()
             stream.window.add(map(delta, event.deltas))
@@ -207,6 +212,13 @@ class RequestRunner:
         if stream.window.take_empty():
             stream.send(protocol.Chunk([], stream.prompt_tokens))
             stream.prompt_tokens = 0  # said once
+
+    def _say_prefilled(self, stream: _Stream, tokens: int) -> None:
+        """More than was said, and before the first token: what is computed again is no news."""
+        if stream.first_token or tokens <= stream.prefilled or not stream.window.take_empty():
+            return
+        stream.send(protocol.Chunk([], stream.prompt_tokens, tokens))
+        stream.prompt_tokens, stream.prefilled = 0, tokens
 
     def _flush(self, request_id: protocol.RequestId, stream: _Stream) -> None:
         while deltas := stream.window.take():

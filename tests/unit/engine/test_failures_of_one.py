@@ -16,6 +16,7 @@ from tandem.engine import (
     EngineEvent,
     EngineLimits,
     GenerationRequest,
+    Prefilling,
     Progress,
     SamplingParams,
     SchedulerLimits,
@@ -115,7 +116,7 @@ def ends(started: Started, wanted: int) -> dict[str, Aborted | Completed]:
     found: dict[str, Aborted | Completed] = {}
     while len(found) < wanted:
         event = started[2].get(timeout=TIMEOUT_S)
-        if not isinstance(event, Progress):
+        if not isinstance(event, Progress | Prefilling):
             found[event.request_id] = event
     return found
 

@@ -333,3 +333,18 @@ def test_whoever_leaves_takes_the_prompt_from_the_queue() -> None:
         assert (played.sent, played.engine.submitted) == ([], [])
 
     play(scenario)
+
+
+def test_what_is_computed_of_a_long_prompt_is_said_once_and_before_the_first_token() -> None:
+    async def main() -> None:
+        played = Played()
+        prompt = protocol.TextPrompt("four")
+        await played.start(protocol.Generate(b"k", [prompt], 1, protocol.Sampling()))
+        for tokens in (2, 2, 1, 3):
+            played.runner.on_events([engine.Prefilling(RID, tokens)])
+        played.came("a", 1)
+        played.runner.on_events([engine.Prefilling(RID, 4)])
+        chunks = [part for part in played.sent if isinstance(part, protocol.Chunk)]
+        assert [chunk.prefilled for chunk in chunks if not chunk.deltas] == [0, 2, 3]
+
+    asyncio.run(main())
