@@ -4,8 +4,11 @@
               ▲          │
               └─ preempt ┘
 
-Every step decodes all running sequences and spends what is left of the token budget on prefill,
-first come first served, so a long prompt is computed in chunks and nobody's decoding stalls.
+Every step decodes all running sequences and spends what is left of the token budget on prefill, so
+a long prompt is computed in chunks and nobody's decoding stalls. Up to half of it goes to prompts
+that are short enough to be done with at once, whoever came before them; the rest first come first
+served. So a short prompt waits for a step, and a long one takes twice its time at most.
+
 Blocks for a whole prompt are taken at admission; when decoding runs out of blocks the sequence
 admitted last is preempted and computed again later, with the same tokens.
 """
@@ -112,12 +115,7 @@ class BatchScheduler:
                 steps.append(self._advance(sequence, 1))
                 budget -= 1
         decodes = bool(steps)
-        for sequence in self._prefilling():
-            if budget <= 0:
-                break
-            count = min(budget, sequence.remaining)
-            steps.append(self._advance(sequence, count))
-            budget -= count
+        steps += self._prefills(budget)
         if not steps:
             return None
         self._step += 1
@@ -153,26 +151,65 @@ class BatchScheduler:
         ready = [s for s in decoding if s.remaining == 1]
         return ready[: -(-len(decoding) // self._stages)]
 
+    def _prefills(self, budget: int) -> Iterator[SequenceStep]:
+        """What prefilling may take of a step: short prompts, then the others in order."""
+        at_once = budget // 2
+        for sequence in self._behind():
+            waits = sequence.state is SequenceState.WAITING
+            if waits and not (len(sequence.tokens) <= at_once and self._overtakes(sequence)):
+                continue
+            if (count := sequence.remaining) <= at_once:
+                yield self._advance(sequence, count)
+                at_once -= count
+                budget -= count
+        for sequence in self._prefilling():
+            if budget <= 0:
+                return
+            count = min(budget, sequence.remaining)
+            yield self._advance(sequence, count)
+            budget -= count
+
+    def _behind(self) -> list[Sequence]:
+        """Who prefills or waits to, but for the first; of samples that wait, the first of each."""
+        prefilling = [sequence for sequence in self._running if sequence.is_prefilling]
+        first_of = {sequence.group: sequence for sequence in reversed(self._waiting)}
+        waiting = [sequence for sequence in self._waiting if first_of[sequence.group] is sequence]
+        return [*prefilling, *waiting][1:]
+
+    def _overtakes(self, sequence: Sequence) -> bool:
+        """Admits a sequence before its turn, unless the first has waited long enough for room."""
+        first = self._waiting[0]
+        if first is sequence:
+            return self._admit(sequence)
+        if first.overtaken >= len(first.tokens) or not self._admit(sequence):
+            return False
+        first.overtaken += len(sequence.tokens)
+        return True
+
     def _prefilling(self) -> Iterator[Sequence]:
         """Running sequences that still prefill, then those that can be admitted, in order."""
         yield from [sequence for sequence in self._running if sequence.is_prefilling]
-        while self._waiting and len(self._running) < self._limits.max_sequences:
-            sequence = self._waiting[0]
-            siblings = [s for s in self._running if s.group == sequence.group]
-            if any(s.computed < self._blocks.reusable(s.prompt_length) for s in siblings):
-                return  # its sibling is computing the very blocks that it will reuse
-            self._blocks.match_prefix(sequence)
-            # A spare block for each running sequence, or they would preempt it at once.
-            spare = len(self._running)
-            if not self._blocks.can_hold(sequence, len(sequence.tokens), spare=spare):
-                self._blocks.release(sequence)
-                return
-            self._waiting.popleft()
-            sequence.cached = max(sequence.cached, min(sequence.computed, sequence.prompt_length))
-            self._blocks.grow(sequence, len(sequence.tokens))
-            sequence.state = SequenceState.RUNNING
-            self._running.append(sequence)
+        while self._waiting and self._admit(sequence := self._waiting[0]):
             yield sequence
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Starts a sequence that waits, if there is room for all that it has so far."""
+        if len(self._running) >= self._limits.max_sequences:
+            return False
+        siblings = [s for s in self._running if s.group == sequence.group]
+        if any(s.computed < self._blocks.reusable(s.prompt_length) for s in siblings):
+            return False  # its sibling is computing the very blocks that it will reuse
+        self._blocks.match_prefix(sequence)
+        # A spare block for each running sequence, or they would preempt it at once.
+        if not self._blocks.can_hold(sequence, len(sequence.tokens), spare=len(self._running)):
+            self._blocks.release(sequence)
+            return False
+        self._waiting.remove(sequence)
+        sequence.cached = max(sequence.cached, min(sequence.computed, sequence.prompt_length))
+        self._blocks.grow(sequence, len(sequence.tokens))
+        sequence.state = SequenceState.RUNNING
+        self._running.append(sequence)
+        return True
 
     def _make_room(self, sequence: Sequence) -> bool:
         """Room for one more token, by preempting the sequence admitted last if it must be."""

@@ -34,6 +34,8 @@ class Sequence:
 
     `group` is shared by the samples of one prompt: while one member prefills, the others wait to
     reuse its blocks. Sequences of one `cache_scope` reuse each other's blocks, and nobody else's.
+
+    `overtaken` counts the tokens of those that were admitted before it while it was first in line.
     """
 
     sequence_id: int
@@ -46,6 +48,7 @@ class Sequence:
     computed: int = 0
     planned: int = 0
     cached: int = 0
+    overtaken: int = 0
     blocks: list[int] = field(default_factory=list)
     #: Keys of its full blocks, as far as they were asked for: they stay, since tokens do.
     block_keys: list[bytes] = field(default_factory=list)

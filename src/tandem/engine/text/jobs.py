@@ -14,6 +14,8 @@ from tandem.errors import TandemError, error_from_code
 
 #: Of a frame's length.
 HEADER_BYTES = 4
+#: What a message costs a template even without text, in characters.
+_MESSAGE_SIZE = 64
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -24,7 +26,7 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Characters of all texts."""
+        """What it costs to render and tokenise, in characters of text."""
         return sum(map(_size, self.prompts))
 
     @property
@@ -72,7 +74,7 @@ decode_answer = _answers.decode
 def _size(prompt: str | list[Message]) -> int:
     if isinstance(prompt, str):
         return len(prompt)
-    return sum(len(message.content) for message in prompt)
+    return sum(len(message.content) + _MESSAGE_SIZE for message in prompt)
 
 
 def frame(message: Job | Answer) -> bytes:

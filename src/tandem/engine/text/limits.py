@@ -22,7 +22,7 @@ class TextLimits(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 2048 * _MIB
     wall_s: float = 30.0
     waiting: int = 1024
-    small_bytes: int = 64 * 1024
+    small_bytes: int = 16 * 1024
 
     def processor_s(self, job: Job) -> float:
         return self.job_s + self.mib_s * job.size / _MIB

@@ -149,6 +149,48 @@ def test_a_long_prompt_does_not_stall_those_that_decode() -> None:
         assert counts == {1: 1, 2: 7}
 
 
+def _counts(plan: StepPlan) -> dict[int, int]:
+    """Tokens of the step by sequence."""
+    return {step.sequence_id: len(step.tokens) for step in plan.sequences}
+
+
+def test_a_short_prompt_waits_for_no_long_one() -> None:
+    scheduler = _scheduler(blocks=200, step_tokens=32)
+    scheduler.add(
+        [_sequence(number, list(range(100 * number, 100 * number + 90))) for number in (1, 2)]
+    )
+    _step(scheduler)
+    scheduler.add([_sequence(3, [7] * 10)])
+    plan = _step(scheduler)
+    assert _counts(plan) == {3: 10, 1: 22}
+    assert plan.sequences[0].sample is not None
+
+
+def test_short_prompts_leave_half_of_a_step_to_who_came_first() -> None:
+    scheduler = _scheduler(blocks=200, step_tokens=32)
+    scheduler.add([_sequence(1, list(range(300)))])
+    _step(scheduler)
+    scheduler.add([_sequence(10 + number, [number] * 6) for number in range(20)])
+    for _ in range(6):
+        assert _counts(_step(scheduler))[1] >= 16 - 2 * 6  # what decodes goes first
+
+
+def test_who_waits_for_room_is_overtaken_by_no_more_than_its_own_size() -> None:
+    scheduler = _scheduler(blocks=16, step_tokens=32)
+    scheduler.add([_sequence(1, list(range(24)), max_tokens=40)])
+    _step(scheduler)
+    large = _sequence(2, list(range(100, 140)), max_tokens=1)
+    scheduler.add([large])
+    overtaking = 0
+    for number in range(100):
+        short = _sequence(10 + number, [number] * 8, max_tokens=1)
+        scheduler.add([short])
+        began = short.sequence_id in _counts(_step(scheduler))
+        overtaking += began and large.state is SequenceState.WAITING
+    assert overtaking == 5
+    assert large.state is SequenceState.FINISHED
+
+
 def test_a_known_prefix_is_not_computed_again() -> None:
     scheduler = _scheduler()
     prompt = list(range(10))

@@ -165,6 +165,16 @@ def test_large_texts_have_a_process_of_their_own(directory: Path) -> None:
     assert children() == []
 
 
+def test_many_messages_are_a_large_text_however_little_they_say(directory: Path) -> None:
+    encoder = PromptEncoder(directory)
+    try:
+        encoder.encode([[Message("user", "")] * 1000], MANY).result(TIMEOUT_S)
+        encoder.encode(["small"], MANY).result(TIMEOUT_S)
+        assert len(children()) == 2
+    finally:
+        encoder.close()
+
+
 def test_what_waits_is_bounded_and_whoever_leaves_makes_room(directory: Path) -> None:
     worker = TextWorker(directory, TextLimits(job_s=600.0, waiting=2))
     try:
