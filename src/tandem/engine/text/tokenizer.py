@@ -12,6 +12,7 @@ from tandem.engine.text.byte_alphabet import BYTE_OF
 from tandem.engine.text.chat_template import ChatTemplate, Message, template_source
 from tandem.engine.text.failures import is_panic, no_panic, reason
 from tandem.engine.text.special_tokens import add_special_tokens, read_settings
+from tandem.engine.text.tokenizer_class import apply_tokenizer_class
 from tandem.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Tokenizer:
         """Raises CheckpointError naming the file that is missing or malformed."""
         self._tokenizer = _load(directory / "tokenizer.json")
         settings = read_settings(directory)
+        apply_tokenizer_class(self._tokenizer, directory, settings)
         special = add_special_tokens(self._tokenizer, directory, settings)
         _forget_training(self._tokenizer)
         self._tokenizer.encode_special_tokens = settings.get("split_special_tokens") is True

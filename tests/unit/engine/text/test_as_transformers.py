@@ -16,6 +16,7 @@ from tests.support.models.folders import (
     with_template,
     write_folder,
 )
+from tests.support.models.sentencepiece import sentencepiece_settings, sentencepiece_tokenizer
 from tests.support.models.tokenizer_reading import ours, theirs
 
 
@@ -86,6 +87,38 @@ FOLDERS: dict[str, Files] = {
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_means_what_it_means_to_transformers(tmp_path: Path, name: str) -> None:
     folder = write_folder(tmp_path, FOLDERS[name])
+    assert ours(folder) == theirs(folder)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tokenizer_class": "LlamaTokenizer"},
+        {"tokenizer_class": "LlamaTokenizerFast", "legacy": False},
+        {"tokenizer_class": "LlamaTokenizer", "legacy": True},
+        {"tokenizer_class": "LlamaTokenizer", "legacy": None, "add_prefix_space": None},
+        {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "legacy": False},
+    ],
+    ids=str,
+)
+def test_spaces_are_where_the_tokenizers_class_puts_them(
+    tmp_path: Path, family: str, fields: dict[str, object]
+) -> None:
+    files: Files = {
+        "config.json": changed(model_type=family),
+        "tokenizer.json": sentencepiece_tokenizer(),
+        "tokenizer_config.json": sentencepiece_settings(**fields),
+    }
+    folder = write_folder(tmp_path, files)
+    assert ours(folder) == theirs(folder)
+
+
+def test_a_byte_level_tokenizer_of_that_class_is_as_its_file_says(tmp_path: Path) -> None:
+    """As Llama 3's fine-tunes have it."""
+    folder = write_folder(tmp_path, _settings(tokenizer_class="LlamaTokenizerFast"))
     assert ours(folder) == theirs(folder)
 
 
