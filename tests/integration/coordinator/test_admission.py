@@ -193,6 +193,11 @@ def test_limits_of_a_key(coordinator: Running) -> None:
         await first
 
         poor = new_key(coordinator, "poor", budget_tokens=10)
+        first = ask(http, poor)
+        request = await provider.generate()
+        assert request.content.sampling.max_tokens == 2, "what is left beside the prompt"
+        await answer(provider, request)
+        assert (await first).json()["usage"]["total_tokens"] == 4
         refused = await ask(http, poor)
         assert refused.json()["error"]["code"] == "insufficient_quota"
 

@@ -190,7 +190,7 @@ class Admission:
 
     def _push(self, queue: Queue, waiter: Waiter) -> None:
         own = self._waiting[waiter.key]
-        if own >= self._max_waiting:
+        if own >= self._max_waiting and len(queue) < self._max_waiting:
             raise RateLimited(f"this key has {own} requests waiting, which is its limit")
         try:
             evicted = queue.push(waiter.key, waiter.share, waiter)

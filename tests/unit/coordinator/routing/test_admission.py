@@ -20,6 +20,7 @@ from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import (
     ContextLengthExceeded,
     NoProviderAvailable,
+    Overloaded,
     RateLimited,
     ServiceStopping,
 )
@@ -207,7 +208,7 @@ def test_one_that_lost_its_place_goes_before_those_that_wait_and_is_never_given_
     async def main() -> None:
         _, admission, places = full_fleet(1)
         others = [await waiting(admission, "k") for _ in range(100)]
-        with pytest.raises(RateLimited, match="100 requests waiting"):
+        with pytest.raises(Overloaded, match="100 requests for the model"):
             await admission.reserve(A, "k")
         moved = await waiting(admission, "k", resumes=True)
         for _ in range(20):
@@ -215,6 +216,20 @@ def test_one_that_lost_its_place_goes_before_those_that_wait_and_is_never_given_
         places[0].release()
         await moved
         assert not any(task.done() and not task.exception() for task in others)
+
+    asyncio.run(main())
+
+
+def test_one_key_has_so_many_waiting_in_all_queues_together() -> None:
+    async def main() -> None:
+        _, admission, _ = full_fleet(1)
+        shared = msgspec.structs.replace(A, owners=frozenset({"default", "guest"}))
+        for number in range(100):
+            await waiting(admission, "k", shared if number % 2 else A)
+        with pytest.raises(RateLimited, match="100 requests waiting"):
+            await admission.reserve(A, "k")
+        other = await waiting(admission, "other")
+        assert not other.done()
 
     asyncio.run(main())
 
