@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.websockets import WebSocket
+from tests.simulation.liars import lie
 from tests.simulation.wire import Wire
 
 from tandem import protocol
@@ -45,6 +46,8 @@ class Machine(msgspec.Struct, frozen=True):
     rank: int | None = None
     sequences: int = 2
     tokens: int = 3200
+    #: How often it answers a request with a lie.
+    lies: float = 0.0
 
 
 def expected_tokens(seed: int, choice: int, count: int) -> list[int]:
@@ -201,6 +204,11 @@ class ProviderPlayed:
         (prompt,) = asked.work.prompts
         assert isinstance(prompt, protocol.TextPrompt)
         try:
+            if draw.random() < self.machine.lies:
+                self.world.outcomes["lies"] += 1
+                assert self.wire is not None
+                await lie(draw, partial(side.answer, asked), self.wire.up)
+                return
             if prompt.text.startswith(DEADLY):
                 self.world.outcomes["killed by a request"] += 1
                 await asyncio.sleep(0.05)

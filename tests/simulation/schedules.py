@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from tests.simulation.provider import Machine
 from tests.simulation.virtual_time import run
 from tests.simulation.wire import Faults
-from tests.simulation.world import World, key
+from tests.simulation.world import MACHINES, World, key
 
 KEYS = [key(1, "a"), key(2, "b"), key(3, "c")]
 _KINDS = {
@@ -42,11 +43,31 @@ def play(seeds: Iterable[int]) -> None:
     assert total["moved"] > total["done"] / 20, "the faults must hit"
 
 
-def schedule(seed: int) -> Counter[str]:
+#: One honest machine among them is enough.
+_LIARS = [
+    Machine("honest", sequences=4),
+    *(Machine(f"liar {number}", lies=0.7, sequences=64, tokens=64_000) for number in range(2)),
+]
+
+
+def play_with_liars(seeds: Iterable[int]) -> None:
+    """As `play`, with providers that lie beside one that does not."""
+    total: Counter[str] = Counter()
+    for seed in seeds:
+        try:
+            total += schedule(seed, _LIARS)
+        except BaseException as error:
+            error.add_note(f"seed {seed}, with liars")
+            raise
+    assert total["lies"] > total["done"] / 4, "they must lie"
+
+
+def schedule(seed: int, machines: Sequence[Machine] = MACHINES) -> Counter[str]:
     kind = sorted(_KINDS)[seed % len(_KINDS)]
+    faults = _KINDS[kind] if machines is MACHINES else Faults(until_s=0.0)
 
     async def main() -> Counter[str]:
-        world = World(seed, _KINDS[kind])
+        world = World(seed, faults, machines)
         checking = asyncio.create_task(check(world))
         await world.run(_consumers)
         checking.cancel()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.simulation.provider import Machine
-from tests.simulation.schedules import KEYS, play
+from tests.simulation.schedules import KEYS, play, play_with_liars
 from tests.simulation.virtual_time import run
 from tests.simulation.wire import Faults
 from tests.simulation.world import World
@@ -15,11 +15,17 @@ from tandem.coordinator.accounts.records import KeyRecord
 
 #: `make soak` plays ten thousand.
 SCHEDULES, BLOCKS = 1200, 4
+LIARS = 300
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_request_ends_well_under_every_schedule_of_faults(block: int) -> None:
     play(range(block, SCHEDULES, BLOCKS))
+
+
+def test_no_request_is_lost_to_providers_that_lie_while_one_is_honest() -> None:
+    """Texts, bills and counts are those of the honest one."""
+    play_with_liars(range(LIARS))
 
 
 def test_nobody_waits_for_more_than_a_share() -> None:

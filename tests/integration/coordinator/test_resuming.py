@@ -204,7 +204,7 @@ def test_an_engine_that_hangs_loses_its_requests_to_others(tmp_path: Path) -> No
         play(coordinator, scenario)
 
 
-def test_a_consumers_own_mistake_is_one_when_two_providers_say_so(coordinator: Running) -> None:
+def test_a_consumers_own_mistake_is_one_when_every_provider_says_so(coordinator: Running) -> None:
     async def scenario(
         one: PlayedProvider, other: PlayedProvider, http: httpx2.AsyncClient
     ) -> None:

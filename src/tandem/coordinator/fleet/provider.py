@@ -97,6 +97,11 @@ class Provider:
         self.models: dict[ModelName, ModelInfo] = {m.name: m for m in self.registration.models}
 
     @property
+    def machine(self) -> str:
+        """The same when it connects again: its node id, or else what it is called."""
+        return self.node_id or f"{self.account}/{self.name}"
+
+    @property
     def name(self) -> str:
         return self.registration.name
 

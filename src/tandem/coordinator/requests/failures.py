@@ -27,6 +27,7 @@ _DEADLY = (ProviderLost, ExecutorFailed, LinkLost)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 #: So many failures without a token are patience; after more, beginning once again is no progress.
 _NO_LOOP = 8
+_OPINIONS = 3
 
 
 class Blame(Enum):
@@ -68,7 +69,8 @@ class Failures:
         self._count = 0
         #: Asked again only when there is nobody else.
         self.avoid: set[ProviderId] = set()
-        #: What the first provider said that would not have the request.
+        #: The machines that would not have the request, and what the first of them said.
+        self.refused_by: set[str] = set()
         self.refusal: TandemError | None = None
 
     @property
@@ -86,8 +88,19 @@ class Failures:
         self._count += 1
         self.avoid.add(provider)
 
+    def refuse(self, machine: str, error: TandemError) -> None:
+        """One provider alone may be wrong about a request, or lie."""
+        self.refused_by.add(machine)
+        self.refusal = self.refusal or error
+
+    @property
+    def are_agreed(self) -> bool:
+        """Whether so many have refused the request that others need not be asked."""
+        return len(self.refused_by) >= _OPINIONS
+
     def clear(self) -> None:
         """A token has come: the request is getting on."""
         self._count = 0
         self.avoid.clear()
+        self.refused_by.clear()
         self.refusal = None

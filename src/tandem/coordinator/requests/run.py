@@ -332,17 +332,18 @@ class RequestRun:
         return None
 
     def _refused(self, attempt: _Attempt, error: TandemError) -> TandemError | None:
-        """The request's end when a second provider says so too, or there is none to ask.
+        """The request's end when several providers say so, or there is no other to ask.
 
         So no single provider can refuse what others would do.
         """
-        first, self._failures.refusal = self._failures.refusal, error
+        failures = self._failures
+        failures.refuse(attempt.reservation.provider.machine, error)
         demand = self._estimator.demand(self._request, self._consumer)
-        if first is None and self._admission.has_other(demand, self._failures.avoid):
+        if not failures.are_agreed and self._admission.has_other(demand, failures.refused_by):
             return None
         if self._produced.tokens and not attempt.tokens:  # what is refused is another's doing
             return ProviderLost("nobody can go on from what a provider sent before it was lost")
-        return first or error
+        return failures.refusal
 
     def _cut_short(self) -> list[Delta]:
         """The limit is reached: what has come is the answer. Raises RequestTimedOut for nothing."""

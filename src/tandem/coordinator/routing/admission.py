@@ -148,9 +148,9 @@ class Admission:
         """How long somebody who may have the request has been ready."""
         return self._registry.sound_for_s(demand)
 
-    def has_other(self, demand: Demand, avoid: Collection[ProviderId]) -> bool:
-        """Whether there is anybody who may have it, but for those to avoid."""
-        return self._registry.has_other(demand, avoid)
+    def has_other(self, demand: Demand, but: Collection[str]) -> bool:
+        """Whether there is anybody who may have it, but for these machines."""
+        return self._registry.has_other(demand, but)
 
     def _reserve_now(
         self, demand: Demand, avoid: Collection[ProviderId], waits: ModelQueues | None

@@ -176,11 +176,11 @@ class Registry:
         ]
         return now - min(since, default=now)
 
-    def has_other(self, demand: Demand, avoid: Collection[ProviderId]) -> bool:
-        """Whether anybody may have the request, now or when there is room, who is not to avoid."""
+    def has_other(self, demand: Demand, but: Collection[str]) -> bool:
+        """Whether anybody but these machines may have the request, now or when there is room."""
         now = self._clock()
         return any(
-            provider.id not in avoid and could_serve(eligibility(provider, demand, now=now))
+            provider.machine not in but and could_serve(eligibility(provider, demand, now=now))
             for provider in self._by_model.get(demand.model, {}).values()
         )
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from tests.support.requests_played import (
     asked,
+    dies,
     failed,
     faults,
     play,
@@ -62,20 +63,21 @@ def test_another_provider_goes_on_from_the_very_token_with_the_same_draws() -> N
 
 
 @pytest.mark.parametrize("code", ["context_length_exceeded", "internal_error"])
-def test_what_two_providers_refuse_is_refused_and_nobody_is_blamed(code: str) -> None:
+def test_what_three_providers_refuse_is_refused_and_nobody_is_blamed(code: str) -> None:
     async def scenario(run: RequestRun, providers: list[Provider]) -> None:
         taking = asyncio.ensure_future(anext(run))
         first, _ = await asked(providers)
         first.answer(Failed(ErrorInfo(code, "the first says so")))
-        second, _ = await asked([p for p in providers if p.link is not first.link])
-        second.answer(failed(code))
+        for _ in range(2):
+            other, _ = await asked([p for p in providers if p.link is not first.link])
+            other.answer(failed(code))
         with pytest.raises(TandemError, match="the first says so") as refused:
             await taking
         assert refused.value.code == code
-        assert run.progress.attempts == 2
+        assert run.progress.attempts == 3
         assert faults(providers) == 0
 
-    play(scenario, providers=3)
+    play(scenario, providers=4)
 
 
 def test_the_word_of_the_only_provider_is_enough() -> None:
@@ -110,8 +112,8 @@ def test_tokens_that_others_refuse_are_no_mistake_of_the_consumers() -> None:
         liar.answer(tokens(123_456))
         await taking
         taking = asyncio.ensure_future(anext(run))
-        liar.link.lose(ProviderLost("it is gone"))
         rest = [provider for provider in providers if provider.link is not liar.link]
+        dies(next(provider for provider in providers if provider.link is liar.link))
         for _ in rest:
             played, _ = await asked(rest)
             played.answer(failed("invalid_request"))
