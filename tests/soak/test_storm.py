@@ -57,3 +57,34 @@ def test_nobody_notices_a_storm_of_kills(tmp_path: Path) -> None:
     assert sum(row.prompt_tokens for row in rows) == sum(a.prompt_tokens for a in given)
     assert sum(row.completion_tokens for row in rows) == sum(a.completion_tokens for a in given)
     assert sum(row.attempts > 1 for row in rows) > 10, "the kills must hit"
+
+
+ROUNDS = 120
+
+
+@pytest.mark.timeout(1800)
+def test_nothing_fails_when_all_are_killed_every_second(tmp_path: Path) -> None:
+    """Two minutes of it: whoever is up is killed, and takes some ten seconds to come back."""
+
+    async def everybody(fleet: Fleet) -> int:
+        kills = 0
+        for _ in range(ROUNDS):
+            await asyncio.sleep(1.0)
+            for process in tuple(fleet.alive.values()):
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+        return kills
+
+    async def main() -> tuple[list[Answer], int]:
+        async with running_fleet(tmp_path, PROVIDERS) as fleet, fleet.client() as client:
+            calm = await asyncio.gather(*(stream(client, n) for n in range(STREAMS)))
+            killing = asyncio.create_task(everybody(fleet))
+            given = await asyncio.gather(*(stream(client, n) for n in range(STREAMS)))
+            assert given == calm
+            return [*calm, *given], await killing
+
+    given, kills = asyncio.run(main())
+    rows = ledger_entries(tmp_path, limit=100_000)
+    assert len(rows) == len(given)
+    assert {row.outcome for row in rows} == {"completed"}
+    assert kills >= PROVIDERS
