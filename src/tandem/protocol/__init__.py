@@ -45,6 +45,7 @@ from tandem.protocol.common import (
     TokenPrompt,
     TopLogprob,
     Usage,
+    field_of,
 )
 from tandem.protocol.machines import (
     ClusterPeer,
@@ -185,6 +186,7 @@ __all__ = [
     "decode_work",
     "encode",
     "encode_padded",
+    "field_of",
     "join_deltas",
     "padded_size",
     "statement",

@@ -53,6 +53,11 @@ class TokenPrompt(msgspec.Struct, frozen=True, tag="tokens"):
 Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
+def field_of(prompt: Prompt) -> str:
+    """The field of a request that consumers know it by."""
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+
+
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     """How tokens are chosen. Ranges were checked at the API; the provider checks token ids.
 

@@ -105,8 +105,8 @@ class RequestRunner:
         # Whatever a request's text or parameters do to us ends that request, and nobody else's.
         except Exception as error:  # noqa: BLE001
             refusal = _typed(error)
-            if refusal.param == "prompt" and isinstance(wanted.prompts[0], protocol.ChatPrompt):
-                refusal.param = "messages"  # as the consumer knows it
+            if refusal.param == "prompt":
+                refusal.param = protocol.field_of(wanted.prompts[0])
             self._fail(request.request_id, refusal)
 
     def _accept(self, request: protocol.Request, asked: protocol.Work) -> protocol.Generate:

@@ -208,6 +208,11 @@ def test_a_prompt_over_the_context_names_the_field(client: OpenAI, up: Up) -> No
             model=up.model, messages=[{"role": "user", "content": "hello"}], max_tokens=100_000
         )
     assert caught.value.param == "max_tokens"
+    for prompt in ("hello " * 5000, [5] * 5000):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.completions.create(model=up.model, prompt=prompt)
+        assert caught.value.code == "context_length_exceeded"
+        assert caught.value.param == "prompt"
 
 
 def test_errors_arrive_as_the_clients_own_types(client: OpenAI, up: Up) -> None:

@@ -17,7 +17,7 @@ from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.inference_request import InferenceRequest
 from tandem.coordinator.routing.affinity import Affinity
 from tandem.coordinator.routing.demand import Demand
-from tandem.protocol import ChatPrompt, ModelName, Prompt, TextPrompt
+from tandem.protocol import ChatPrompt, ModelName, Prompt, TextPrompt, field_of
 
 _DECAY = 0.95
 _MAX_MODELS, _MAX_KEYS = 1024, 1024
@@ -105,9 +105,10 @@ class Estimator:
         prompt, each = self._expected(request, consumer.key)
         task = request.task
         least = 1 if task.most_output is None else task.most_output
-        exact = [
+        exact = (
             len(p.token_ids) for p in task.prompts if not isinstance(p, ChatPrompt | TextPrompt)
-        ]
+        )
+        least_prompt = max(exact, default=1)
         whole = Demand(
             model=request.model,
             sequences=task.sequences,
@@ -115,7 +116,9 @@ class Estimator:
             tokens=prompt + each * task.sequences,
             prompt_tokens=prompt + produced,
             output_tokens=each,
-            least_tokens=max(exact, default=1) + least,
+            least_tokens=least_prompt + least,
+            least_prompt=least_prompt,
+            prompt_field=field_of(task.prompts[0]),
             text_bytes=max(map(_sure_bytes, task.prompts)),
             min_trust=consumer.min_trust,
             prefixes=self._affinity.prefixes(request.model, task.prompts[0], consumer.account),

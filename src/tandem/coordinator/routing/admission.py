@@ -180,7 +180,8 @@ class Admission:
         new = FairQueue[Waiter](self._max_waiting, shares.level)
         queue = waits.queues.setdefault(QueueId.of(waiter.demand), new)
         if queue and not resumes and not self._registry.may_fit(waiter.demand):
-            raise refusal(waiter.demand, {Reason.TOO_SMALL}, model_is_known=True)
+            largest = self._registry.largest(waiter.demand.model)
+            raise refusal(waiter.demand, {Reason.TOO_SMALL}, model_is_known=True, largest=largest)
         if resumes:
             queue.push_ahead(waiter.share, waiter)
         else:

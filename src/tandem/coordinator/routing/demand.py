@@ -13,7 +13,8 @@ class Demand(msgspec.Struct, frozen=True):
 
     `tokens` is the estimate of all that its sequences will hold in the cache together, of which
     `prompt_tokens` are prefilled once, `own_prompt` of them for each sequence alone;
-    `least_tokens` is what one sequence surely needs.
+    `least_tokens` is what one sequence surely needs, `least_prompt` of them for its prompt, which
+    the consumer knows as `prompt_field`.
     `text_bytes` is text that one prompt surely has, and a model's longest token says how many
     tokens that makes at least.
     `prefixes` are digests of what its prompt begins with, the longest last, with their share of
@@ -40,6 +41,8 @@ class Demand(msgspec.Struct, frozen=True):
     own_prompt: int = 0
     key: str = ""
     leaves_room: bool = False
+    least_prompt: int = 1
+    prompt_field: str = "prompt"
 
     @property
     def least_sequences(self) -> int:

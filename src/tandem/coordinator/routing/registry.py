@@ -228,7 +228,9 @@ class Registry:
             reasons: set[Reason] = {r for r in answers if r is not None}
             reasons.discard(Reason.OTHER_ACCOUNT)
             known = self._history.knows(demand.model, demand.owners)
-            raise refusal(demand, reasons, model_is_known=known)
+            own = (p for p in serving.values() if p.account in demand.owners)
+            most = max(map(partial(largest, demand.model), own), default=0)
+            raise refusal(demand, reasons, model_is_known=known, largest=most)
         return chosen
 
     def reserve(

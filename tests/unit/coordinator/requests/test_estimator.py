@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +90,23 @@ def test_text_that_is_sure_to_be_tokenised_is_counted() -> None:
         (generation(TokenPrompt([1] * 99)), 0),
     ]:
         assert estimator().demand(request, Consumer(key=KEY)).text_bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "least", "field"),
+    [
+        (ChatPrompt([ChatMessage("user", "x" * 900)]), 1, "messages"),
+        (TextPrompt("x" * 900), 1, "prompt"),
+        (TokenPrompt([1] * 900), 900, "prompt"),
+    ],
+)
+def test_a_demand_says_what_its_prompt_takes_and_what_the_consumer_calls_it(
+    prompt: Prompt, least: int, field: str
+) -> None:
+    request = generation(prompt, max_tokens=50)
+    demand = estimator().demand(request, Consumer(key=KEY))
+    assert (demand.least_prompt, demand.least_tokens) == (least, least + 50)
+    assert demand.prompt_field == field
 
 
 def test_templates_count() -> None:

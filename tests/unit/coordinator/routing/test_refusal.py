@@ -47,18 +47,32 @@ def test_the_error_says_whether_to_come_back(
 
 
 def test_a_prompt_without_a_tokenisation_that_fits_is_to_be_shortened() -> None:
-    long = msgspec.structs.replace(DEMAND, text_bytes=8_000_000)
-    refused = refusal(long, {Reason.TOO_SMALL}, model_is_known=True)
+    long = msgspec.structs.replace(DEMAND, text_bytes=8_000_000, prompt_field="messages")
+    refused = refusal(long, {Reason.TOO_SMALL}, model_is_known=True, largest=6000)
     assert isinstance(refused, ContextLengthExceeded)
+    assert refused.param == "messages"
     assert "8000000 bytes" in refused.message
+    assert "6000 tokens" in refused.message
     assert "shorten the prompt" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("least_prompt", "field"), [(1, "max_tokens"), (3999, "max_tokens"), (4000, "prompt")]
+)
+def test_the_field_that_is_too_large_is_named(least_prompt: int, field: str) -> None:
+    demand = Demand(
+        ModelName("m"), least_prompt=least_prompt, least_tokens=5000, text_bytes=100_000
+    )
+    refused = refusal(demand, {Reason.TOO_SMALL}, model_is_known=True, largest=4000)
+    assert refused.param == field
+    assert "4000 tokens" in refused.message
 
 
 def test_it_says_what_is_the_matter_and_which_field_to_change() -> None:
     absent = refusal(DEMAND, {Reason.STALE, Reason.DRAINING}, model_is_known=True)
     assert f"{Reason.STALE}; {Reason.DRAINING}" in absent.message
     assert "has gone" in refusal(DEMAND, set(), model_is_known=True).message
-    large = refusal(DEMAND, {Reason.TOO_SMALL}, model_is_known=True)
+    large = refusal(DEMAND, {Reason.TOO_SMALL}, model_is_known=True, largest=4000)
     assert large.param == "max_tokens"
     assert "5000" in large.message
     assert refusal(DEMAND, set(), model_is_known=False).param == "model"
