@@ -280,18 +280,23 @@ def test_an_account_pairs_its_own_machines(coordinator: Running) -> None:
             hers = PlayedProvider(socket, "hers")
             assert isinstance(await hers.join(alices), protocol.Welcome)
             await hers.beat()
-            await until_providers(http, 2)
             listed = (await http.get("/v1/providers")).json()["data"][-1]
-            headers = {"Authorization": f"Bearer {key}"}
-            (peer,) = (await http.get("/v1/cluster/peers", headers=headers)).json()["data"]
+            (peer,) = await _until_peers(http, key, 1)
             assert peer["node_id"] == listed["node_id"]
             await hers.beat(cluster_role=0, members=[listed["node_id"]])
-            async with asyncio.timeout(TIMEOUT_S):
-                while (await http.get("/v1/cluster/peers", headers=headers)).json()["data"]:
-                    pass
-        await until_providers(http, 1)
+            await _until_peers(http, key, 0)
 
     play(coordinator, scenario)
+
+
+async def _until_peers(http: httpx2.AsyncClient, key: str, count: int) -> list[dict[str, Any]]:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            answered = await http.get("/v1/cluster/peers", headers=headers)
+            peers: list[dict[str, Any]] = answered.json()["data"]
+            if len(peers) == count:
+                return peers
 
 
 def test_a_provider_that_fails_three_challenges_is_cut_off(

@@ -283,12 +283,15 @@ def test_neither_prompt_nor_answer_is_in_the_frames(coordinator: Running) -> Non
     play(coordinator, scenario)
 
 
-def _refusal(coordinator: Running, token: str, versions: list[int]) -> protocol.ErrorInfo:
+def _refusal(
+    coordinator: Running, greet: Callable[[PlayedProvider], Awaitable[protocol.ToProvider]]
+) -> protocol.ErrorInfo:
+    """What the coordinator says to a provider before it closes the connection."""
+
     async def main() -> protocol.ErrorInfo:
         async with provider_socket(coordinator) as socket:
             provider = PlayedProvider(socket)
-            await provider.hello(token, versions)
-            answer = await provider.receive()
+            answer = await greet(provider)
             assert isinstance(answer, protocol.Refused)
             with pytest.raises(ConnectionClosed):
                 await provider.receive()
@@ -297,12 +300,19 @@ def _refusal(coordinator: Running, token: str, versions: list[int]) -> protocol.
     return asyncio.run(main())
 
 
-def test_a_wrong_join_token_is_refused(coordinator: Running) -> None:
-    assert _refusal(coordinator, "wrong", [2]).code == "invalid_api_key"
+def test_a_wrong_join_token_is_refused_once_the_machine_has_proved_who_it_is(
+    coordinator: Running,
+) -> None:
+    error = _refusal(coordinator, lambda provider: provider.join("wrong"))
+    assert error.code == "invalid_api_key"
 
 
 def test_another_version_is_refused_naming_both(coordinator: Running) -> None:
-    error = _refusal(coordinator, "join-test", [7, 8])
+    async def greet(provider: PlayedProvider) -> protocol.ToProvider:
+        await provider.hello(versions=[7, 8])
+        return await provider.receive()
+
+    error = _refusal(coordinator, greet)
     assert error.code == "protocol_error"
     assert "7, 8" in error.message
     assert "2" in error.message
