@@ -1,8 +1,9 @@
 """A process that renders and tokenises, as seen from the one that serves.
 
 Jobs are run one at a time, in order, on a process that is started again after it has died: what a
-job does to it is that job's failure, and those that wait are run by the next one. Everything here
-may be called from any thread.
+job does to it is that job's failure, and those that wait are run by the next one. A process may be
+killed for what is no job's doing, as by a system short of memory: a job has two to die of.
+Everything here may be called from any thread.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ _READ_BYTES = 1 << 20
 _NOTICE_BYTES = 1 << 16
 
 Tokens = Future[list[list[int]]]
+
+
+class _Died(InternalError):
+    """A process ended under a job, perhaps because of it."""
 
 
 class TextWorker:
@@ -121,21 +126,28 @@ class TextWorker:
             log.error("tokenising_process_failed", error=str(error))  # noqa: TRY400 - it is known
 
     def _ask(self, job: Job) -> list[list[int]]:
-        if self._closing.is_set():
-            raise _stopping()
-        process = self._live_process()
-        limit_s = self._limits.processor_s(job)
         try:
-            answer = process.ask(job, limit_s + self._limits.wall_s)
-        except (EOFError, BrokenPipeError, TimeoutError) as error:
-            self._end()
-            raise self._meaning(process, error, limit_s) from error
+            answer = self._exchange(job)
+        except _Died:
+            answer = self._exchange(job)
         if isinstance(answer, Tokenised):
             return answer.prompts()
         assert isinstance(answer, Refused), "a process says that it is ready once"
         if answer.defect is not None:
             log.error("text_broke_tokenising", error=answer.defect)
         raise answer.to_error()
+
+    def _exchange(self, job: Job) -> Answer:
+        """Raises _Died when it is not known of what, or what the end of the process means."""
+        if self._closing.is_set():
+            raise _stopping()
+        process = self._live_process()
+        limit_s = self._limits.processor_s(job)
+        try:
+            return process.ask(job, limit_s + self._limits.wall_s)
+        except (EOFError, BrokenPipeError, TimeoutError) as error:
+            self._end()
+            raise self._meaning(process, error, limit_s) from error
 
     def _live_process(self) -> _Process:
         """The one that there is, or another where that one has died while nobody asked it."""
@@ -165,7 +177,7 @@ class TextWorker:
         log.error("tokenising_process_died", status=process.died_of, error=type(error).__name__)
         if isinstance(error, TimeoutError):
             return Overloaded("this machine is too busy to tokenise; retry later")
-        return InternalError("the process that tokenises died of this prompt")
+        return _Died("the process that tokenises died of this prompt")
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> None:
     """Serves until its input ends."""
     directory, limits = Path(arguments[0]), msgspec.json.decode(arguments[1], type=TextLimits)
     answers = _own_output()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it is over
+    for asked in (signal.SIGINT, signal.SIGTERM):  # perhaps of the whole group
+        signal.signal(asked, signal.SIG_IGN)  # the parent says when it is over
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # whatever was inherited
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     try:

@@ -130,18 +130,41 @@ def test_what_a_tokenizer_says_of_a_text_comes_through(encoder: PromptEncoder) -
         TOKENIZER.encode(" river" * 60 + ".", 50)
 
 
-def test_a_process_that_is_killed_is_its_jobs_failure_and_the_next_has_another(
-    directory: Path,
-) -> None:
+def test_a_job_whose_process_is_killed_is_done_by_another(worker: TextWorker) -> None:
+    submit(worker, "lamp").result(TIMEOUT_S)
+    (process,) = children()
+    process.suspend()
+    answer = submit(worker, "lamp")
+    until(answer.running)
+    process.kill()
+    assert answer.result(TIMEOUT_S) == [TOKENIZER.encode("lamp")]
+
+
+def test_a_job_that_two_processes_died_of_is_given_up(directory: Path) -> None:
     worker = TextWorker(directory, TextLimits(job_s=600.0))
     try:
         answer = submit(worker, told("endless"))
-        until(lambda: answer.running() and children())
-        children()[0].kill()
-        assert isinstance(error(answer), InternalError | Overloaded)
+        killed: set[int] = set()
+        while not answer.done():
+            for process in children():
+                if process.pid not in killed and answer.running():
+                    killed.add(process.pid)
+                    process.kill()
+        assert isinstance(error(answer), InternalError | NoProviderAvailable)
         assert submit(worker, "lamp").result(TIMEOUT_S)
     finally:
         worker.close()
+
+
+def test_a_signal_to_the_whole_group_leaves_the_end_to_the_parent(worker: TextWorker) -> None:
+    submit(worker, "lamp").result(TIMEOUT_S)
+    (process,) = children()
+    process.suspend()
+    answer = submit(worker, "lamp")
+    process.terminate()
+    process.resume()
+    assert answer.result(TIMEOUT_S)
+    assert children() == [process]
 
 
 def test_a_process_that_died_unasked_is_nobodys_failure(worker: TextWorker) -> None:
