@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tandem.engine import (
     weight_files,
     weight_item_bytes,
 )
+from tandem.errors import CheckpointError
 from tandem.protocol.cluster import ModelFacts
 
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
@@ -35,14 +37,23 @@ def measure_node(setup: ModelSetup, name: str) -> NodeFacts:
 
 
 def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
-    """Reads samples of the weights, not all of them: other weights differ everywhere."""
+    """Reads samples of the weights, not all of them: other weights differ everywhere.
+
+    Raises CheckpointError.
+    """
     config, quantization = setup.config, setup.options.quantization
     item_bytes = weight_item_bytes(setup.dtype, quantization)
+    directory = setup.options.directory
+    try:
+        tokenizer = _tokenizer_digest(directory / "tokenizer.json")
+        weights = _weights_digest(directory)
+    except OSError as error:
+        raise CheckpointError(f"{directory}: cannot be read: {error.strerror or error}") from error
     return ModelFacts(
         name=name,
         settings=_settings(config),
-        tokenizer=_tokenizer_digest(setup.options.directory / "tokenizer.json"),
-        weights=_weights_digest(setup.options.directory),
+        tokenizer=tokenizer,
+        weights=weights,
         kv_heads=config.num_kv_heads,
         layer_bytes=layer_bytes(config, item_bytes),
         embedding_bytes=config.vocab_size * config.hidden_size * ITEM_BYTES[setup.dtype],
@@ -89,9 +100,9 @@ def _weights_digest(directory: Path) -> str:
     """SHA-256 over names, sizes and evenly spread samples of the weights' files."""
     digest = hashlib.sha256()
     for path in weight_files(directory):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(f"{path.name} {size}".encode())
             for sample in range(_SAMPLES):
                 file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
                 digest.update(file.read(_SAMPLE_BYTES))

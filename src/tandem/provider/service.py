@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 
-import msgspec
 import psutil
 import structlog
 
@@ -26,6 +25,7 @@ from tandem.provider.config import ProviderConfig
 from tandem.provider.connection import CoordinatorConnection
 from tandem.provider.runner import RequestRunner
 from tandem.provider.serving import Serving
+from tandem.provider.status_file import StatusFile
 from tandem.runtime import Stop, drain
 from tandem.security import Prover, load_node_key
 
@@ -78,6 +78,7 @@ class _Provider:
             self._heartbeat,
         )
         self._node: ClusterNode | None = None
+        self._status = None if config.status_path is None else StatusFile(config.status_path)
         self._too_big_said: str | None = None
         self._started_at = time.monotonic()
 
@@ -103,7 +104,8 @@ class _Provider:
                 connected.cancel()
         finally:
             await self._serving.close()
-            self._remove_report()
+            if self._status is not None:
+                self._status.remove()
 
     def _work(self) -> list[Coroutine[None, None, None]]:
         if self._node is None:
@@ -187,17 +189,8 @@ class _Provider:
             await asyncio.sleep(_STATUS_INTERVAL_S)
 
     def _write_report(self, node: ClusterNode) -> None:
-        path = self._config.status_path
-        if path is None:
-            return
-        report = NodeReport(os.getpid(), self._info.name, node.report())
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(report))
-        draft.replace(path)
-
-    def _remove_report(self) -> None:
-        if self._config.status_path is not None:
-            self._config.status_path.unlink(missing_ok=True)
+        if self._status is not None:
+            self._status.write(NodeReport(os.getpid(), self._info.name, node.report()))
 
 
 def _prepare(config: ProviderConfig) -> engine.ModelSetup:

@@ -6,7 +6,7 @@ Here are its options, the model's download and the session's API keys; `tandem.u
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -133,7 +133,8 @@ def _fetch_model(model: str) -> None:
     A folder and the shipped model need no download: the engine, and PyTorch with it, stays out of
     this process.
     """
-    if model == DEFAULT_MODEL or Path(model).expanduser().is_dir():
+    # Whatever is wrong with a name, `resolve_model` says.
+    if model == DEFAULT_MODEL or os.path.isdir(os.path.expanduser(model)):  # noqa: PTH111, PTH112
         return
     from tandem.engine import resolve_model
 

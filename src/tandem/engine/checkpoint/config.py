@@ -35,7 +35,8 @@ _LARGEST = {
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A decoder with grouped-query attention. Sizes count elements, not bytes.
 
-    `sliding_windows` has each layer's attention window in tokens, None for full attention.
+    `sliding_windows` has each layer's attention window in tokens, None for full attention. `dtype`
+    is that of the weights where `config.json` says none.
     """
 
     architecture: str
@@ -110,11 +111,6 @@ def common_fields(
             f"{path}: quantization_config is not supported; use an unquantized checkpoint "
             "and --quantize int8"
         )
-    dtype = (raw.dtype or raw.torch_dtype or "float32").removeprefix("torch.")
-    if dtype not in ITEM_BYTES:
-        raise CheckpointError(
-            f"{path}: dtype {dtype!r} is not supported; expected one of {tuple(ITEM_BYTES)}"
-        )
     sizes = _checked_sizes(raw, path)
     return {
         "vocab_size": sizes["vocab_size"],
@@ -126,9 +122,20 @@ def common_fields(
         "head_dim": sizes["head_dim"],
         "context_length": sizes["max_position_embeddings"],
         "tie_word_embeddings": bool(raw.tie_word_embeddings),
-        "dtype": dtype,
+        "dtype": _dtype(raw, directory),
         "eos_token_ids": _eos_token_ids(raw, directory, default_eos),
     }
+
+
+def _dtype(raw: RawConfig, directory: Path) -> str:
+    """As stated; empty where it is not."""
+    dtype = (raw.dtype or raw.torch_dtype or "").removeprefix("torch.")
+    if dtype and dtype not in ITEM_BYTES:
+        raise CheckpointError(
+            f"{directory / CONFIG_FILE}: dtype {dtype!r} is not supported; expected one of "
+            f"{tuple(ITEM_BYTES)}"
+        )
+    return dtype
 
 
 def _checked_sizes(raw: RawConfig, path: Path) -> dict[str, int]:

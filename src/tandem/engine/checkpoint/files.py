@@ -5,6 +5,8 @@ Whoever made the folder may be a stranger: nothing is read whose size has not be
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,15 +21,33 @@ _MIB = 2**20
 MAX_JSON_BYTES = 16 * _MIB
 
 
-def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
-    """A file's bytes. Raises CheckpointError when it is none, unreadable, or over the limit."""
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises CheckpointError for what the system says of it: forbidden, gone, no such name."""
     try:
-        if not path.is_file():
-            raise CheckpointError(f"{path}: {'not a file' if path.exists() else 'missing'}")
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
+        yield
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything of that name. Raises CheckpointError when that is not known."""
+    with reading(path):
+        return path.exists()
+
+
+def check_file(path: Path) -> None:
+    """Raises CheckpointError for what is no regular file, or not there."""
+    with reading(path):
+        if not path.is_file():
+            raise CheckpointError(f"{path}: {'not a file' if path.exists() else 'missing'}")
+
+
+def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
+    """A file's bytes. Raises CheckpointError when it is none, unreadable, or over the limit."""
+    check_file(path)
+    with reading(path), path.open("rb") as file:
+        content = file.read(limit + 1)
     if len(content) > limit:
         raise CheckpointError(f"{path}: larger than {limit // _MIB} MiB: not a file of a model")
     return content

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tandem.engine.checkpoint import index
-from tandem.engine.checkpoint.weights import WeightSource, check_weights
+from tandem.engine.checkpoint.weights import FLOAT_DTYPES, WeightSource, check_weights
 
 
 class Format(NamedTuple):
@@ -38,6 +38,22 @@ def weight_files(directory: Path) -> list[Path]:
     """
     found = _present(directory)
     return [] if found is None else [directory / name for name in found[1]]
+
+
+def stored_dtype(directory: Path) -> str | None:
+    """Of the first weights that are floating-point numbers; None where there are none.
+
+    Raises CheckpointError.
+    """
+    found = _present(directory)
+    if found is None:
+        return None
+    source = found[0].open(directory, "numpy")
+    try:
+        dtypes = (source.stored(name).dtype for name in source.files)
+        return next((dtype for dtype in dtypes if dtype in FLOAT_DTYPES), None)
+    finally:
+        source.close()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from tandem.engine.checkpoint.files import read_json
+from tandem.engine.checkpoint.files import is_there, read_json
 
 _FILE = "generation_config.json"
 
@@ -61,4 +61,4 @@ def id_set(value: int | list[int] | None) -> set[int]:
 
 def _read(directory: Path) -> _Raw:
     path = directory / _FILE
-    return read_json(path, _Raw) if path.exists() else _Raw()
+    return read_json(path, _Raw) if is_there(path) else _Raw()

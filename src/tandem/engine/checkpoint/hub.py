@@ -36,8 +36,8 @@ def resolve_model(model: str) -> Path:
     """The model's directory; only a hub name touches the network. Raises ConfigurationError."""
     if model == DEMO_MODEL:
         return _ASSETS / DEMO_MODEL
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = _as_path(model)
+    if _is_folder(model):
         return path
     if path.exists() or path.is_absolute() or model.startswith((".", "~")):
         raise ConfigurationError(f"{model} is not a directory; --model takes a model directory")
@@ -53,14 +53,28 @@ def model_name(model: str) -> str:
 
     A link is called as its owner calls it, a snapshot in the hub's cache by its name on the hub.
     """
-    path = Path(model).expanduser()
-    if not path.is_dir():
+    if not _is_folder(model):
         return model
-    own = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow the links
+    own = Path(os.path.abspath(_as_path(model)))  # noqa: PTH100 - `resolve` would follow the links
     cached = _CACHED.fullmatch(own.parent.parent.name)
     if cached is not None and own.parent.name == "snapshots" and _SNAPSHOT.fullmatch(own.name):
         return f"{cached[1]}/{cached[2]}"
     return own.name or model
+
+
+def _is_folder(model: str) -> bool:
+    """Whether it is a path of a folder. Raises ConfigurationError when that is not known."""
+    try:
+        return _as_path(model).is_dir()
+    except OSError as error:
+        raise ConfigurationError(f"{model} cannot be read: {error.strerror or error}") from error
+
+
+def _as_path(model: str) -> Path:
+    try:
+        return Path(model).expanduser()
+    except RuntimeError as error:  # `~` of nobody
+        raise ConfigurationError(f"{model}: {error}; name the folder in full") from error
 
 
 def _download(name: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.engine.checkpoint.files import read_json
+from tandem.engine.checkpoint.files import is_there, read_json
 from tandem.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
@@ -27,7 +27,7 @@ class _Index(msgspec.Struct, frozen=True):
 def candidates(directory: Path) -> list[list[str]]:
     """The sets of files that may hold the weights, the best first. Raises CheckpointError."""
     index = directory / INDEX_FILE
-    if not index.exists():
+    if not is_there(index):
         return [[SINGLE_FILE]]
     weight_map = read_json(index, _Index, _MAX_INDEX_BYTES).weight_map
     for name, file in weight_map.items():
@@ -38,14 +38,14 @@ def candidates(directory: Path) -> list[list[str]]:
 
 def whole(directory: Path, sets: list[list[str]]) -> list[str] | None:
     """The first set of files that is there, None where none is."""
-    found = (names for names in sets if names and all((directory / n).exists() for n in names))
+    found = (names for names in sets if names and all(is_there(directory / n) for n in names))
     return next(found, None)
 
 
 def missing(directory: Path) -> CheckpointError:
     """What to say where none is."""
     for name in candidates(directory)[-1]:
-        if name != SINGLE_FILE and not (directory / name).exists():
+        if name != SINGLE_FILE and not is_there(directory / name):
             return CheckpointError(
                 f"{directory / name}: missing, though {INDEX_FILE} names it; "
                 "copy or download it again"

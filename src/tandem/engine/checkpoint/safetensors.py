@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 from safetensors import SafetensorError, safe_open
 
+from tandem.engine.checkpoint.files import check_file, reading
 from tandem.engine.checkpoint.index import candidates, missing, whole
 from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor
@@ -82,16 +83,16 @@ class Safetensors:
 
 def _check_header_size(file: Path) -> None:
     """The library would read a header of 100 MB; the first eight bytes say how long it is."""
-    if not file.is_file():
-        raise CheckpointError(f"{file}: {'not a file' if file.exists() else 'missing'}")
-    with file.open("rb") as opened:
+    check_file(file)
+    with reading(file), file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
     if length > _MAX_HEADER_BYTES:
         raise _not_whole(file, f"a header of {length} bytes")
 
 
 def _not_whole(file: Path, reason: str) -> CheckpointError:
+    with reading(file):
+        size = file.stat().st_size
     return CheckpointError(
-        f"{file}: not a whole safetensors file ({file.stat().st_size} bytes): {reason}; copy or "
-        "download it again"
+        f"{file}: not a whole safetensors file ({size} bytes): {reason}; copy or download it again"
     )

@@ -8,7 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_identity
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES
+from tandem.engine.checkpoint.formats import stored_dtype
 from tandem.engine.checkpoint.layout import specs_of
 from tandem.engine.families import llama
 from tandem.engine.families.family import Family, Size
@@ -38,7 +42,9 @@ def family_of(config: ModelConfig) -> Family[Any, Any]:
 def read_config(directory: Path) -> ModelConfig:
     """Reads `config.json` and, if it is there, `generation_config.json`.
 
-    Raises CheckpointError naming the file, the field and what was expected.
+    Where it says no type of numbers the weights do, as for `transformers`; those of double
+    precision are taken as float32. Raises CheckpointError naming the file, the field and what was
+    expected.
     """
     architecture = _architecture(directory)
     if architecture not in FAMILIES:
@@ -47,7 +53,10 @@ def read_config(directory: Path) -> ModelConfig:
             f"expected one of {', '.join(sorted(FAMILIES))}"
         )
     config: ModelConfig = FAMILIES[architecture].read_config(architecture, directory)
-    return config
+    if config.dtype:
+        return config
+    stored = stored_dtype(directory)
+    return msgspec.structs.replace(config, dtype=stored if stored in ITEM_BYTES else "float32")
 
 
 def _architecture(directory: Path) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tandem.engine.checkpoint.files import convert, read_json, read_text
+from tandem.engine.checkpoint.files import convert, is_there, read_json, read_text, reading
 from tandem.engine.text.failures import reason
 from tandem.engine.text.special_tokens import SETTINGS_FILE, Settings
 from tandem.errors import CheckpointError, ContextLengthExceeded, InvalidRequest, TandemError
@@ -122,15 +122,17 @@ def template_source(directory: Path, settings: Settings) -> str | None:
     sources = _files_of_their_own(directory)
     if not sources:
         sources = convert(settings, _Stated, directory / SETTINGS_FILE).by_name()
-    if not sources and processor.exists():
+    if not sources and is_there(processor):
         sources = read_json(processor, _Stated).by_name()
     return sources.get(_DEFAULT)
 
 
 def _files_of_their_own(directory: Path) -> dict[str, str]:
     folder = directory / _TEMPLATE_FOLDER
-    sources = {path.stem: read_text(path) for path in sorted(folder.glob("*.jinja"))}
-    if (directory / _TEMPLATE_FILE).exists():
+    with reading(folder):
+        files = sorted(folder.glob("*.jinja"))
+    sources = {path.stem: read_text(path) for path in files}
+    if is_there(directory / _TEMPLATE_FILE):
         sources.setdefault(_DEFAULT, read_text(directory / _TEMPLATE_FILE))
     return sources
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from tandem.engine.checkpoint.files import convert, read_json
+from tandem.engine.checkpoint.files import convert, is_there, read_json
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken
@@ -62,7 +62,7 @@ class _Declared(NamedTuple):
 def read_settings(directory: Path) -> Settings:
     """`tokenizer_config.json`, or nothing where it is not there. Raises CheckpointError."""
     path = directory / SETTINGS_FILE
-    return read_json(path, dict[str, Any]) if path.exists() else {}
+    return read_json(path, dict[str, Any]) if is_there(path) else {}
 
 
 def add_special_tokens(
@@ -86,7 +86,7 @@ def _declared(tokenizer: HFTokenizer, directory: Path, settings: Settings) -> _D
         named, extra = _by_name(settings, path)
         return _Declared(named, extra, {number: _made(token) for number, token in by_id.items()})
     beside = directory / _MAP_FILE
-    if beside.exists():
+    if is_there(beside):
         path, settings = beside, {**settings, **_as_special(read_json(beside, dict[str, Any]))}
     named, extra = _by_name(settings, path)
     later = _added_later(directory, [*named.values(), *extra])
@@ -125,7 +125,7 @@ def _as_token(token: str | _Token) -> _Token:
 def _added_later(directory: Path, special: Iterable[_Token]) -> dict[int, AddedToken]:
     """Of `added_tokens.json`, in which a token is its text and id alone."""
     path = directory / _ADDED_FILE
-    if not path.exists():
+    if not is_there(path):
         return {}
     known = {token.content for token in special}
     return {

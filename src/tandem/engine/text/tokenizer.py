@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.engine.checkpoint.files import read_bounded
+from tandem.engine.checkpoint.files import is_there, read_bounded
 from tandem.engine.text.bounds import max_token_bytes
 from tandem.engine.text.byte_alphabet import BYTE_OF
 from tandem.engine.text.chat_template import ChatTemplate, Message, template_source
@@ -141,7 +141,7 @@ class Tokenizer:
 def _load(path: Path) -> HFTokenizer:
     from tokenizers import Tokenizer as HFTokenizer
 
-    if not path.exists():
+    if not is_there(path):
         raise CheckpointError(f"{path}: missing; a model needs its fast tokenizer in this file")
     content = read_bounded(path, _MAX_TOKENIZER_BYTES)
     try:

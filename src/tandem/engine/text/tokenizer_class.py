@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.engine.checkpoint.config import CONFIG_FILE, read_identity
+from tandem.engine.checkpoint.files import is_there
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HFTokenizer
@@ -26,7 +27,7 @@ def apply_tokenizer_class(
     name = settings.get("tokenizer_class")
     if not isinstance(name, str) or name.removesuffix("Fast") != "LlamaTokenizer":
         return
-    if not (directory / CONFIG_FILE).exists() or read_identity(directory).model_type != "llama":
+    if not is_there(directory / CONFIG_FILE) or read_identity(directory).model_type != "llama":
         return
     if type(tokenizer.model).__name__ == "BPE" and '"ByteLevel"' not in tokenizer.to_str():
         _as_sentencepiece(tokenizer, settings)

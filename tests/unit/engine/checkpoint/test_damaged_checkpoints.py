@@ -144,6 +144,34 @@ def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path, original: Path)
         _load(directory)
 
 
+def test_an_index_may_name_what_no_file_system_has(tmp_path: Path, original: Path) -> None:
+    directory = tmp_path / "model"
+    shutil.copytree(original, directory)
+    (directory / WEIGHTS).unlink()
+    index = {"weight_map": {QUERY: "a" * 300}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        _load(directory)
+
+
+def test_weights_that_may_not_be_read_are_named(
+    tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a folder that somebody else owns, or on a disk that is gone."""
+    directory = tmp_path / "model"
+    shutil.copytree(original, directory)
+    opened = Path.open
+
+    def refused(path: Path, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        if path.name == WEIGHTS:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read: Permission"):
+        _load(directory)
+
+
 def test_options_that_make_no_sense_are_refused(original: Path) -> None:
     with pytest.raises(ConfigurationError, match="dtype"):
         prepare(EngineOptions(directory=original, dtype="float8"))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tandem.engine.checkpoint.files import MAX_JSON_BYTES, read_bounded, read_json, read_text
+from tandem.engine.checkpoint.files import (
+    MAX_JSON_BYTES,
+    is_there,
+    read_bounded,
+    read_json,
+    read_text,
+)
 from tandem.errors import CheckpointError
 
 
@@ -31,6 +38,14 @@ def test_what_is_no_file_is_refused_rather_than_waited_for(tmp_path: Path) -> No
         read_json(path, dict)
     with pytest.raises(CheckpointError, match="not a file"):
         read_text(tmp_path)
+
+
+@pytest.mark.parametrize("ask", [is_there, read_bounded])
+def test_what_the_system_says_of_a_name_is_said_of_the_file(
+    tmp_path: Path, ask: Callable[[Path], object]
+) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read: File name too long"):
+        ask(tmp_path / ("a" * 300))
 
 
 def test_json_without_end_is_refused(tmp_path: Path) -> None:

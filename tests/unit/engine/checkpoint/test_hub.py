@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,12 @@ def test_a_model_that_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(ConfigurationError, match="acme/Fox-5M could not be downloaded: no route"):
         resolve_model("acme/Fox-5M")
+
+
+@pytest.mark.parametrize("model", ["a" * 5000, "~nobody-has-this-name/model"])
+def test_a_name_that_is_no_path_is_refused(model: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(model)):
+        resolve_model(model)
 
 
 def test_a_folder_is_called_as_its_owner_calls_it(
