@@ -9,6 +9,9 @@ a long prompt is computed in chunks and nobody's decoding stalls. Up to half of 
 that are short enough to be done with at once, whoever came before them; the rest first come first
 served. So a short prompt waits for a step, and a long one takes twice its time at most.
 
+Where that step would take twice as long for those that decode in it, since they are no fewer than
+the prompt's tokens, the prompt goes ahead in a step of its own; they wait so once in nine steps.
+
 Blocks for a whole prompt are taken at admission; when decoding runs out of blocks the sequence
 admitted last is preempted and computed again later, with the same tokens.
 """
@@ -25,6 +28,9 @@ from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.sequence import Sequence, SequenceState
 from tandem.engine.core.step import SampledToken, SampleSpec, SequenceStep, StepPlan, StepResult
 from tandem.errors import Overloaded
+
+#: Steps in which sequences decode, between two that go ahead of them.
+_BETWEEN_AHEAD = 8
 
 
 class SchedulerLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +72,7 @@ class BatchScheduler:
         self._running: list[Sequence] = []  # in order of admission
         self._step = 0
         self._decode_steps: set[int] = set()  # under way, with a share of the decoding
+        self._next_ahead = 0  # the first step that prompts may have for themselves
 
     @property
     def running(self) -> int:
@@ -108,14 +115,12 @@ class BatchScheduler:
 
     def schedule(self) -> StepPlan | None:
         """The next step, or None when there is nothing to run."""
-        budget = self._limits.step_tokens
-        steps: list[SequenceStep] = []
-        for sequence in self._decoding():
-            if self._make_room(sequence):
-                steps.append(self._advance(sequence, 1))
-                budget -= 1
-        decodes = bool(steps)
-        steps += self._prefills(budget)
+        decoding = self._decoding()
+        steps, decodes = self._ahead_of(len(decoding)), False
+        if not steps:
+            steps = [self._advance(s, 1) for s in decoding if self._make_room(s)]
+            decodes = bool(steps)
+            steps += self._prefills(self._limits.step_tokens - len(steps))
         if not steps:
             return None
         self._step += 1
@@ -151,17 +156,34 @@ class BatchScheduler:
         ready = [s for s in decoding if s.remaining == 1]
         return ready[: -(-len(decoding) // self._stages)]
 
+    def _ahead_of(self, decoding: int) -> list[SequenceStep]:
+        """Prompts of no more tokens than so many sequences decode, if it is time for that."""
+        if not decoding or self._step < self._next_ahead:
+            return []
+        line = self._line()
+        # What it has in the cache, the first to come in shows once it is in.
+        if line and line[0].state is SequenceState.WAITING and not self._admit(line[0]):
+            line = line[1:]
+        steps = list(self._at_once(line, decoding))
+        if steps:
+            self._next_ahead = self._step + 1 + _BETWEEN_AHEAD
+        return steps
+
+    def _at_once(self, line: list[Sequence], budget: int) -> Iterator[SequenceStep]:
+        """Those of a line that are done with in so many tokens, whoever came before them."""
+        for sequence in line:
+            waits = sequence.state is SequenceState.WAITING
+            if waits and not (len(sequence.tokens) <= budget and self._overtakes(sequence)):
+                continue
+            if (count := sequence.remaining) <= budget:
+                yield self._advance(sequence, count)
+                budget -= count
+
     def _prefills(self, budget: int) -> Iterator[SequenceStep]:
         """What prefilling may take of a step: short prompts, then the others in order."""
-        at_once = budget // 2
-        for sequence in self._behind():
-            waits = sequence.state is SequenceState.WAITING
-            if waits and not (len(sequence.tokens) <= at_once and self._overtakes(sequence)):
-                continue
-            if (count := sequence.remaining) <= at_once:
-                yield self._advance(sequence, count)
-                at_once -= count
-                budget -= count
+        for step in self._at_once(self._line()[1:], budget // 2):
+            yield step
+            budget -= len(step.tokens)
         for sequence in self._prefilling():
             if budget <= 0:
                 return
@@ -169,12 +191,12 @@ class BatchScheduler:
             yield self._advance(sequence, count)
             budget -= count
 
-    def _behind(self) -> list[Sequence]:
-        """Who prefills or waits to, but for the first; of samples that wait, the first of each."""
+    def _line(self) -> list[Sequence]:
+        """Who prefills or waits to, in order; of samples that wait, the first of each prompt."""
         prefilling = [sequence for sequence in self._running if sequence.is_prefilling]
         first_of = {sequence.group: sequence for sequence in reversed(self._waiting)}
         waiting = [sequence for sequence in self._waiting if first_of[sequence.group] is sequence]
-        return [*prefilling, *waiting][1:]
+        return [*prefilling, *waiting]
 
     def _overtakes(self, sequence: Sequence) -> bool:
         """Admits a sequence before its turn, unless the first has waited long enough for room."""
