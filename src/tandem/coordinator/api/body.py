@@ -70,17 +70,14 @@ class IncomingBody:
         return body
 
     async def discard(self) -> None:
-        """Hears out whoever is refused, so that the reason is read and not a reset connection.
-
-        Raises ConsumerGone.
-        """
+        """Hears out whoever is refused, so that the reason is read and not a reset connection."""
         if self._unasked:
             return
         try:
             async with asyncio.timeout_at(self._deadline):
                 while not self._ended and self._came <= self._max_bytes * _DISCARD_FACTOR:
                     await self._next()
-        except TimeoutError:
+        except (TimeoutError, ConsumerGone):
             return
 
     async def _next(self) -> bytes:

@@ -33,6 +33,7 @@ from tandem.errors import (
 
 #: What may wait in a connection's buffer before its writer waits: a few hundred pieces of a stream.
 WRITE_BUFFER_BYTES = 64 * 1024
+_BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -187,7 +188,6 @@ class HttpConnection(HttpToolsProtocol):
         if self._answering:
             self._refuse(InvalidRequest("no WebSocket begins before the last request is answered"))
         else:
-            self._end()
             self._speak_websocket(rest)
         return b""
 
@@ -201,14 +201,25 @@ class HttpConnection(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
+    def _should_upgrade(self) -> bool:
+        """Any other offer is passed over: a handshake is a GET of HTTP/1.1, and has no body."""
+        is_plain = self.scope["method"] == "GET" and self.parser.get_http_version() == "1.1"
+        has_body = any(name in _BODY_HEADERS for name, _ in self.headers)
+        return is_plain and not has_body and super()._should_upgrade()
+
     def _speak_websocket(self, rest: bytes) -> None:
-        self.connections.discard(self)
-        self.parser = None  # type: ignore[assignment] # it holds us, as uvicorn does at an end
-        lines = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
+        lines = [b"GET %s HTTP/1.1" % self.url]
         lines += [name + b": " + value for name, value in self.headers]
         connection = WebSocketConnection(self._shared, self._peer)
         connection.connection_made(self.transport)
         connection.data_received(b"\r\n".join(lines) + b"\r\n\r\n")
+        if not connection.handshake_initiated:
+            self.connections.discard(connection)
+            self._refuse(InvalidRequest("this is no handshake of a WebSocket"))
+            return
+        self._end()
+        self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment] # it holds us, as uvicorn does at an end
         self.transport.set_protocol(connection)
         if rest:
             connection.data_received(rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio.transports import BaseTransport
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -13,6 +13,9 @@ from websockets.http11 import Request
 from tandem.coordinator.server.peer import Peer, put_peer
 from tandem.coordinator.server.shared import Shared
 from tandem.protocol import MAX_REPLY_BYTES
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 #: The most that somebody may send in one message, in however many fragments, before it is known.
 MAX_STRANGERS_MESSAGE_BYTES = 64 * 1024
@@ -42,6 +45,11 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:  # the application runs in the next turn of the loop
             put_peer(cast("Scope", self.scope), self._peer)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # by a refusal: uvicorn would log that there was none
 
     def handle_cont(self, event: Frame) -> None:
         """Empty fragments count for nothing in a message's size, but each would be kept."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 
+import pytest
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from tests.unit.coordinator.server.conftest import run, served
+from tests.unit.coordinator.server.conftest import echo, run, served
 
 from tandem.coordinator.server.http import HttpConnection
 from tandem.coordinator.server.websocket import WebSocketConnection
@@ -70,6 +72,57 @@ def test_no_websocket_begins_while_a_request_is_being_answered() -> None:
             assert client.events == ["malformed_request"]
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [
+        (
+            UPGRADE.replace(b"GET", b"POST").replace(
+                b"\r\n\r\n", b"\r\ncontent-length: 2\r\n\r\nhi"
+            ),
+            200,
+        ),
+        (UPGRADE.replace(b"\r\n\r\n", b"\r\ncontent-length: 2\r\n\r\nhi"), 200),
+        (UPGRADE.replace(b"GET", b"POST"), 200),
+    ],
+    ids=["a-post", "a-body", "no-body"],
+)
+def test_an_offer_that_is_no_handshake_is_passed_over(offer: bytes, answer: int) -> None:
+    async def main() -> None:
+        async with served(echo) as client:
+            assert (await client.answer(offer))[0] == answer
+            assert client.events == []
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "headers", [b"x: " + b"y" * 20_000, b"\r\n".join(b"x: y" for _ in range(200))]
+)
+def test_a_handshake_that_cannot_be_read_is_refused(headers: bytes) -> None:
+    async def main() -> None:
+        async with served(accept) as client:
+            offer = UPGRADE.replace(b"\r\n\r\n", b"\r\n" + headers + b"\r\n\r\n")
+            assert await client.code(offer) == (400, "invalid_request")
+            assert client.events == ["malformed_request"]
+
+    run(main())
+
+
+def test_an_application_that_refuses_a_websocket_is_no_defect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("no", 403)(scope, receive, send)
+
+    async def main() -> None:
+        async with served(refuse) as client:
+            assert (await client.answer(UPGRADE))[0] == 403
+            assert await client.reader.read() == b""
+
+    run(main())
+    assert caplog.messages == []
 
 
 def test_nothing_of_a_connection_is_left_to_the_search_for_garbage() -> None:
