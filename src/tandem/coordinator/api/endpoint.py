@@ -123,19 +123,21 @@ class InferenceEndpoint(Generic[R]):
                 work = await self._work(body, held, caller, writer)
                 await while_connected(receive, work, writer.watch())
         except TandemError:
-            await body.discard()
+            async with self._dispatcher.until_given_up():
+                await body.discard()
             raise
 
     async def _work(
         self, incoming: IncomingBody, held: Held, caller: _Caller, writer: AnswerWriter
     ) -> Callable[[], Awaitable[None]]:
         """What is left to do. Of the body nothing remains but the request, which `held` holds."""
-        body = await incoming.read(held)
-        await self._pacer.wait_turn()
-        if len(body) < _LARGE_BODY:
-            asked, request = self._read(body)
-        else:
-            asked, request = await self._pacer.aside(caller.name, self._read, body)
+        async with self._dispatcher.until_given_up():
+            body = await incoming.read(held)
+            await self._pacer.wait_turn()
+            if len(body) < _LARGE_BODY:
+                asked, request = self._read(body)
+            else:
+                asked, request = await self._pacer.aside(caller.name, self._read, body)
         # As much as the body again is what is on its way to a provider.
         held.resize(memory_of(request) + len(body))
         answer = _Answer(self._route.format(asked, new_id(), int(time.time())), writer, held)

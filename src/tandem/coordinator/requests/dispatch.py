@@ -72,6 +72,7 @@ class Dispatcher:
         self._running = 0
         self._of_key: Counter[int | None] = Counter()
         self._stopping = False
+        self._given_up = False
         self._ends: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -109,7 +110,7 @@ class Dispatcher:
             allowance=lease,
         )
         with self._accounted(_entry(request, key), lease, run):
-            async with self._under_way(run, key), self._until_given_up():
+            async with self._under_way(run, key), self.until_given_up():
                 yield run
 
     @contextmanager
@@ -164,12 +165,14 @@ class Dispatcher:
 
     def give_up(self) -> None:
         """Ends what is still under way with ServiceStopping, which its consumer is told."""
+        self._given_up = True
         for end in self._ends:
             end.reschedule(asyncio.get_running_loop().time())
 
     @asynccontextmanager
-    async def _until_given_up(self) -> AsyncIterator[None]:
-        end = asyncio.timeout(None)
+    async def until_given_up(self) -> AsyncIterator[None]:
+        """For whatever a request waits for: raises ServiceStopping when all are given up."""
+        end = asyncio.timeout(0.0 if self._given_up else None)
         try:
             async with end:
                 self._ends.add(end)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
 from email.utils import formatdate
 
 from tandem.coordinator.server.http import HttpConnection
@@ -20,8 +19,8 @@ _ACCEPTED_A_TURN = 64
 #: How long nobody is accepted after descriptors ran out.
 _PAUSE_S = 0.1
 _TICK_S = 1.0
-#: For tasks that were cancelled.
-_CANCEL_TIMEOUT_S = 0.5
+#: For answers whose connection was cut, and then for their tasks, which were cancelled.
+_ABORT_TIMEOUT_S, _CANCEL_TIMEOUT_S = 0.25, 0.25
 
 
 class Server:
@@ -116,20 +115,24 @@ class Server:
 
     async def _close(self) -> None:
         """Idle connections at once, answers when they are written, what is left at the deadline."""
-        running = self._shared.state.tasks
         for connection in tuple(self._shared.state.connections):
             connection.shutdown()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._close_timeout_s):
-                await _ended(running)
+        await self._all_ended(self._close_timeout_s)
+        self._census.abort_all()  # which tells the application that its consumers have gone
+        if not await self._all_ended(_ABORT_TIMEOUT_S):
+            for task in self._shared.state.tasks:
+                task.cancel()
+            await self._all_ended(_CANCEL_TIMEOUT_S)
+
+    async def _all_ended(self, timeout_s: float) -> bool:
+        """Waits for the answers and connections that there are; whether that was in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _ended(self._shared.state.tasks)
                 await self._census.empty()
-        self._census.abort_all()
-        for task in running:
-            task.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CANCEL_TIMEOUT_S):
-                await _ended(running)
-                await self._census.empty()
+        except TimeoutError:
+            return False
+        return True
 
 
 async def _ended(tasks: set[asyncio.Task[None]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from tests.integration.coordinator.conftest import (
     MODEL,
     TIMEOUT_S,
@@ -69,3 +70,34 @@ def test_whoever_runs_or_waits_is_told_that_the_service_stops(tmp_path: Path) ->
 async def _read(http: httpx2.AsyncClient) -> bytes:
     async with http.stream("POST", CHAT, json=ASKED | {"stream": True}) as answer:
         return await answer.aread()
+
+
+@pytest.mark.parametrize("key", ["", "wrong"], ids=["read", "discarded"])
+def test_whoever_is_sending_a_request_is_told_too(tmp_path: Path, key: str) -> None:
+    """And not cut off, nor is it a defect to be logged."""
+
+    async def main(coordinator: Running) -> bytes:
+        async with asyncio.timeout(TIMEOUT_S):
+            url = httpx2.URL(coordinator.url)
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            credentials = coordinator.headers["Authorization"] + key
+            writer.write(_head(f"Authorization: {credentials}", "Content-Length: 500") + b"{")
+            # What came before an answer to another connection has been read, too.
+            async with httpx2.AsyncClient(
+                base_url=coordinator.url, headers=coordinator.headers, timeout=TIMEOUT_S
+            ) as http:
+                await http.get("/v1/models")
+            stopping = asyncio.create_task(asyncio.to_thread(coordinator.stop))
+            answer = await reader.read()
+            writer.close()
+            await stopping
+            return answer
+
+    with running(tmp_path, drain_timeout_s=0.2, close_timeout_s=TIMEOUT_S) as coordinator:
+        answer = asyncio.run(main(coordinator))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"service_stopping"' in answer
+
+
+def _head(*headers: str) -> bytes:
+    return "\r\n".join([f"POST {CHAT} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
