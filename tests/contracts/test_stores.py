@@ -256,6 +256,34 @@ def test_a_machine_keeps_the_state_that_an_operator_gave_it(stores: Stores) -> N
     nodes.close()
 
 
+def test_a_machine_that_waits_has_no_name_and_none_is_called_as_another_is_known(
+    stores: Stores,
+) -> None:
+    """Names are machines' own words: a stranger takes another's, or the beginning of its id."""
+    nodes = stores.nodes()
+    box = Node("ab" * 32, "box", "default", NodeState.PENDING)
+    for number, name in enumerate(("box", box.node_id, box.node_id[:16])):
+        asyncio.run(nodes.put(Node(f"{number:064x}", name, "default", NodeState.PENDING)))
+    with pytest.raises(ConfigurationError, match="calls itself"):
+        nodes.approve("box")
+    assert nodes.approve(box.node_id).node_id == box.node_id, "though it was not seen yet"
+    nodes.remove(box.node_id)
+    assert nodes.approve(box.node_id[:16]).node_id == box.node_id
+    asyncio.run(nodes.put(Node("ef" * 32, "box", "default", NodeState.APPROVED)))
+    assert nodes.remove("box").node_id == "ef" * 32
+    assert sum(node.state is NodeState.PENDING for node in nodes.list()) == 3
+    nodes.close()
+
+
+def test_a_token_may_have_to_be_made_after_some_time(stores: Stores) -> None:
+    nodes = stores.nodes()
+    made, secret = nodes.create_token("alice", lasts=None, uses=1)
+    assert asyncio.run(nodes.spend(secret, made_after=made.created_at)) is None
+    before = made.created_at - timedelta(microseconds=1)
+    assert asyncio.run(nodes.spend(secret, made_after=before)) is not None
+    nodes.close()
+
+
 def test_of_machines_that_wait_the_newest_are_kept(stores: Stores) -> None:
     nodes = stores.nodes()
     started = datetime.now(UTC)

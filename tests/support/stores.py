@@ -172,9 +172,11 @@ class MemoryNodes:
     async def find(self, node_id: str) -> Node | None:
         return self._nodes.get(node_id)
 
-    async def spend(self, token: str) -> JoinToken | None:
+    async def spend(self, token: str, *, made_after: datetime | None = None) -> JoinToken | None:
         found = self._tokens.get(hash_secret(token))
         if found is None or not found.is_usable(datetime.now(UTC)):
+            return None
+        if made_after is not None and found.created_at <= made_after:
             return None
         left = None if found.uses_left is None else found.uses_left - 1
         return self._keep(msgspec.structs.replace(found, uses_left=left))

@@ -15,6 +15,7 @@ from tandem.coordinator.accounts.records import (
     KeyRecord,
     KeyRole,
     Node,
+    NodeState,
     Share,
 )
 from tandem.errors import ConfigurationError
@@ -110,17 +111,34 @@ def check_token(account: str, lasts: timedelta | None, uses: int | None) -> None
 
 
 def known_node(nodes: Sequence[Node], which: str) -> Node | None:
-    """The one with this node id or name, else with this beginning of its id; None if there is none.
+    """The one with this node id, or this beginning of it, or this name; None if there is none.
 
-    Raises ConfigurationError when there are several.
+    A name is a machine's own word: it never stands for an id, and for a machine only once that was
+    let in. Raises ConfigurationError when there are several, or one that waits is named so.
     """
-    exact = [node for node in nodes if which and which in (node.node_id, node.name)]
-    begun = [node for node in nodes if which and node.node_id.startswith(which)]
-    matches = exact or begun
+    if _NODE_ID.fullmatch(which):
+        return next((node for node in nodes if node.node_id == which), None)
+    named = [node for node in nodes if which and node.name == which]
+    matches = [
+        node
+        for node in nodes
+        if (which and node.node_id.startswith(which))
+        or (node in named and node.state is not NodeState.PENDING)
+    ]
     if len(matches) > 1:
-        ids = ", ".join(node.node_id[:16] for node in matches)
-        raise ConfigurationError(f"{which!r} fits several machines: name one by its id ({ids})")
+        raise ConfigurationError(
+            f"{which!r} fits several machines: name one by its id ({_ids(matches)})"
+        )
+    if named and not matches:
+        raise ConfigurationError(
+            f"{which!r} is what a machine calls itself that nobody has let in: compare its id with"
+            f" what your machine shows, and name it by that ({_ids(named)})"
+        )
     return matches[0] if matches else None
+
+
+def _ids(nodes: Sequence[Node]) -> str:
+    return ", ".join(node.node_id[:16] for node in nodes)
 
 
 def new_node_id(which: str) -> str:

@@ -81,7 +81,10 @@ class MachineAuthenticator:
         raise _to_be_approved(node_id)
 
     async def _admit_by_token(self, arrival: Arrival, known: Node | None) -> Admitted:
-        spent = await self._nodes.spend(arrival.token)
+        """By a token that was made since the machine was removed, if it was."""
+        removed = known is not None and known.state is NodeState.REMOVED
+        made_after = known.since if known is not None and removed else None
+        spent = await self._nodes.spend(arrival.token, made_after=made_after)
         if spent is not None:
             return await self._let_in(arrival, spent.account, spent.secret_hash)
         if known is not None:

@@ -81,8 +81,11 @@ class Nodes(Protocol):
 
     async def find(self, node_id: str) -> Node | None: ...
 
-    async def spend(self, token: str) -> JoinToken | None:
-        """Takes one use of a token; None when it is none, or has no use left, or no time."""
+    async def spend(self, token: str, *, made_after: datetime | None = None) -> JoinToken | None:
+        """Takes one use of a token; None when it is none, or has no use left, or no time.
+
+        Or was not `made_after` that time.
+        """
 
     async def put(self, node: Node) -> None:
         """Keeps a machine's state. One that is PENDING never replaces what is known of it.
@@ -103,9 +106,9 @@ class Nodes(Protocol):
         """All machines that are known, oldest first."""
 
     def approve(self, which: str, account: str | None = None) -> Node:
-        """Lets in the machine with this id, name, or beginning; or of this whole id, unseen.
+        """Lets in the machine with this id, or its beginning; or of this whole id, unseen.
 
-        Its account stays unless another is named. Raises ConfigurationError when none matches, or
+        One that was let in before has a name, too. Its account stays unless another is named. Raises ConfigurationError when none matches, or
         more than one.
         """
 

@@ -96,8 +96,9 @@ class ProviderRoutes:
         return json_response(_machine(provider))
 
     def _find(self, which: str) -> Provider:
-        """By id, or by a name that only one has."""
-        found = [p for p in self._registry.providers if which in (p.id, p.name)]
+        """By id, or by a name that only one has; a name never stands for an id."""
+        providers = self._registry.providers
+        found = [p for p in providers if p.id == which] or [p for p in providers if p.name == which]
         if not found:
             raise NotFound(f"no provider {which!r} is connected: GET /v1/providers lists them")
         if len(found) > 1:

@@ -69,3 +69,12 @@ def test_a_machine_that_waits_is_listed_approved_and_removed(
     run(tmp_path, "remove", "3f3f")
     (listed,) = json.loads(run(tmp_path, "list", "--json"))
     assert listed["state"] == "removed"
+
+
+def test_who_removes_a_machine_hears_of_the_tokens_that_are_left(
+    run_cli: RunCli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = json.loads(run(tmp_path, "token", "--uses", "20", "--json"))
+    capsys.readouterr()
+    assert run_cli("nodes", "remove", "3f" * 32, f"--data-dir={tmp_path}") == 0
+    assert made["id"] in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_a_new_machine_waits_until_it_is_approved(token: str) -> None:
         with pytest.raises(ApprovalRequired, match=f"tandem nodes approve {BOX}"):
             door.arrive(token)
         assert door.states() == {BOX: NodeState.PENDING}
-    door.nodes.approve("box", "alice")
+    door.nodes.approve(BOX, "alice")
     assert door.arrive(token).account == "alice"
 
 
@@ -71,9 +71,12 @@ def test_this_machines_own_providers_need_no_approval() -> None:
         door.arrive("", node_id=OTHER, local=True)
 
 
-def test_a_machine_that_was_removed_is_let_in_by_a_new_token_or_an_approval_alone() -> None:
+@pytest.mark.parametrize("uses", [1, 20, None])
+def test_a_machine_that_was_removed_is_let_in_by_a_new_token_or_an_approval_alone(
+    uses: int | None,
+) -> None:
     door = Door()
-    token = door.token()
+    token = door.token(uses=uses)
     door.arrive(token)
     door.nodes.remove(BOX)
     for tried, local in (("", False), (token, False), (OWN, False), (OWN, True)):

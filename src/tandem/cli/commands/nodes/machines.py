@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 _SHOWN = 16
 
 Which = Annotated[
-    str, typer.Argument(help="Its id or the beginning of it, or its name, as `list` shows it.")
+    str,
+    typer.Argument(
+        help="Its id or the beginning of it, as `list` shows it; or its name, once it was let in."
+    ),
 ]
 
 
@@ -60,7 +64,7 @@ def approve(
     \b
     Examples:
       tandem nodes approve 3f2a9c
-      tandem nodes approve gpu-box --account alice
+      tandem nodes approve 3f2a9c --account alice
     """
     with open_nodes(data_dir) as store:
         approved = store.approve(node, account)
@@ -70,13 +74,22 @@ def approve(
 def remove(node: Which, json: Json = False, data_dir: DataDir = None) -> None:
     """Shuts a machine out, at once if it is connected, until it is approved again.
 
+    A token that was made before lets it in no more. Who has its disk may show another id: revoke
+    what `tandem nodes tokens` lists.
+
     \b
     Examples:
       tandem nodes remove gpu-box
     """
     with open_nodes(data_dir) as store:
         removed = store.remove(node)
+        usable = [token.id for token in store.tokens() if token.is_usable(datetime.now(UTC))]
     _tell(removed, "is shut out", as_json=json)
+    if usable:
+        note(
+            "Who has one of these join tokens may still come as another machine: "
+            f"{', '.join(usable)} (`tandem nodes revoke-token`)."
+        )
 
 
 def _tell(node: Node, what: str, *, as_json: bool) -> None:

@@ -80,8 +80,8 @@ class SQLiteNodes:
     async def find(self, node_id: str) -> Node | None:
         return await asyncio.to_thread(self._find, node_id)
 
-    async def spend(self, token: str) -> JoinToken | None:
-        return await asyncio.to_thread(self._spend, token)
+    async def spend(self, token: str, *, made_after: datetime | None = None) -> JoinToken | None:
+        return await asyncio.to_thread(self._spend, token, made_after)
 
     async def put(self, node: Node) -> None:
         await asyncio.to_thread(self._put, node)
@@ -148,7 +148,7 @@ class SQLiteNodes:
             row = session.get(_Node, node_id)
             return None if row is None else row.record()
 
-    def _spend(self, token: str) -> JoinToken | None:
+    def _spend(self, token: str, made_after: datetime | None) -> JoinToken | None:
         """One statement takes the use: of two machines with the last one, one gets in."""
         usable = (
             _JoinToken.secret_hash == hash_secret(token),
@@ -159,6 +159,8 @@ class SQLiteNodes:
             ),
             sa.or_(_JoinToken.uses_left.is_(None), _JoinToken.uses_left > 0),
         )
+        if made_after is not None:
+            usable = (*usable, _JoinToken.created_at > made_after.replace(tzinfo=None))
         taken = sa.update(_JoinToken).where(*usable).values(uses_left=_JoinToken.uses_left - 1)
         with session_on(self._engine) as session:
             row = session.scalar(taken.returning(_JoinToken))
