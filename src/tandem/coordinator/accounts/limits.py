@@ -15,12 +15,13 @@ from tandem.coordinator.accounts.records import KeyRecord
 from tandem.errors import BudgetExhausted, RateLimited
 
 _MINUTE_S = 60.0
-#: Keys that are remembered after their last request.
-_MAX_IDLE = 4096
 
 
 class _Bucket:
-    """Refills evenly up to one minute's worth (a token bucket). The level may go below zero."""
+    """Refills evenly up to one minute's worth (a token bucket). The level may go below zero.
+
+    Never above that worth: what was taken and is given back late has been refilled meanwhile.
+    """
 
     def __init__(self, now: float) -> None:
         self._filled_at = now
@@ -33,7 +34,7 @@ class _Bucket:
         return self._used
 
     def take(self, amount: float) -> None:
-        self._used += amount
+        self._used = max(0.0, self._used + amount)
 
 
 class _Account:
@@ -83,6 +84,8 @@ class Lease:
 
 
 class Limiter:
+    """Forgets no key that it has seen: a budget is for all of its life, and an operator makes keys."""
+
     def __init__(self, spent: Mapping[int, int], clock: Callable[[], float]) -> None:
         """`spent` is how many tokens each key has used so far, according to the ledger."""
         self._spent = spent
@@ -115,8 +118,6 @@ class Limiter:
     def _account(self, key_id: int, now: float) -> _Account:
         account = self._accounts.get(key_id)
         if account is None:
-            if len(self._accounts) >= _MAX_IDLE:
-                self._accounts = {k: a for k, a in self._accounts.items() if a.running}
             account = self._accounts[key_id] = _Account(now, self._spent.get(key_id, 0))
         return account
 

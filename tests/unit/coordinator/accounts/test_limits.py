@@ -103,6 +103,30 @@ def test_what_a_request_takes_beyond_its_estimate_nobody_else_gets() -> None:
     assert limiter.admit(key(KeyLimits(budget_tokens=101)), 1).left == 1
 
 
+def test_what_a_key_has_used_is_known_however_many_others_come() -> None:
+    limiter = Limiter({}, Clock())
+    mine = key(KeyLimits(budget_tokens=100, requests_per_minute=1))
+    limiter.settle(limiter.admit(mine, 100), 100)
+    for number in range(2, 10_000):
+        limiter.settle(limiter.admit(key(KeyLimits(), number), 1), 1)
+    with pytest.raises(RateLimited):
+        limiter.admit(mine, 1)
+    with pytest.raises(BudgetExhausted):
+        limiter.admit(key(KeyLimits(budget_tokens=100)), 1)
+
+
+def test_what_a_minute_has_refilled_is_not_given_back_once_more() -> None:
+    clock = Clock()
+    limiter, mine = Limiter({}, clock), key(KeyLimits(tokens_per_minute=1000))
+    idle, busy = limiter.admit(mine, 500), limiter.admit(mine, 1)
+    clock.now = 60.0
+    limiter.settle(limiter.admit(mine, 0), 0)
+    limiter.settle(idle, 0)
+    limiter.settle(busy, 1001)
+    with pytest.raises(RateLimited):
+        limiter.admit(mine, 1)
+
+
 def test_nobody_gets_tokens_back_that_were_used() -> None:
     limiter, mine = Limiter({}, Clock()), key(KeyLimits(budget_tokens=100))
     with pytest.raises(AssertionError):
