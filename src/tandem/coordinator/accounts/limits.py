@@ -84,7 +84,7 @@ class Lease:
 
 
 class Limiter:
-    """Forgets no key that it has seen: a budget is for all of its life, and an operator makes keys."""
+    """Forgets no key that it has seen: budgets are for life, and operators make keys."""
 
     def __init__(self, spent: Mapping[int, int], clock: Callable[[], float]) -> None:
         """`spent` is how many tokens each key has used so far, according to the ledger."""

@@ -108,8 +108,8 @@ class Nodes(Protocol):
     def approve(self, which: str, account: str | None = None) -> Node:
         """Lets in the machine with this id, or its beginning; or of this whole id, unseen.
 
-        One that was let in before has a name, too. Its account stays unless another is named. Raises ConfigurationError when none matches, or
-        more than one.
+        One that was let in before has a name, too. Its account stays unless another is named.
+        Raises ConfigurationError when none matches, or more than one.
         """
 
     def remove(self, which: str) -> Node:

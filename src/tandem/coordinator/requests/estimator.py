@@ -141,7 +141,7 @@ class Estimator:
 
     def _expected(self, request: InferenceRequest, key: str) -> tuple[int, int]:
         """Tokens of its prompts together, and of each answer."""
-        habits = self._of(request.model).of(key)
+        habits = (self._models.get(request.model) or _ModelHabits()).of(key)
         largest = self._largest(request.model)
         prompts = [_tokens(p, habits) for p in request.task.prompts]
         each = max(1, round(habits.answer))
@@ -158,14 +158,14 @@ class Estimator:
         choices = request.task.choices
         if not choices:
             return
-        habits = self._of(request.model).learning(key)
+        habits = self._learning(request.model).learning(key)
         _learn_prompts(habits, request.task.prompts, prompt_tokens)
         answer_tokens = min(completion_tokens, choices * _MOST_ANSWER)
         habits.answers = habits.answers * _DECAY + choices
         habits.answer_tokens = habits.answer_tokens * _DECAY + answer_tokens
 
-    def _of(self, model: ModelName) -> _ModelHabits:
-        """Names are the consumers' own invention: only so many are remembered."""
+    def _learning(self, model: ModelName) -> _ModelHabits:
+        """Of so many models; names that are a consumer's own invention never answer."""
         habits = self._models.setdefault(model, _ModelHabits())
         self._models.move_to_end(model)
         while len(self._models) > _MAX_MODELS:

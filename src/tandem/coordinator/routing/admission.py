@@ -90,9 +90,9 @@ class Admission:
         Raises what `Registry.reserve` raises, when waiting is of no use or the queue is
         full; the caller sets the deadline.
         """
-        shares = self._shares.of(demand.model)
-        demand = msgspec.structs.replace(demand, key=key, leaves_room=shares.has_others(key))
         waits = self._models.get(demand.model)
+        shares = self._shares_of(demand.model) if waits is None else waits.shares
+        demand = msgspec.structs.replace(demand, key=key, leaves_room=shares.has_others(key))
         queue = None if waits is None else waits.queues.get(QueueId.of(demand))
         share = shares.of(key)
         if resumes or not queue:
@@ -151,6 +151,10 @@ class Admission:
     def has_other(self, demand: Demand, but: Collection[str]) -> bool:
         """Whether there is anybody who may have it, but for these machines."""
         return self._registry.has_other(demand, but)
+
+    def _shares_of(self, model: ModelName) -> ModelShares:
+        """Those of names that are a consumer's own invention are not kept."""
+        return self._shares.of(model) if self._registry.knows(model) else ModelShares()
 
     def _reserve_now(
         self, demand: Demand, avoid: Collection[ProviderId], waits: ModelQueues | None

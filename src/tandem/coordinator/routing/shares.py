@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-#: Keys and models that are remembered; the ones asked for longest ago are forgotten first.
+#: Keys and models that are remembered; the ones asked for longest ago are forgotten first, but for
+#: keys that have something waiting.
 _MAX_KEYS, _MAX_MODELS = 4096, 1024
 
 
@@ -78,14 +79,22 @@ class ModelShares:
         share = self._shares.get(key)
         if share is None:
             share = self._shares[key] = Share()
-            if len(self._shares) > _MAX_KEYS:
-                self._shares.popitem(last=False)
+            self._forget()
         self._shares.move_to_end(key)
         return share
 
     def has_others(self, key: str) -> bool:
         """Whether another key has asked for the model lately."""
         return len(self._shares) > (key in self._shares)
+
+    def _forget(self) -> None:
+        """Those asked for longest ago with nothing waiting; who waits comes after the others."""
+        for _ in range(len(self._shares) - 1):  # never the newest
+            if len(self._shares) <= _MAX_KEYS:
+                return
+            key, share = self._shares.popitem(last=False)
+            if share.on_less:
+                self._shares[key] = share
 
     def raise_level(self, level: int) -> None:
         self.level = max(self.level, level)

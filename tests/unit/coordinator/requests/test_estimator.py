@@ -215,6 +215,9 @@ def test_only_so_many_keys_and_models_are_remembered() -> None:
             generation(TextPrompt("x" * 100)), f"{number}", prompt_tokens=9, completion_tokens=1
         )
     for number in range(module._MAX_MODELS + 5):
-        learner.tokens(generation(TextPrompt("x"), model=ModelName(f"{number}")), KEY)
+        asked = generation(TextPrompt("x"), model=ModelName(f"{number}"))
+        learner.tokens(asked, KEY)
+        assert asked.model not in learner._models, "it may be an invention"
+        learner.learn(asked, KEY, prompt_tokens=9, completion_tokens=1)
     assert len(learner._models) == module._MAX_MODELS
     assert all(len(habits._keys) <= module._MAX_KEYS for habits in learner._models.values())

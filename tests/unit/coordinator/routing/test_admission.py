@@ -10,7 +10,7 @@ from tests.simulation.virtual_time import run
 from tests.support.registered import beat, join, make_registry
 
 from tandem.coordinator.fleet.provider import Hold, Provider
-from tandem.coordinator.routing import choice
+from tandem.coordinator.routing import choice, shares
 from tandem.coordinator.routing import registry as registry_module
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.demand import Demand
@@ -19,6 +19,7 @@ from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
 from tandem.errors import (
     ContextLengthExceeded,
+    ModelNotFound,
     NoProviderAvailable,
     Overloaded,
     RateLimited,
@@ -174,6 +175,44 @@ def test_room_goes_to_the_key_that_has_had_least_whatever_trust_it_asks_for() ->
             served.append(done)
             held = await tasks[done]
         assert 19 <= sum(number >= 80 for number in served) <= 21
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("invented", ["models", "keys"])
+def test_names_that_others_invent_make_nobody_forget_what_a_key_has_had(
+    invented: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "_MAX_MODELS", 4)
+    monkeypatch.setattr(shares, "_MAX_KEYS", 4)
+
+    async def main() -> None:
+        registry = make_registry()
+        admission = Admission(registry, max_waiting=100, patience_s=0.0)
+        provider = join(registry, ["a"])
+        registry.heartbeat(provider, beat(max_sequences=1))
+        held = await admission.reserve(A, "first")
+        sized = msgspec.structs.replace(A, tokens=100, prompt_tokens=100)
+        tasks = [await waiting(admission, "greedy", sized)]
+        for number in range(10):
+            if invented == "models":
+                with pytest.raises(ModelNotFound):
+                    await admission.reserve(Demand(ModelName(f"m{number}")), "other")
+            else:
+                (await waiting(admission, f"k{number}", sized)).cancel()
+                await asyncio.sleep(0)
+        tasks += [await waiting(admission, "greedy", sized) for _ in range(40)]
+        tasks += [await waiting(admission, "careful", sized) for _ in range(20)]
+        served: list[int] = []
+        for _ in range(40):
+            held.release()
+            await asyncio.sleep(0)
+            (done,) = [n for n, task in enumerate(tasks) if n not in served and task.done()]
+            served.append(done)
+            held = await tasks[done]
+        assert 19 <= sum(number > 40 for number in served) <= 21
         for task in tasks:
             task.cancel()
 

@@ -60,3 +60,17 @@ def test_only_so_many_keys_and_models_are_remembered() -> None:
     for number in range(shares._MAX_KEYS + 5):
         of_model.of(f"key {number}")
     assert len(of_model._shares) == shares._MAX_KEYS
+
+
+def test_who_waits_is_not_forgotten() -> None:
+    of_model = Shares().of("m")
+    kept = [of_model.of(f"key {number}") for number in range(shares._MAX_KEYS)]
+    for share in kept:
+        share.on_less["queue"] = lambda: None
+    newest = of_model.of("one more")
+    assert of_model.of("one more") is newest
+    del kept[7].on_less["queue"]
+    of_model.of("and another")
+    assert [of_model.of(f"key {number}") is share for number, share in enumerate(kept)].count(
+        False
+    ) == 1
