@@ -150,7 +150,7 @@ class SQLiteNodes:
 
     def _spend(self, token: str, made_after: datetime | None) -> JoinToken | None:
         """One statement takes the use: of two machines with the last one, one gets in."""
-        usable = (
+        usable = [
             _JoinToken.secret_hash == hash_secret(token),
             _JoinToken.revoked_at.is_(None),
             sa.or_(
@@ -158,9 +158,9 @@ class SQLiteNodes:
                 _JoinToken.expires_at > datetime.now(UTC).replace(tzinfo=None),
             ),
             sa.or_(_JoinToken.uses_left.is_(None), _JoinToken.uses_left > 0),
-        )
+        ]
         if made_after is not None:
-            usable = (*usable, _JoinToken.created_at > made_after.replace(tzinfo=None))
+            usable.append(_JoinToken.created_at > made_after.replace(tzinfo=None))
         taken = sa.update(_JoinToken).where(*usable).values(uses_left=_JoinToken.uses_left - 1)
         with session_on(self._engine) as session:
             row = session.scalar(taken.returning(_JoinToken))
