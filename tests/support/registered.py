@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,13 +13,18 @@ from tandem import protocol
 from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
 from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.routing.admission import Admission
+from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.registry import Registry
+from tandem.coordinator.routing.reservation import Reservation
 from tandem.security import RecipientKey, SealingKey
 
 HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
 SEALING = SealingKey()
 RECIPIENT = RecipientKey(SEALING.public)
 _NUMBERS = itertools.count()
+#: A small request.
+A = Demand(protocol.ModelName("a"))
 
 
 def registration(
@@ -62,3 +68,12 @@ def join(
 def make_registry(clock: Callable[[], float] = lambda: 0.0, **more: Any) -> Registry:  # noqa: ANN401
     settings: dict[str, Any] = {"max_providers": 8} | more
     return Registry(stale_after_s=4.0, clock=clock, **settings)
+
+
+async def waiting(
+    admission: Admission, key: str, demand: Demand = A, *, resumes: bool = False
+) -> asyncio.Task[Reservation]:
+    """A request that has asked for its place."""
+    task = asyncio.create_task(admission.reserve(demand, key, resumes=resumes))
+    await asyncio.sleep(0)
+    return task

@@ -270,22 +270,6 @@ def test_a_drained_provider_gets_nothing_until_it_is_resumed(coordinator: Runnin
     play(coordinator, scenario)
 
 
-def test_a_provider_that_is_called_as_another_is_known_is_not_drained_for_it(
-    coordinator: Running,
-) -> None:
-    async def scenario(provider: PlayedProvider, http: httpx2.AsyncClient) -> None:
-        (listed,) = (await http.get("/v1/providers")).json()["data"]
-        async with provider_socket(coordinator) as socket:
-            await PlayedProvider(socket, listed["id"]).welcome()
-            await until_providers(http, 2)
-            for change in ("drain", "resume"):
-                changed = (await http.post(f"/v1/providers/{listed['id']}/{change}")).json()
-                assert (changed["id"], changed["name"]) == (listed["id"], "played")
-        await until_providers(http, 1)
-
-    play(coordinator, scenario)
-
-
 def test_an_account_pairs_its_own_machines(coordinator: Running) -> None:
     """C8: offered for a cluster are those that are in none."""
     alices = create_token(coordinator.data_dir, "alice")

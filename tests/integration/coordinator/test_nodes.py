@@ -6,6 +6,7 @@ import asyncio
 from contextlib import closing
 from pathlib import Path
 
+import httpx2
 import pytest
 from tests.integration.coordinator.conftest import (
     TIMEOUT_S,
@@ -101,5 +102,26 @@ def test_a_machine_that_is_removed_is_cut_off_while_it_is_connected(coordinator:
             with pytest.raises(ConnectionClosed):
                 async with asyncio.timeout(TIMEOUT_S):
                     await box.receive()
+
+    asyncio.run(main())
+
+
+def test_a_machine_that_is_called_as_another_is_known_is_not_drained_for_it(
+    coordinator: Running,
+) -> None:
+    async def main() -> None:
+        async with (
+            provider_socket(coordinator) as first,
+            provider_socket(coordinator) as second,
+            httpx2.AsyncClient(
+                base_url=coordinator.url, headers=coordinator.headers, timeout=TIMEOUT_S
+            ) as http,
+        ):
+            joined = await PlayedProvider(first, "real").join()
+            assert isinstance(joined, protocol.Welcome)
+            await PlayedProvider(second, joined.provider_id).join()
+            for change in ("drain", "resume"):
+                route = f"/v1/providers/{joined.provider_id}/{change}"
+                assert (await http.post(route)).json()["name"] == "real"
 
     asyncio.run(main())
