@@ -27,8 +27,7 @@ POOR = msgspec.structs.replace(key(4, "poor"), limits=KeyLimits(budget_tokens=BU
 
 _FAULTS = (
     Faults(until_s=0.0),
-    # So seldom that two in a row hardly look like the doing of a request.
-    Faults(crash_every_s=20.0, until_s=15.0),
+    Faults(crash_every_s=5.0, until_s=15.0),
     Faults(drop=0.01, corrupt=0.01, swap=0.01, refuse=0.1, until_s=15.0),
 )
 

@@ -31,8 +31,6 @@ MODEL = ModelName("m")
 SEALING = SealingKey()
 _HARDWARE = protocol.Hardware("host", "os", "cpu", 1, 1)
 _BLOCK_TOKENS = 16
-#: From the coordinator's side: then a message was lost, and this life is over.
-_SILENCE_S = 20.0
 #: A prompt that begins so ends the provider that begins it.
 DEADLY = "deadly"
 _HANGS_S = 20.0
@@ -164,7 +162,7 @@ class ProviderPlayed:
         """The next message that is no mere hint: all machines share one key here."""
         while True:
             try:
-                async with asyncio.timeout(_SILENCE_S):
+                async with asyncio.timeout(self.world.faults.silence_s):
                     frame = await wire.to_provider.get()
             except TimeoutError:
                 raise _Ended from None

@@ -25,6 +25,8 @@ class Faults(msgspec.Struct, frozen=True):
     until_s: float = 60.0
     #: How long a provider is away after each life; some moment when that is 0.
     restart_s: float = 0.0
+    #: From the coordinator's side: then a message was lost, and a provider's life is over.
+    silence_s: float = 20.0
     #: What a message takes at most, faults or not.
     delay_s: float = 0.02
 

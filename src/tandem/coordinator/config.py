@@ -69,6 +69,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: float = DEFAULT_PATIENCE_S
     #: For how long providers must live without a request that two of them may have died of.
     control_s: float = 5.0
+    #: One to how many it has to be that they died beside it by chance.
+    given_up_odds: float = 10_000.0
     max_providers: int = 8192
     #: Chunks of one request that may be on their way from the provider to the consumer.
     window: int = 32

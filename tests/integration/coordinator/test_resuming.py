@@ -270,7 +270,7 @@ def test_a_request_that_two_providers_die_of_is_given_up(tmp_path: Path) -> None
             await end(spared, request.request_id, Usage(3, 1, 0))
             assert (await again).status_code == 200
 
-    with running(tmp_path, control_s=0.5) as coordinator:
+    with running(tmp_path, control_s=0.5, given_up_odds=1.0) as coordinator:
         asyncio.run(main(coordinator))
 
 

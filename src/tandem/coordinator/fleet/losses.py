@@ -21,13 +21,14 @@ _REMEMBERED_S, _MAX_REMEMBERED = 300.0, 1024
 class Loss(msgspec.Struct, frozen=True):
     """A provider that died, hung, or failed a step, at a time of monotonic seconds.
 
-    `beginning` requests had been sent there and had no token yet. `fatal`: it was gone, and had
-    been sound until then.
+    `beginning` requests had been sent there and had no token yet. `lived_s` is how long it had been
+    ready. `fatal`: it was gone, and had been sound until then.
     """
 
     at: float
     provider: ProviderId
     beginning: int
+    lived_s: float = 0.0
     fatal: bool = True
 
 
@@ -37,13 +38,15 @@ class Losses:
     def __init__(self) -> None:
         self._losses: deque[Loss] = deque(maxlen=_MAX_REMEMBERED)
 
-    def note(self, provider: ProviderId, beginning: int, now: float, *, fatal: bool = True) -> None:
+    def note(self, loss: Loss) -> None:
         """Before anything of what was under way there is taken off the provider's counts."""
-        while self._losses and self._losses[0].at < now - _REMEMBERED_S:
+        while self._losses and self._losses[0].at < loss.at - _REMEMBERED_S:
             self._losses.popleft()
-        last = self.of(provider)
-        if last is None or now - last.at > _AT_ONCE_S:
-            self._losses.append(Loss(now, provider, beginning, fatal and last is None))
+        last = self.of(loss.provider)
+        if last is None:
+            self._losses.append(loss)
+        elif loss.at - last.at > _AT_ONCE_S:
+            self._losses.append(msgspec.structs.replace(loss, fatal=False))
 
     def of(self, provider: ProviderId) -> Loss | None:
         """A provider's last one."""

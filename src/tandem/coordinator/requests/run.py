@@ -84,8 +84,9 @@ class _Attempt:
     steps_seen: int = 0
     #: How many tokens it has brought.
     tokens: int = 0
-    #: The choices that were asked for, once they were.
+    #: The choices that were asked for, once they were, and when: monotonic seconds.
     turn: frozenset[int] = frozenset()
+    sent_at: float = 0.0
 
     def close(self) -> None:
         if self.stream is not None:
@@ -133,7 +134,9 @@ class RequestRun:
         self._produced = Produced(task.choices)
         self._meter = Meter(allowance)
         self._failures = Failures()
-        self._suspicion = Suspicion(admission.losses, config.control_s)
+        self._suspicion = Suspicion(
+            admission.losses, control_s=config.control_s, enough=config.given_up_odds
+        )
         self._attempt: _Attempt | None = None
         #: Whether it lost its place, rather than waiting for its first or its next turn.
         self._moves = False
@@ -238,7 +241,7 @@ class RequestRun:
     async def _until_cleared(self, demand: Demand) -> None:
         """Waits until providers have lived or died without it. Raises RequestGivenUp."""
         await asyncio.sleep(_SETTLES_S)
-        while True:
+        while not self._admission.is_closed:
             verdict = self._suspicion.verdict(self._clock(), self._admission.sound_for_s(demand))
             if verdict is Verdict.GOES_ON:
                 return
@@ -254,7 +257,8 @@ class RequestRun:
         """Sends the request where it has its reservation, or what is left of it."""
         provider, model = attempt.reservation.provider, self._request.model
         self.progress.readers.update(dict.fromkeys(provider.readers))
-        limit_at, now = self._limit_at, self._clock()
+        limit_at = self._limit_at
+        now = attempt.sent_at = self._clock()
         task = self._request.task
         prompt_tokens = self._estimator.prompt_tokens(self._request, self._consumer.key)
         most = self._meter.most_output(task.most_output, self._produced, prompt_tokens)
@@ -319,7 +323,7 @@ class RequestRun:
         elif whose is Blame.NOBODY:
             attempt.reservation.refused()
         if asked and not attempt.tokens and may_be_deadly(error):
-            self._suspicion.strike(self._admission.loss_of(provider))
+            self._suspicion.strike(self._admission.loss_of(provider), since=attempt.sent_at)
         self._failures.add(provider.id)
         self._moves = True
         self.close()

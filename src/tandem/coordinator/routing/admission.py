@@ -130,6 +130,10 @@ class Admission:
         for waiter in self._waiters:
             waiter.refuse(_stopping())
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def _check_open(self) -> None:
         if self._closed:
             raise _stopping()

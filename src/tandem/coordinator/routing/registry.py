@@ -17,7 +17,7 @@ import msgspec
 from tandem.coordinator.fleet.breaker import BreakerMemory
 from tandem.coordinator.fleet.challenges import Attested
 from tandem.coordinator.fleet.link import ProviderLink
-from tandem.coordinator.fleet.losses import Losses
+from tandem.coordinator.fleet.losses import Loss, Losses
 from tandem.coordinator.fleet.many import heartbeat_pace, is_crowd
 from tandem.coordinator.fleet.model_history import ModelHistory
 from tandem.coordinator.fleet.provider import Hold, Provider, read_role
@@ -162,8 +162,11 @@ class Registry:
 
     def lost(self, provider: Provider, *, fatal: bool) -> None:
         """It has gone (`fatal`), hung or failed a step. One that has said that it stops may."""
-        if Hold.LEAVING not in provider.holds:
-            self.losses.note(provider.id, provider.beginning, self._clock(), fatal=fatal)
+        if Hold.LEAVING in provider.holds:
+            return
+        now, since = self._clock(), provider.ready_since
+        lived_s = 0.0 if since is None else now - since
+        self.losses.note(Loss(now, provider.id, provider.beginning, lived_s, fatal))
 
     def sound_for_s(self, demand: Demand) -> float:
         """How long somebody who may have the request, now or when there is room, has been ready."""

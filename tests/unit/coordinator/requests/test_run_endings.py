@@ -48,8 +48,12 @@ def test_a_request_goes_on_however_often_it_fails() -> None:
     play(scenario)
 
 
+HOUR_S = 3600.0
+
+
 def test_a_request_that_two_providers_die_of_is_given_up_while_others_live() -> None:
     async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        await asyncio.sleep(HOUR_S)
         began = asyncio.get_running_loop().time()
         taking = asyncio.ensure_future(anext(run))
         for _ in range(2):
@@ -66,8 +70,27 @@ def test_a_request_that_two_providers_die_of_is_given_up_while_others_live() -> 
     play(scenario, providers=3)
 
 
+def test_a_request_goes_on_when_those_it_met_had_just_come_up() -> None:
+    """Machines that come and go by themselves are no evidence."""
+
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        await asyncio.sleep(20.0)
+        taking = asyncio.ensure_future(anext(run))
+        for _ in range(2):
+            played, _ = await asked(providers)
+            await asyncio.sleep(1.5)
+            dies(next(p for p in providers if p.link is played.link))
+        played, _ = await asked(providers)
+        played.answer(tokens(1))
+        await taking
+        assert run.progress.attempts == 3
+
+    play(scenario, providers=3)
+
+
 def test_a_request_goes_on_when_providers_die_without_it_too() -> None:
     async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        await asyncio.sleep(HOUR_S)
         taking = asyncio.ensure_future(anext(run))
         for _ in range(2):
             played, _ = await asked(providers)
