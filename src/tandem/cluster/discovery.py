@@ -10,13 +10,15 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from typing import Never
 
 import psutil
 import structlog
+import zeroconf as mdns
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from tandem.runtime import WILDCARDS, Address, is_link_local
+from tandem.runtime import WILDCARDS, Address, Backoff, is_link_local
 from tandem.security import NodeId
 
 log = structlog.get_logger(__name__)
@@ -46,15 +48,30 @@ class ClusterDiscovery:
         self._on_found = on_found
         self._found: asyncio.Queue[str] = asyncio.Queue(256)
 
-    async def run(self, port: int | None) -> None:
-        """Until cancelled. Announces `port`, unless it is None."""
+    async def run(self, port: int | None) -> Never:
+        """Until cancelled. Announces `port`, unless it is None.
+
+        What fails, as without a network, is tried again: other ways to find nodes go on.
+        """
+        backoff = Backoff(base_s=1.0, cap_s=60.0)
+        while True:
+            try:
+                await self._look(port)
+            except (OSError, mdns.Error) as error:
+                log.warning("discovery_failed", reason=str(error) or type(error).__name__)
+            await asyncio.sleep(backoff.next_delay_s())
+
+    async def _look(self, port: int | None) -> None:
         zeroconf = AsyncZeroconf(
             interfaces=self._interfaces, ip_version=_version_of(self._interfaces)
         )
         browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
         try:
             if port is not None:
-                await zeroconf.async_register_service(self._announcement(port))
+                # The name is this node's own: whoever else has it must not keep it out.
+                await zeroconf.async_register_service(
+                    self._announcement(port), cooperating_responders=True
+                )
             while True:
                 await self._resolve(zeroconf.zeroconf, await self._found.get())
         finally:

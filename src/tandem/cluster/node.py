@@ -190,8 +190,10 @@ class ClusterNode:
 
     def _trust(self, paired: list[PairedNode]) -> None:
         """Another machine was paired with this one, or one is paired no more."""
-        self._credentials.trust(paired)
-        self._peers.drop_strangers()
+        try:
+            self._credentials.trust(paired)
+        finally:  # without its key a machine trusts nobody new, but whoever is removed goes
+            self._peers.drop_strangers()
 
     async def _discover(self) -> None:
         discovery = ClusterDiscovery(
@@ -285,6 +287,12 @@ class ClusterNode:
         except (CheckpointError, ConfigurationError) as error:
             await side.refuse(error.message)
             raise PeerRefused(error.message) from error
+        # A library that finds no memory, say: this machine's part fails, its process does not.
+        except Exception as error:
+            log.exception("shard_not_loaded")
+            reason = f"{self._config.name} cannot load its part: {type(error).__name__}"
+            await side.refuse(reason)
+            raise PeerRefused(reason) from error
 
     def _side(self, rank: int, members: list[Member], peers: dict[NodeId, Peer]) -> RankSide:
         if rank > 0:

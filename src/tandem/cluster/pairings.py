@@ -28,6 +28,6 @@ async def follow_pairings(
             seen = revision
             try:
                 on_change(pairings.all())
-            except ConfigurationError as error:  # what was known before still holds
-                log.warning("pairings_unreadable", reason=error.message)
+            except (ConfigurationError, OSError) as error:  # what was known before still holds
+                log.warning("pairings_unreadable", reason=str(error))
         await asyncio.sleep(_INTERVAL_S)

@@ -63,6 +63,13 @@ def check_plan(proposal: Proposal, members: Sequence[Member]) -> None:
     if not strategy.is_whole(proposal.parts, layers):
         ranges = [(part.first_layer, part.end_layer) for part in proposal.parts]
         raise PeerRefused(f"the plan's layers {ranges} are not a whole model of {layers}")
+    for rank, member in enumerate(members):
+        held = strategy.held(members[0].hello.model, proposal.parts, rank)
+        if held.kv_bytes_per_token * proposal.kv_tokens > member.hello.memory_bytes:
+            raise PeerRefused(
+                f"the plan's cache of {proposal.kv_tokens} tokens has no room in the memory of "
+                f"{member.hello.name}"
+            )
 
 
 class _Division(msgspec.Struct, frozen=True):

@@ -125,8 +125,11 @@ async def connect(address: Address) -> socket.socket:
 
     A host may be a name, and an IPv6 address with its scope.
     """
-    # uvloop's own resolver and its sock_connect lose the scope of an IPv6 address.
-    found = await asyncio.to_thread(socket.getaddrinfo, *address, type=socket.SOCK_STREAM)
+    try:
+        # uvloop's own resolver and its sock_connect lose the scope of an IPv6 address.
+        found = await asyncio.to_thread(socket.getaddrinfo, *address, type=socket.SOCK_STREAM)
+    except (UnicodeError, OverflowError) as error:
+        raise OSError(f"this is no address: {error}") from error
     failure = OSError(f"{address[0]} has no address")
     for family, kind, protocol, _, name in found:
         try:

@@ -39,11 +39,13 @@ class PairedNodes:
         self._path = directory / _FILE
 
     def all(self) -> list[PairedNode]:
-        """Raises ConfigurationError when the file is damaged."""
+        """Raises ConfigurationError when the file is damaged, or cannot be read."""
         try:
             nodes = msgspec.json.decode(self._path.read_bytes(), type=list[PairedNode])
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise ConfigurationError(f"{self._path} cannot be read: {error.strerror}") from error
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{self._path} is damaged ({error}): pair again") from error
         for node in nodes:
@@ -56,7 +58,7 @@ class PairedNodes:
         """Another one after every change of the file, whoever made it."""
         try:
             status = self._path.stat()
-        except FileNotFoundError:
+        except OSError:  # it is not there, or `all` says why it cannot be read
             return (0, 0)
         return (status.st_ino, status.st_mtime_ns)
 

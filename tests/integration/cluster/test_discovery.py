@@ -10,7 +10,10 @@ import psutil
 import pytest
 from tests.support.links import TIMEOUT_S, identities
 
+from tandem.cluster import discovery as module
 from tandem.cluster.discovery import ClusterDiscovery
+from tandem.runtime import Backoff
+from tandem.security import NodeId
 
 Found = asyncio.Queue[tuple[str, int]]
 
@@ -46,5 +49,49 @@ def test_paired_nodes_find_each_other_by_mdns(tmp_path: Path, own: str) -> None:
         for queue in seen.values():
             while not queue.empty():
                 assert queue.get_nowait()[1] != 7003
+
+    asyncio.run(scenario())
+
+
+def test_a_stranger_with_a_nodes_name_keeps_it_from_nothing(tmp_path: Path) -> None:
+    zero, one = (identity.node_id for identity in identities(tmp_path, 2))
+
+    async def scenario() -> None:
+        seen: dict[str, Found] = {"zero": Found(), "one": Found()}
+        own = ["127.0.0.1"]
+        stranger = ClusterDiscovery(zero, lambda _: False, own, lambda _: None)
+        partner = ClusterDiscovery(one, zero.__eq__, own, seen["one"].put_nowait)
+        node = ClusterDiscovery(zero, one.__eq__, own, seen["zero"].put_nowait)
+        async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(stranger.run(7003)), tasks.create_task(partner.run(7002))]
+            assert await seen["one"].get() == ("127.0.0.1", 7003)
+            running.append(tasks.create_task(node.run(7001)))
+            assert await seen["zero"].get() == ("127.0.0.1", 7002)
+            for task in running:
+                task.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_without_a_network_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: asyncio.Queue[None] = asyncio.Queue()
+
+    class NoNetwork:
+        def __init__(self, **_: object) -> None:
+            tries.put_nowait(None)
+            raise OSError("no such device")
+
+    monkeypatch.setattr(module, "AsyncZeroconf", NoNetwork)
+    monkeypatch.setattr(Backoff, "next_delay_s", lambda _: 0.0)
+
+    async def scenario() -> None:
+        node = ClusterDiscovery(NodeId("a"), lambda _: False, ["127.0.0.1"], lambda _: None)
+        running = asyncio.ensure_future(node.run(7001))
+        async with asyncio.timeout(TIMEOUT_S):
+            for _ in range(3):
+                await tries.get()
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
 
     asyncio.run(scenario())

@@ -135,9 +135,21 @@ def test_what_serving_alone_holds_is_free_for_a_session(tmp_path: Path, setup: M
     assert (before, node._releasable_bytes) == (0, node.model_bytes)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("rank", "failure", "said"),
+    [
+        (0, CheckpointError("layer 3 is damaged"), "layer 3 is damaged"),
+        (1, CheckpointError("layer 3 is damaged"), "layer 3 is damaged"),
+        (1, MemoryError(), "node-1 cannot load its part: MemoryError"),
+    ],
+)
 def test_a_rank_that_cannot_load_its_shard_says_so_to_all(
-    tmp_path: Path, setup: ModelSetup, rank: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    setup: ModelSetup,
+    rank: int,
+    failure: Exception,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same would fail again: nobody gives up once more what it serves alone."""
     zero, one = identities(tmp_path, 2)
@@ -146,7 +158,7 @@ def test_a_rank_that_cannot_load_its_shard_says_so_to_all(
 
     def fail(self: object, *_: object) -> None:
         if self.rank == rank:  # type: ignore[attr-defined]
-            raise CheckpointError("layer 3 is damaged")
+            raise failure
 
     monkeypatch.setattr("tandem.cluster.session.Session.load_shard", fail)
 
@@ -163,7 +175,7 @@ def test_a_rank_that_cannot_load_its_shard_says_so_to_all(
             running = [tasks.create_task(node.run()) for node in (first, second)]
             await _until_refused(first, second)
             for node in (first, second):
-                assert "layer 3 is damaged" in str(node.last_end)
+                assert said in str(node.last_end)
             for task in running:
                 task.cancel()
 

@@ -11,6 +11,7 @@ from tests.support.links import TIMEOUT_S, identities, paired
 
 from tandem.cluster import pairings as module
 from tandem.cluster.pairings import follow_pairings
+from tandem.errors import ConfigurationError
 from tandem.security import PairedNode, PairedNodes
 
 
@@ -47,6 +48,41 @@ def test_a_removal_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         PairedNodes(tmp_path).add(paired(node))
     told = _followed(tmp_path, monkeypatch, lambda pairings: pairings.remove(one.node_id))
     assert [each.node_id for each in told] == [two.node_id]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ConfigurationError("no")])
+def test_what_cannot_be_read_or_trusted_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The disk with the pairings and this machine's own key is gone for a while."""
+    monkeypatch.setattr(module, "_INTERVAL_S", 0.01)
+    pairings = PairedNodes(tmp_path)
+    (node,) = identities(tmp_path, 1)
+
+    async def scenario() -> None:
+        told: asyncio.Queue[list[PairedNode]] = asyncio.Queue()
+        failures = [error]
+
+        def trust(paired: list[PairedNode]) -> None:
+            told.put_nowait(paired)
+            if failures:
+                raise failures.pop()
+
+        following = asyncio.ensure_future(follow_pairings(pairings, trust))
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await told.get() == []
+            pairings.add(paired(node))
+            assert await told.get() == [paired(node)]
+        following.cancel()
+        await asyncio.wait([following])
+
+    asyncio.run(scenario())
+
+
+def test_pairings_that_cannot_be_read_are_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "paired-nodes.json").mkdir()
+    with pytest.raises(ConfigurationError, match=r"paired-nodes\.json cannot be read"):
+        PairedNodes(tmp_path).all()
 
 
 def test_a_damaged_file_changes_nothing_until_it_is_mended(

@@ -18,7 +18,7 @@ from tandem.cluster.peers import Peer, Peers
 from tandem.errors import LinkLost, PeerRefused
 from tandem.link import ControlLink, LinkCredentials, LinkListener, dial_control
 from tandem.protocol.cluster import MAX_RANKS, Known, PeerHello, Ping
-from tandem.runtime import Address
+from tandem.runtime import Address, address_text
 from tandem.security import NodeId
 
 
@@ -200,6 +200,24 @@ def test_a_node_that_names_addresses_without_end_makes_nobody_dial_them_all(
         peers.add_address(("10.0.0.1", port))
         peers.add_address(("10.0.0.1", port))
     assert peers._to_dial.qsize() == 4 * MAX_RANKS
+
+
+@pytest.mark.parametrize("host", ["x..y", "a" * 70, "\x00", "no-such-host.invalid"])
+def test_a_node_that_names_what_is_no_address_ends_nobody(tmp_path: Path, host: str) -> None:
+    zero, one = all_paired(tmp_path, 2)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(TIMEOUT_S), _running(zero, _hello("zero")) as (peers, address):
+            link, connected = await _joined(peers, one, address)
+            await link.send(Known([(host, 7700)]))
+            where = address_text(host, 7700)
+            while where not in peers.refusals:
+                await link.send(Ping())
+                await link.receive(TIMEOUT_S)
+            assert peers.connected == connected
+            link.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_node_that_connects_without_end_is_attended_to_a_few_times(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_a_forged_plan_is_refused() -> None:
         msgspec.structs.replace(good, parts=good.parts[:1]),
         msgspec.structs.replace(good, strategy=Parallelism.SINGLE),
         msgspec.structs.replace(good, strategy=Parallelism.TENSOR),
+        msgspec.structs.replace(good, kv_tokens=10**9),
     ):
         with pytest.raises(PeerRefused):
             check_plan(bad, pair)

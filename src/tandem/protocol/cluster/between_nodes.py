@@ -25,12 +25,19 @@ from enum import StrEnum
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+from tandem.protocol.bounds import Count, Name, Sentence
 
 #: Raised with every change to these messages. Nodes of different versions refuse each other.
 CLUSTER_VERSION = 3
 #: Ranks of a cluster; layers of a model that it serves, and settings of its configuration.
 MAX_RANKS, MAX_LAYERS, MAX_SETTINGS = 64, 4096, 128
-_A_RANK_EACH = msgspec.Meta(max_length=MAX_RANKS)
+_A_RANK_EACH = Meta(max_length=MAX_RANKS)
+#: What others divide by, or count in.
+_Size = Annotated[int, Meta(ge=1, lt=2**53)]
+_Speed = Annotated[float, Meta(gt=0.0, le=1e18)]
+_Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Parallelism(StrEnum):
@@ -63,16 +70,16 @@ class ModelFacts(Message, frozen=True):
     are the head's, which are the same ones if the model is `tied`.
     """
 
-    name: str
-    settings: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_SETTINGS)]
-    tokenizer: str
-    weights: str
-    kv_heads: int
-    layer_bytes: Annotated[list[int], msgspec.Meta(max_length=MAX_LAYERS)]
-    embedding_bytes: int
+    name: Name
+    settings: Annotated[dict[str, str], Meta(max_length=MAX_SETTINGS)]
+    tokenizer: Name
+    weights: Name
+    kv_heads: _Size
+    layer_bytes: Annotated[list[Count], Meta(min_length=1, max_length=MAX_LAYERS)]
+    embedding_bytes: Count
     tied: bool
-    kv_bytes_per_token: int
-    dtype: str
+    kv_bytes_per_token: _Size
+    dtype: Name
 
     @property
     def layers(self) -> int:
@@ -85,26 +92,26 @@ class PeerHello(Message, frozen=True):
     `port` is where the node listens, None for one that only dials.
     """
 
-    version: int
-    name: str
-    incarnation: str
+    version: Count
+    name: Name
+    incarnation: Name
     model: ModelFacts
     parallelism: Parallelism
     collectives: Collectives
-    ranks: int
-    rank: int | None
-    layers: Annotated[list[int], _A_RANK_EACH] | None
-    memory_bytes: int
-    bytes_per_s: float
-    port: int | None
+    ranks: _Size
+    rank: Count | None
+    layers: Annotated[list[Count], _A_RANK_EACH] | None
+    memory_bytes: Count
+    bytes_per_s: _Speed
+    port: _Port | None
 
 
 class PeerRefusal(Message, frozen=True):
-    reason: str
+    reason: Sentence
 
 
 class Known(Message, frozen=True):
-    addresses: Annotated[list[tuple[str, int]], _A_RANK_EACH]
+    addresses: Annotated[list[tuple[Name, _Port]], _A_RANK_EACH]
 
 
 class Invitation(Message, frozen=True):
@@ -114,40 +121,40 @@ class Invitation(Message, frozen=True):
     when they are.
     """
 
-    session_id: str
-    nodes: Annotated[list[str], _A_RANK_EACH]
-    store_port: int | None = None
+    session_id: Name
+    nodes: Annotated[list[Name], _A_RANK_EACH]
+    store_port: _Port | None = None
 
 
 class Part(Message, frozen=True):
     """One rank of a plan: which node, and which layers of the model it runs."""
 
-    node_id: str
-    first_layer: int
-    end_layer: int
+    node_id: Name
+    first_layer: Count
+    end_layer: Count
 
 
 class Proposal(Message, frozen=True):
     """`parts` are in the order of ranks; in a tensor-parallel plan all have every layer."""
 
-    session_id: str
+    session_id: Name
     strategy: Parallelism
     parts: Annotated[list[Part], _A_RANK_EACH]
-    kv_tokens: int
-    block_size: int
-    why: str
+    kv_tokens: _Size
+    block_size: _Size
+    why: Sentence
 
 
 class Agreement(Message, frozen=True):
-    session_id: str
+    session_id: Name
 
 
 class Loaded(Message, frozen=True):
-    session_id: str
+    session_id: Name
 
 
 class Begin(Message, frozen=True):
-    session_id: str
+    session_id: Name
 
 
 class Ping(Message, frozen=True):
@@ -155,7 +162,7 @@ class Ping(Message, frozen=True):
 
 
 class Leaving(Message, frozen=True):
-    reason: str
+    reason: Sentence
 
 
 ToNode = (
@@ -173,30 +180,30 @@ ToNode = (
 
 
 class DataHello(Message, frozen=True):
-    session_id: str
-    rank: int
+    session_id: Name
+    rank: Count
 
 
 class PlanHeader(Message, frozen=True):
-    step: int
+    step: Count
 
 
 class TensorHeader(Message, frozen=True):
     """`number` counts the tensors of a session on this connection, in each direction."""
 
-    step: int
-    number: int
-    dtype: str
-    shape: Annotated[list[int], msgspec.Meta(max_length=8)]
+    step: Count
+    number: Count
+    dtype: Name
+    shape: Annotated[list[Count], Meta(max_length=8)]
 
 
 class ResultHeader(Message, frozen=True):
-    step: int
+    step: Count
 
 
 class FailureHeader(Message, frozen=True):
-    code: str
-    message: str
+    code: Name
+    message: Sentence
 
 
 ToRank = DataHello | PlanHeader | TensorHeader | ResultHeader | FailureHeader

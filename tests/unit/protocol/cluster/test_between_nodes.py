@@ -120,3 +120,30 @@ def test_a_message_decodes_on_its_own_kind_of_connection_only(
 
 def test_a_model_has_as_many_layers_as_costs() -> None:
     assert MODEL.layers == len(MODEL.layer_bytes)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        hello(bytes_per_s=0.0),
+        hello(bytes_per_s=float("nan")),
+        hello(memory_bytes=-1),
+        hello(ranks=0),
+        hello(port=65536),
+        hello(name="n" * 257),
+        hello(model={"layer_bytes": []}),
+        hello(model={"kv_heads": 0}),
+        hello(model={"kv_bytes_per_token": 0}),
+        Known([("host", 0)]),
+        Known([("host", 2**63)]),
+        Known([("h" * 257, 1)]),
+        Proposal("s", Parallelism.TENSOR, [], 0, 16, ""),
+        Proposal("s", Parallelism.TENSOR, [], 16, 0, ""),
+        Invitation("s", [], -1),
+    ],
+    ids=repr,
+)
+def test_what_nobody_can_mean_is_no_message(lie: ToNode) -> None:
+    """Others divide by these numbers, allocate by them, and dial these addresses."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(lie), type=ToNode)
