@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 
+from tandem.coordinator.accounts.lookups import lookup
 from tandem.coordinator.accounts.ports import Keys
 from tandem.coordinator.accounts.records import KeyRecord, KeyRole
 from tandem.errors import AuthenticationFailed, PermissionRefused
@@ -30,7 +31,7 @@ class Authenticator:
     async def authenticate(self, authorization: str | None) -> KeyRecord | None:
         """The key of a request with this `Authorization` header; None where none is required.
 
-        Raises AuthenticationFailed.
+        Raises AuthenticationFailed, or InternalError when keys cannot be looked up.
         """
         if not self._required:
             return None
@@ -42,7 +43,8 @@ class Authenticator:
         remembered = self._remembered.get(secret)
         if remembered is not None and now < remembered[0]:
             return remembered[1]
-        record = await self._keys.find(secret)
+        with lookup("API keys"):
+            record = await self._keys.find(secret)
         if record is None:
             raise AuthenticationFailed("the API key is unknown or was revoked")
         if revision == self._revision:

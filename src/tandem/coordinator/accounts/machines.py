@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 
 import msgspec
 
+from tandem.coordinator.accounts.lookups import lookup
 from tandem.coordinator.accounts.ports import Nodes
 from tandem.coordinator.accounts.records import DEFAULT_ACCOUNT, Node, NodeState, ShutOut
 from tandem.errors import ApprovalRequired, AuthenticationFailed
@@ -61,7 +62,14 @@ class MachineAuthenticator:
         return await self._nodes.shut_out()
 
     async def admit(self, arrival: Arrival) -> Admitted:
-        """Raises AuthenticationFailed, or ApprovalRequired for a machine that is to come again."""
+        """Raises AuthenticationFailed, or ApprovalRequired for a machine that is to come again.
+
+        InternalError when machines cannot be looked up.
+        """
+        with lookup("machines"):
+            return await self._admit(arrival)
+
+    async def _admit(self, arrival: Arrival) -> Admitted:
         node_id = arrival.node_id
         known = None if node_id is None else await self._nodes.find(node_id)
         if known is not None and known.state is NodeState.APPROVED:

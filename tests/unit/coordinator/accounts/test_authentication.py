@@ -9,7 +9,12 @@ from tests.support.stores import MemoryKeys
 
 from tandem.coordinator.accounts.authentication import Authenticator
 from tandem.coordinator.accounts.records import KeyRecord, KeyRole
-from tandem.errors import AuthenticationFailed, PermissionRefused
+from tandem.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    InternalError,
+    PermissionRefused,
+)
 
 
 class CountedKeys(MemoryKeys):
@@ -98,3 +103,16 @@ def test_a_key_that_is_revoked_during_its_lookup_is_not_remembered() -> None:
 def test_a_refusal_says_why(header: str | None, reason: str) -> None:
     with pytest.raises(AuthenticationFailed, match=reason):
         asyncio.run(Authenticator(MemoryKeys(), required=True).authenticate(header))
+
+
+class DamagedKeys(MemoryKeys):
+    async def find(self, secret: str) -> KeyRecord | None:
+        raise ConfigurationError(f"/srv/tandem.db is damaged: {secret}")
+
+
+def test_who_asks_learns_nothing_of_a_database_that_is_damaged() -> None:
+    authenticator = Authenticator(DamagedKeys(), required=True)
+    with pytest.raises(InternalError) as failed:
+        asyncio.run(authenticator.authenticate("Bearer sk-tandem-x"))
+    assert "srv" not in failed.value.message
+    assert "log" in failed.value.message

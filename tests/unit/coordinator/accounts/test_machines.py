@@ -9,8 +9,13 @@ import pytest
 from tests.support.stores import MemoryNodes, MemoryStores
 
 from tandem.coordinator.accounts.machines import Admitted, Arrival, MachineAuthenticator
-from tandem.coordinator.accounts.records import NodeState
-from tandem.errors import ApprovalRequired, AuthenticationFailed
+from tandem.coordinator.accounts.records import Node, NodeState
+from tandem.errors import (
+    ApprovalRequired,
+    AuthenticationFailed,
+    ConfigurationError,
+    InternalError,
+)
 
 OWN = "join-own"
 BOX, OTHER = "ab" * 32, "cd" * 32
@@ -117,3 +122,15 @@ def test_however_many_strangers_knock_few_are_noted() -> None:
         with pytest.raises(ApprovalRequired):
             asyncio.run(machines.admit(Arrival(f"{number:064x}", "box", "", False)))
     assert len(nodes.list()) == 1
+
+
+class DamagedNodes(MemoryNodes):
+    async def find(self, node_id: str) -> Node | None:
+        raise ConfigurationError(f"/srv/tandem.db is damaged: {node_id}")
+
+
+def test_a_stranger_learns_nothing_of_a_database_that_is_damaged() -> None:
+    machines = MachineAuthenticator(DamagedNodes(), OWN)
+    with pytest.raises(InternalError) as failed:
+        asyncio.run(machines.admit(Arrival(BOX, "box", "", local=False)))
+    assert "srv" not in failed.value.message

@@ -90,7 +90,7 @@ def revision_of(path: Path) -> tuple[int, int]:
     """
     try:
         status = path.with_name(f"{path.name}-wal").stat()
-    except FileNotFoundError:
+    except OSError:  # what is wrong, if anything, the next lookup says
         return (0, 0)
     return (status.st_mtime_ns, status.st_size)
 

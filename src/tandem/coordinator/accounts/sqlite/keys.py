@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from tandem.coordinator.accounts.issuing import StoredKey, new_key, only_match
 from tandem.coordinator.accounts.records import (
@@ -127,7 +127,7 @@ class SQLiteKeys:
         query = sa.select(_Key).where(
             _Key.secret_hash == hash_secret(secret), _Key.revoked_at.is_(None)
         )
-        with Session(self._engine) as session:
+        with session_on(self._engine) as session:
             key = session.scalar(query)
             if key is None:
                 return None

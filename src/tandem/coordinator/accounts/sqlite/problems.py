@@ -53,7 +53,7 @@ def in_words(path: Path) -> Iterator[None]:
 
 @contextmanager
 def session_on(engine: sa.Engine) -> Iterator[Session]:
-    """A session for the command line, whose failures are sentences."""
+    """A session whose failures are sentences."""
     with in_words(Path(engine.url.database or "")), Session(engine) as session:
         yield session
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,3 +132,12 @@ def test_another_program_that_holds_it_is_named(
         with pytest.raises(ConfigurationError, match="held by another program"):
             SQLiteStores(folder).keys()
     holder.close()
+
+
+def test_a_database_that_is_damaged_while_it_is_open_is_a_sentence_too(folder: Path) -> None:
+    keys = SQLiteStores(folder).keys()
+    keys.close()  # and opened anew by the next lookup
+    _garbage(folder / "tandem.db")
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        asyncio.run(keys.find("sk-tandem-x"))
+    keys.close()
