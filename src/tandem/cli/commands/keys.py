@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,15 +116,18 @@ def list_keys(json: Json = False, data_dir: DataDir = None) -> None:
         [
             str(record.id),
             record.name,
+            record.account,
             record.role,
-            f"{record.prefix}...",
-            _when(record.created_at),
-            _when(record.revoked_at),
+            record.prefix,
+            _day(record.created_at),
+            _day(record.revoked_at),
             _limits(record.limits),
         ]
         for record in records
     ]
-    show_table(["ID", "NAME", "ROLE", "KEY", "CREATED", "REVOKED", "LIMITS"], rows)
+    whose, limits = ["NAME", "ACCOUNT"], "LIMITS"
+    titles = ["ID", *whose, "ROLE", "KEY BEGINS", "CREATED", "REVOKED", limits]
+    show_table(titles, rows, folds=[*whose, limits])
 
 
 @keys.command()
@@ -161,9 +164,5 @@ def _limits(limits: KeyLimits) -> str:
     return ", ".join(shown) or "-"
 
 
-def _when(moment: datetime | float | None) -> str:
-    if moment is None:
-        return "-"
-    if not isinstance(moment, datetime):
-        moment = datetime.fromtimestamp(moment, UTC)
-    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+def _day(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d}"

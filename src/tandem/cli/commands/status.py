@@ -56,7 +56,10 @@ def _show(found: ServiceStatus) -> None:
             " its log says where."
         )
     if not found.providers:
-        note("No provider is connected: `tandem provider` connects one.")
+        note(
+            "No provider is connected: `tandem provider` connects one, and `tandem nodes list` on"
+            " the service's machine shows those that wait to be let in."
+        )
         return
     rows = [
         [
