@@ -9,7 +9,7 @@ import torch
 from tandem.engine.backends.pytorch.layers.batch import BatchBuilder, StepBatch
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
 from tandem.engine.backends.pytorch.models import Decoder
-from tandem.engine.backends.pytorch.sampler import sample
+from tandem.engine.backends.pytorch.sampling.sampler import sample
 from tandem.engine.core.step import SequenceStep, StepPlan, StepResult
 
 

@@ -10,12 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.engine.backends.pytorch.sampler import (
-    _nucleus_floor,
-    _wide_nucleus_floor,
-    sample,
-    uniform,
-)
+from tandem.engine.backends.pytorch.sampling.philox import uniform
+from tandem.engine.backends.pytorch.sampling.sampler import sample
 from tandem.engine.core.sampling import LogitBias, pack
 from tandem.engine.core.step import SampleSpec
 
@@ -30,6 +26,26 @@ SPECS = st.builds(
     top_p=st.sampled_from([0.3, 0.9, 1.0]),
     top_k=st.integers(0, 7),
     min_p=st.sampled_from([0.0, 0.1, 0.5]),
+)
+_TOKENS = st.lists(st.integers(0, 5), max_size=8)
+#: With all that changes logits, and with what is told of them.
+ANY = st.builds(
+    lambda spec, more: SampleSpec(**_fields(spec) | more),
+    SPECS,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "repetition_penalty": st.sampled_from([0.5, 1.5]),
+            "presence_penalty": st.sampled_from([-0.5, 0.25]),
+            "frequency_penalty": st.sampled_from([-0.5, 0.25]),
+            "logit_bias": st.dictionaries(st.integers(0, 5), st.floats(-9, 9, width=32)).map(
+                LogitBias.of
+            ),
+            "logprobs": st.integers(0, 7),
+            "prompt": _TOKENS.map(pack),
+            "output": _TOKENS.map(pack),
+        },
+    ),
 )
 
 
@@ -58,6 +74,33 @@ def test_a_row_gives_in_any_batch_what_it_gives_alone(
     rows = torch.tensor([LOGITS, logits, LOGITS])
     together = sample(rows, [1, 2, 3], [others[0], spec, others[1]])
     assert together[1].token == chosen(logits, spec)
+
+
+@given(st.lists(st.tuples(st.permutations(LOGITS), ANY), min_size=1, max_size=6))
+def test_a_batch_of_all_kinds_gives_what_each_row_gives_alone(
+    rows: list[tuple[list[float], SampleSpec]],
+) -> None:
+    logits, specs = torch.tensor([row for row, _ in rows]), [spec for _, spec in rows]
+    alone = [sample(logits[row, None], [row], [spec])[0] for row, spec in enumerate(specs)]
+    assert sample(logits, range(len(rows)), specs) == alone
+
+
+def test_a_large_batch_costs_no_more_calls_than_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[int] = []
+    softmax = torch.softmax
+
+    def counting(states: torch.Tensor, dim: int) -> torch.Tensor:
+        counted.append(len(states))
+        return softmax(states, dim=dim)
+
+    monkeypatch.setattr(torch, "softmax", counting)
+    specs = [
+        SampleSpec(0, seed=row, temperature=0.5 + row, top_p=0.9, top_k=row) for row in range(28)
+    ]
+    sample(torch.tensor([LOGITS] * 28), range(28), specs)
+    assert counted == [28]
 
 
 @given(st.permutations(LOGITS), SPECS)
@@ -138,15 +181,6 @@ def test_logprobs_are_the_models_own_whatever_was_done_to_choose() -> None:
     assert [value for _, value in found.top] == pytest.approx(expected[:2], abs=1e-6)
 
 
-@given(st.integers(0, 2**64 - 1), st.integers(0, 127), st.integers(0, 2**31))
-def test_a_draw_depends_on_seed_choice_and_position(seed: int, choice: int, position: int) -> None:
-    drawn = uniform(seed, choice, position)
-    assert 0.0 <= drawn < 1.0
-    assert drawn == uniform(seed, choice, position)
-    others = {uniform(seed ^ 1, choice, position), uniform(seed, choice + 1, position)}
-    assert drawn not in {*others, uniform(seed, choice, position + 1)}
-
-
 def test_options_that_break_the_sampler_cost_their_own_row_alone() -> None:
     broken = SampleSpec(position=0, logit_bias=LogitBias.of({len(LOGITS): 1.0}))
     nowhere = SampleSpec(position=0, temperature=0.5, logit_bias=LogitBias.of({0: float("nan")}))
@@ -154,32 +188,6 @@ def test_options_that_break_the_sampler_cost_their_own_row_alone() -> None:
     rows = torch.tensor([LOGITS] * 4)
     found = sample(rows, range(4), [good, broken, nowhere, good])
     assert [entry.token for entry in found] == [0, None, None, 0]
-
-
-@given(
-    st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=60).filter(any),
-    st.floats(0.01, 1.0),
-)
-def test_a_wide_nucleus_is_that_of_sorting_everything(weights: list[float], top_p: float) -> None:
-    probabilities = np.array(weights, np.float32)
-    target = top_p * float(probabilities.sum(dtype=np.float64))
-    ranked = np.sort(probabilities)[::-1]
-    reached = ranked.cumsum(dtype=np.float64)
-    found = _wide_nucleus_floor(probabilities, target)
-    assert found in probabilities
-    assert found > 0.0
-    inside = probabilities[probabilities >= found].sum(dtype=np.float64)
-    without = probabilities[probabilities > found].sum(dtype=np.float64)
-    assert inside >= target * (1 - 1e-9)
-    assert without < target or without == pytest.approx(target)
-    assert reached[-1] >= inside
-
-
-def test_a_nucleus_wider_than_what_is_looked_at_first() -> None:
-    probabilities = torch.softmax(torch.arange(4000, dtype=torch.float32) / 4000, dim=-1)
-    floor = float(_nucleus_floor(probabilities, 0.5))
-    mass = float(probabilities[probabilities >= floor].double().sum())
-    assert 0.5 <= mass < 0.5 + 2 * floor
 
 
 @given(st.lists(st.integers(0, 5), max_size=8), st.lists(st.integers(0, 5), max_size=8))
