@@ -181,7 +181,7 @@ def _logprob_entry(sampled: SampledToken, logprob: float, tokenizer: Tokenizer) 
     assert sampled.token is not None, "asked only for a token that was sampled"
 
     def entry(token_id: int, value: float, top: list[LogprobEntry]) -> LogprobEntry:
-        text, raw = tokenizer.token_text(token_id), tokenizer.token_bytes(token_id)
+        text, raw = tokenizer.shown(token_id)
         return LogprobEntry(text, raw, token_id, value, top)
 
     top = [entry(token_id, value, []) for token_id, value in sampled.top]

@@ -43,6 +43,7 @@ class Tokenizer:
         self._byte_level = "ByteLevel" in repr(self._tokenizer.decoder)
         #: The most bytes of text that one token stands for; 0 where there is no saying.
         self.max_token_bytes = max_token_bytes(self._tokenizer)
+        self._shown: dict[int, tuple[str, bytes]] = {}
         #: What ends a text by the tokenizer's own word.
         self.eos_token_id = self._tokenizer.token_to_id(special.get("eos_token", ""))
 
@@ -136,6 +137,15 @@ class Tokenizer:
         if self._byte_level and all(character in BYTE_OF for character in piece):
             return bytes(BYTE_OF[character] for character in piece)
         return self.token_text(token_id).encode()
+
+    def shown(self, token_id: int) -> tuple[str, bytes]:
+        """Text and bytes of a token that the vocabulary has, made once.
+
+        With log probabilities every token is shown with twenty others.
+        """
+        if (found := self._shown.get(token_id)) is None:
+            found = self._shown[token_id] = self.token_text(token_id), self.token_bytes(token_id)
+        return found
 
 
 def _load(path: Path) -> HFTokenizer:

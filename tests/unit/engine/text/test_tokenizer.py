@@ -52,6 +52,15 @@ def test_a_token_that_is_half_a_character_has_its_byte() -> None:
     assert TOKENIZER.token_bytes(10**6) == b""
 
 
+def test_what_a_token_shows_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer(resolve_model(DEMO_MODEL))
+    expected = [(tokenizer.token_text(token), tokenizer.token_bytes(token)) for token in range(300)]
+    assert [tokenizer.shown(token) for token in range(300)] == expected
+    monkeypatch.setattr(Tokenizer, "token_text", None)
+    monkeypatch.setattr(Tokenizer, "token_bytes", None)
+    assert [tokenizer.shown(token) for token in range(300)] == expected
+
+
 def test_a_conversation_ends_where_the_assistant_begins(directory: Path) -> None:
     template = "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}"
     tokenizer = with_template(
