@@ -22,7 +22,7 @@ from tandem.runtime.faces import on_demand
 from tandem.runtime.failures import first_failure
 from tandem.runtime.folder_lock import only_one
 from tandem.runtime.identifiers import new_id
-from tandem.runtime.logging import configure_logging, drain_log
+from tandem.runtime.logging import FewLines, configure_logging, drain_log
 from tandem.runtime.paths import (
     create_data_dir,
     data_dir_or_default,
@@ -55,6 +55,7 @@ __all__ = [
     "WILDCARDS",
     "Address",
     "Backoff",
+    "FewLines",
     "LoopWatch",
     "Stop",
     "address_text",

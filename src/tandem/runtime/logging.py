@@ -10,6 +10,9 @@ import atexit
 import io
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, TextIO
 
@@ -19,6 +22,9 @@ from tandem.runtime.log_sink import LogSink
 
 #: A moment for the last lines, at the end of a process.
 _LAST_LINES_S = 0.5
+_INTERVAL_S = 10.0
+#: Of one place in a library, in an interval: peers can make it speak as often as they like.
+_LIBRARY_LINES = 20
 
 
 def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
@@ -52,17 +58,47 @@ def drain_log(timeout_s: float = _LAST_LINES_S) -> None:
         _sink().drain(timeout_s)
 
 
+class FewLines:
+    """What others can cause as often as they like has `lines` of a kind in ten seconds."""
+
+    def __init__(self, lines: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lines = lines
+        self._clock = clock
+        self._unsaid: Counter[Hashable] = Counter()
+        #: When a kind's ten seconds began, and its lines since then.
+        self._said: dict[Hashable, tuple[float, int]] = {}
+
+    def happened(self, kind: Hashable) -> int:
+        """Of how many times a line is due that says so; 0 for none now. There are few kinds."""
+        self._unsaid[kind] += 1
+        now = self._clock()
+        began, lines = self._said.get(kind, (now, 0))
+        if now - began >= _INTERVAL_S:
+            began, lines = now, 0
+        if lines >= self._lines:
+            return 0
+        self._said[kind] = began, lines + 1
+        return self._unsaid.pop(kind)
+
+
 class FromLibraries(logging.Handler):
     """Warnings and errors of libraries, to structlog."""
 
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._few = FewLines(_LIBRARY_LINES)
+
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger().log(
-            record.levelno,
-            "library_says",
-            library=record.name,
-            message=record.getMessage(),
-            exc_info=record.exc_info,
-        )
+        times = self._few.happened((record.name, record.pathname, record.lineno))
+        if times:
+            structlog.get_logger().log(
+                record.levelno,
+                "library_says",
+                library=record.name,
+                message=record.getMessage(),
+                times=times,
+                exc_info=record.exc_info,
+            )
 
 
 def _destination(stream: TextIO) -> TextIO:

@@ -40,6 +40,16 @@ def test_libraries_speak_as_everybody_does() -> None:
     assert "ZeroDivisionError" in str(failed["exception"])
 
 
+def test_a_library_fills_no_log() -> None:
+    script = (
+        "for number in range(1000): logging.getLogger('asyncio').warning(f'{number} closed')\n"
+        "logging.getLogger('asyncio').warning('elsewhere')\n"
+    )
+    *many, elsewhere = _lines(script)
+    assert [line["message"] for line in many] == [f"{number} closed" for number in range(20)]
+    assert elsewhere["message"] == "elsewhere"
+
+
 def test_what_was_lost_is_a_line_like_every_other() -> None:
     script = (
         "read, gone = os.pipe(); os.close(read); own = os.dup(2); os.dup2(gone, 2)\n"

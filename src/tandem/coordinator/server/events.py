@@ -7,14 +7,13 @@ each says how often it has happened since the one before.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import structlog
 
-log = structlog.get_logger(__name__)
+from tandem.runtime import FewLines
 
-_LOG_INTERVAL_S = 10.0
+log = structlog.get_logger(__name__)
 
 
 class Events:
@@ -27,20 +26,10 @@ class Events:
     ) -> None:
         """`count` is told the name of each; `lines` of a kind are logged in ten seconds."""
         self._count = count
-        self._clock = clock
-        self._lines = lines
-        self._unsaid: Counter[str] = Counter()
-        #: When a kind's ten seconds began, and its lines since then.
-        self._said: dict[str, tuple[float, int]] = {}
+        self._few = FewLines(lines, clock)
 
     def happened(self, event: str, **details: object) -> None:
         """`event` is one of a few names: `header_too_large`, `stranger_shed`, ..."""
         self._count(event)
-        self._unsaid[event] += 1
-        now = self._clock()
-        began, lines = self._said.get(event, (now, 0))
-        if now - began >= _LOG_INTERVAL_S:
-            began, lines = now, 0
-        if lines < self._lines:
-            self._said[event] = began, lines + 1
-            log.warning(event, **details, times=self._unsaid.pop(event))
+        if times := self._few.happened(event):
+            log.warning(event, **details, times=times)
