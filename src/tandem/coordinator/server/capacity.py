@@ -19,11 +19,15 @@ class Capacity(msgspec.Struct, frozen=True):
     #: Who has shown no valid key yet, in all and from one address.
     strangers: int
     strangers_an_address: int
+    #: Connections accepted in one turn of the event loop: those before must be read meanwhile, and
+    #: those that had to go for them close a turn later, out of what is kept for files.
+    accepted_a_turn: int
 
     @classmethod
     def of_descriptors(cls, descriptors: int, max_providers: int) -> Capacity:
         """How a process that may open so many descriptors divides them."""
-        sockets = descriptors - min(_FILES, descriptors // 4)
+        files = min(_FILES, descriptors // 4)
+        sockets = descriptors - files
         clients = min(_MAX_CLIENTS, sockets - min(max_providers, sockets // 4))
         strangers = min(_MAX_STRANGERS, clients)
         return cls(
@@ -31,4 +35,5 @@ class Capacity(msgspec.Struct, frozen=True):
             clients=clients,
             strangers=strangers,
             strangers_an_address=max(1, strangers // 2),
+            accepted_a_turn=max(1, files // 4),
         )

@@ -23,7 +23,7 @@ class Census:
         self, capacity: Capacity, happened: Callable[[str], None] = lambda _: None
     ) -> None:
         """`happened` is told what was done to whom: `stranger_shed`, `idle_shed`."""
-        self._capacity = capacity
+        self.capacity = capacity
         self._happened = happened
         self._all: dict[Peer, None] = {}
         self._strangers: dict[Peer, None] = {}
@@ -43,11 +43,11 @@ class Census:
     @property
     def crowded(self) -> bool:
         """There are more than there should be, and all of them are being answered."""
-        return len(self._all) - len(self._providers) > self._capacity.clients
+        return len(self._all) - len(self._providers) > self.capacity.clients
 
     @property
     def full(self) -> bool:
-        return len(self._all) >= self._capacity.connections
+        return len(self._all) >= self.capacity.connections
 
     def arrive(self, address: str) -> Peer:
         """A new connection, for which others may have to go."""
@@ -56,9 +56,9 @@ class Census:
         self._strangers[peer] = None
         neighbours = self._of_network.setdefault(peer.network, {})
         neighbours[peer] = None
-        if len(neighbours) > self._capacity.strangers_an_address:
+        if len(neighbours) > self.capacity.strangers_an_address:
             self._shed(next(iter(neighbours)), "stranger_shed")
-        elif len(self._strangers) > self._capacity.strangers:
+        elif len(self._strangers) > self.capacity.strangers:
             self._shed(next(iter(self._strangers)), "stranger_shed")
         elif self.crowded:
             self.make_room(peer)

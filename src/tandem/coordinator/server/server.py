@@ -14,8 +14,6 @@ from tandem.coordinator.server.http import HttpConnection
 from tandem.coordinator.server.peer import Peer
 from tandem.coordinator.server.shared import Shared
 
-#: Connections accepted in one turn of the loop: those before must be read meanwhile.
-_ACCEPTED_A_TURN = 64
 #: How long nobody is accepted after descriptors ran out.
 _PAUSE_S = 0.1
 _TICK_S = 1.0
@@ -59,7 +57,7 @@ class Server:
             self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTED_A_TURN):
+        for _ in range(self._census.capacity.accepted_a_turn):
             try:
                 connection, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -10,7 +10,7 @@ from tandem.coordinator.server.capacity import Capacity
 from tandem.coordinator.server.census import Census, network_of
 from tandem.coordinator.server.peer import Peer
 
-SMALL = Capacity(connections=8, clients=6, strangers=4, strangers_an_address=3)
+SMALL = Capacity(connections=8, clients=6, strangers=4, strangers_an_address=3, accepted_a_turn=2)
 
 
 def test_the_oldest_stranger_goes_first() -> None:
@@ -141,3 +141,5 @@ def test_descriptors_are_divided_so_that_everybody_has_some(
     capacity = Capacity.of_descriptors(descriptors, max_providers)
     assert 0 < capacity.strangers_an_address <= capacity.strangers <= capacity.clients
     assert capacity.clients < capacity.connections < descriptors
+    # Those who had to go in two turns are not closed yet, and files can be opened still.
+    assert capacity.connections + 2 * capacity.accepted_a_turn <= descriptors
