@@ -25,6 +25,7 @@ from tandem.engine import (
     GenerationRequest,
     LocalExecutor,
     ModelSetup,
+    Prefilling,
     Progress,
     Solo,
     prepare,
@@ -125,6 +126,8 @@ class Ranks:
                 raise event.error
             if isinstance(event, Completed):
                 unfinished.discard(event.request_id)
+                continue
+            if isinstance(event, Prefilling):
                 continue
             assert isinstance(event, Progress)
             for delta in event.deltas:

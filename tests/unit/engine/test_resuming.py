@@ -18,6 +18,7 @@ from tandem.engine import (
     EngineOptions,
     GenerationRequest,
     Message,
+    Prefilling,
     Progress,
     SamplingParams,
     load_engine,
@@ -85,6 +86,8 @@ def run(
         assert not isinstance(event, Aborted), event
         if isinstance(event, Completed):
             return deltas, event
+        if isinstance(event, Prefilling):
+            continue
         assert isinstance(event, Progress)
         for delta in event.deltas:
             deltas[delta.index].append(delta)
