@@ -122,7 +122,7 @@ async def _serve(
         watching = tasks.create_task(watch.run())
         cutting = tasks.create_task(providers.cut_who_is_shut_out())
         tasks.create_task(server.serve(closing))
-        renewing = tasks.create_task(_renew(config, shared.config))
+        renewing = tasks.create_task(_renew(shared.certificate))
         log.info("listening", host=config.host, port=port)
         if on_listening is not None:
             on_listening(port)
@@ -135,11 +135,15 @@ async def _serve(
         cutting.cancel()
 
 
-async def _renew(config: CoordinatorConfig, served: uvicorn.Config) -> None:
+async def _renew(certificate: Certificate | None) -> None:
+    if certificate is not None:
+        await certificate.watch()
+
+
+def _certificate(config: CoordinatorConfig) -> Certificate | None:
     if config.tls_certificate is None or config.tls_key is None:
-        return
-    assert served.ssl is not None, "uvicorn has made one of the certificate"
-    await Certificate(served.ssl, config.tls_certificate, config.tls_key).watch()
+        return None
+    return Certificate(config.tls_certificate, config.tls_key)
 
 
 def _shared(app: ASGIApp, config: CoordinatorConfig, metrics: Metrics) -> Shared:
@@ -147,14 +151,20 @@ def _shared(app: ASGIApp, config: CoordinatorConfig, metrics: Metrics) -> Shared
     capacity = Capacity.of_descriptors(raise_descriptor_limit(), config.max_providers)
     census = Census(capacity, events.happened)
     metrics.watch_connections(census.counts)
-    uvicorn_config = _uvicorn_config(app, config)
+    uvicorn_config = _uvicorn_config(app)
     uvicorn_config.load()
     return Shared(
-        uvicorn_config, ServerState(), config.connections, census, events, closing_response
+        uvicorn_config,
+        ServerState(),
+        config.connections,
+        census,
+        events,
+        closing_response,
+        _certificate(config),
     )
 
 
-def _uvicorn_config(app: ASGIApp, config: CoordinatorConfig) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     """What uvicorn's protocols ask of their server, which is ours."""
     return uvicorn.Config(
         app,
@@ -165,8 +175,6 @@ def _uvicorn_config(app: ASGIApp, config: CoordinatorConfig) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=False,
-        ssl_certfile=config.tls_certificate,
-        ssl_keyfile=config.tls_key,
     )
 
 

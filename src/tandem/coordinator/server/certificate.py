@@ -14,12 +14,15 @@ _LOOK_EVERY_S = 30.0
 
 
 class Certificate:
-    """Two files of PEM, in a context that has been given them."""
+    """Two files of PEM, and the context for new connections that was made of them.
 
-    def __init__(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-        self._context = context
+    Raises OSError when they cannot be read or do not fit.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
         self._files = certificate, key
         self._seen = self._stamp()
+        self.context = self._load()
 
     def renew(self) -> bool:
         """Takes the files in if they have changed; whether new connections get another one.
@@ -30,8 +33,9 @@ class Certificate:
         if now == self._seen:
             return False
         try:
-            self._context.load_cert_chain(*self._files)
-        except (OSError, ssl.SSLError) as error:
+            # Another context: files that do not fit leave the one that reads them without a key.
+            self.context = self._load()
+        except OSError as error:
             log.warning("certificate_not_renewed", reason=str(error))
             return False
         self._seen = now
@@ -43,6 +47,11 @@ class Certificate:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             await asyncio.to_thread(self.renew)
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._files)
+        return context
 
     def _stamp(self) -> tuple[int, ...]:
         """Changes with the files."""

@@ -91,7 +91,8 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         peer.on_abort = task.cancel
-        context, limits = self._shared.config.ssl, self._shared.limits
+        certificate, limits = self._shared.certificate, self._shared.limits
+        context = None if certificate is None else certificate.context
         try:
             await self._loop.connect_accepted_socket(
                 lambda: HttpConnection(self._shared, peer),

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from tandem.coordinator.config import ConnectionLimits
 from tandem.coordinator.server.census import Census
+from tandem.coordinator.server.certificate import Certificate
 from tandem.coordinator.server.events import Events
 from tandem.errors import TandemError
 
@@ -24,3 +25,5 @@ class Shared:
     events: Events
     #: Words a refusal as the API would; it ends the connection.
     error_response: Callable[[TandemError], Response]
+    #: None where connections are not encrypted.
+    certificate: Certificate | None

@@ -18,6 +18,7 @@ from tandem.coordinator.api import closing_response
 from tandem.coordinator.config import ConnectionLimits
 from tandem.coordinator.server.capacity import Capacity
 from tandem.coordinator.server.census import Census
+from tandem.coordinator.server.certificate import Certificate
 from tandem.coordinator.server.events import Events
 from tandem.coordinator.server.http import HttpConnection
 from tandem.coordinator.server.shared import Shared
@@ -67,8 +68,6 @@ def shared_by(
         lifespan="off",
         log_config=None,
         ws="websockets-sansio",
-        ssl_certfile=None if tls is None else tls / "certificate",
-        ssl_keyfile=None if tls is None else tls / "key",
     )
     loaded.load()
     return Shared(
@@ -78,6 +77,7 @@ def shared_by(
         Census(Capacity.of_descriptors(1024, 10), events.append),
         Events(events.append),
         closing_response,
+        None if tls is None else Certificate(tls / "certificate", tls / "key"),
     )
 
 
