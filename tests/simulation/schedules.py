@@ -43,7 +43,9 @@ def play(seeds: Iterable[int]) -> None:
     assert total["moved"] > total["done"] / 20, "the faults must hit"
 
 
-#: One honest machine among them is enough.
+#: Nobody leaves: whoever is idle hears nothing between challenges.
+_NONE = Faults(until_s=0.0, silence_s=60.0)
+#: One honest machine among them is enough, as long as it is there.
 _LIARS = [
     Machine("honest", sequences=4),
     *(Machine(f"liar {number}", lies=0.7, sequences=64, tokens=64_000) for number in range(2)),
@@ -64,7 +66,7 @@ def play_with_liars(seeds: Iterable[int]) -> None:
 
 def schedule(seed: int, machines: Sequence[Machine] = MACHINES) -> Counter[str]:
     kind = sorted(_KINDS)[seed % len(_KINDS)]
-    faults = _KINDS[kind] if machines is MACHINES else Faults(until_s=0.0)
+    faults = _KINDS[kind] if machines is MACHINES else _NONE
 
     async def main() -> Counter[str]:
         world = World(seed, faults, machines)

@@ -105,6 +105,7 @@ def play(
     *,
     providers: int = 2,
     task: Generation | Embedding = GENERATION,
+    heartbeat: protocol.Heartbeat | None = None,
     **settings: float,
 ) -> None:
     """On a virtual clock. The providers live on, whatever becomes of their links."""
@@ -119,7 +120,7 @@ def play(
             while True:
                 for provider in joined:
                     registry.heard(provider)
-                    registry.heartbeat(provider, beat())
+                    registry.heartbeat(provider, heartbeat or beat())
                 await asyncio.sleep(1.0)
 
         living = asyncio.create_task(live())

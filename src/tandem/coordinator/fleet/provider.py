@@ -142,6 +142,11 @@ class Provider:
         return not self.holds
 
     @property
+    def says_it_works(self) -> bool:
+        """Whether its engine has anything to do, by its own word."""
+        return self.heartbeat is not None and self.heartbeat.running + self.heartbeat.waiting > 0
+
+    @property
     def cache_tokens(self) -> int:
         """How many tokens its KV cache holds."""
         beat = self.heartbeat

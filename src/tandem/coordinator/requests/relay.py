@@ -81,6 +81,11 @@ class RequestStream:
         """Whether the provider has nothing more to say about this request."""
         return self.usage is not None or self._error is not None
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether the provider is to say something: it has not ended, and all of it was taken."""
+        return not self._window and not self.ended
+
     def close(self) -> None:
         self._link.forget(self._request_id, cancel=not self.ended)
         self._give_back()

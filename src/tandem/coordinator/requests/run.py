@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import msgspec
 import structlog
 
 from tandem.coordinator.config import CoordinatorConfig
-from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.answer_rules import Expected
 from tandem.coordinator.requests.consumer import Consumer
 from tandem.coordinator.requests.estimator import Estimator
@@ -28,7 +26,7 @@ from tandem.coordinator.requests.meter import Allowance, Meter
 from tandem.coordinator.requests.produced import Produced
 from tandem.coordinator.requests.relay import RequestStream, open_stream
 from tandem.coordinator.requests.suspicion import Suspicion, Verdict
-from tandem.coordinator.requests.trace import Trace
+from tandem.coordinator.requests.trace import Progress, Trace
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.reservation import Reservation
@@ -47,29 +45,6 @@ _GOODBYE_S = 10.0
 #: Whoever is lost together with a provider is lost by then.
 _SETTLES_S = 0.25
 _LOOK_EVERY_S = 0.25
-
-
-@dataclass
-class Progress:
-    """Where a request was sent, and when: the clock's times of the first reservation and token."""
-
-    provider: Provider | None = None
-    attempts: int = 0
-    reserved_at: float | None = None
-    first_at: float | None = None
-    #: Unix time of every attempt's reservation.
-    reserved: list[float] = field(default_factory=list)
-    #: Node ids of who has read it, in order: a set that keeps its order.
-    readers: dict[str, None] = field(default_factory=dict)
-    #: The providers that it has cost, once it is given up for that.
-    given_up_by: list[str] = field(default_factory=list)
-
-    def has_reserved(self, provider: Provider, now: float, *, turns: bool) -> None:
-        """`turns`: it goes on there with other choices, since those before have ended well."""
-        self.provider = provider
-        self.attempts += not turns
-        self.reserved.append(time.time())
-        self.reserved_at = self.reserved_at or now
 
 
 @dataclass
@@ -182,6 +157,21 @@ class RequestRun:
         if attempt is not None:
             attempt.close()
 
+    def leave_if_still(self, for_s: float) -> None:
+        """Goes on elsewhere, where there is room, if its provider sends nothing for so long.
+
+        One that says that it works gets twice as long.
+        """
+        attempt = self._attempt
+        if attempt is None or attempt.stream is None or not attempt.stream.is_dry:
+            return
+        still_s = self._clock() - max(self.moved_at, attempt.sent_at)
+        provider = attempt.reservation.provider
+        if still_s < for_s * (2 if provider.says_it_works else 1):
+            return
+        if self._admission.has_room(self._demand(), {provider.machine}):
+            attempt.stream.fail(ProviderLost("the provider does nothing about the request"))
+
     async def _next(self) -> list[Delta]:
         while not self._produced.complete or self._attempt is not None:
             try:
@@ -213,12 +203,7 @@ class RequestRun:
 
     async def _reserve(self) -> _Attempt:
         """Waits for a reservation. One that had its place already waits as long as it may."""
-        demand = self._estimator.demand(
-            self._request,
-            self._consumer,
-            produced=self._produced.tokens,
-            sequences=len(self._produced.unfinished) or None,
-        )
+        demand = self._demand()
         if self._suspicion.alone:
             await self._until_cleared(demand)
         reservation = await self._admission.reserve(
@@ -237,6 +222,15 @@ class RequestRun:
         self.progress.has_reserved(provider, self._clock(), turns=turns)
         self._moves = False
         return attempt
+
+    def _demand(self) -> Demand:
+        """Of what is left of it."""
+        return self._estimator.demand(
+            self._request,
+            self._consumer,
+            produced=self._produced.tokens,
+            sequences=len(self._produced.unfinished) or None,
+        )
 
     async def _until_cleared(self, demand: Demand) -> None:
         """Waits until providers have lived or died without it. Raises RequestGivenUp."""

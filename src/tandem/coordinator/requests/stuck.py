@@ -9,12 +9,19 @@ from contextlib import asynccontextmanager
 from tandem.coordinator.requests.run import RequestRun
 from tandem.errors import RequestTimedOut
 
+#: At so many providers, one after the other, a request may stand still before its time is up.
+_PROVIDERS = 3
+#: How often is looked whether there is room elsewhere, in the time of one of them.
+_LOOKS = 8
+
 
 @asynccontextmanager
 async def ends_when_stuck(
     run: RequestRun, limit_s: float, clock: Callable[[], float]
 ) -> AsyncIterator[None]:
     """Raises RequestTimedOut once the run has not moved for so long.
+
+    Before that it is asked of others: a provider can take a request and say nothing of it.
 
     One timer a request, which looks again when the time could be up: tokens cost it nothing.
     """
@@ -23,11 +30,14 @@ async def ends_when_stuck(
 
     def look() -> None:
         nonlocal timer
-        left_s = run.moved_at + limit_s - clock()
-        if left_s <= 0.0:
+        still_s, patience_s = clock() - run.moved_at, limit_s / _PROVIDERS
+        if still_s >= limit_s:
             expiry.reschedule(loop.time())
-        else:
-            timer = loop.call_later(left_s, look)
+            return
+        if still_s >= patience_s:
+            run.leave_if_still(patience_s)
+        next_s = patience_s - still_s if still_s < patience_s else patience_s / _LOOKS
+        timer = loop.call_later(min(next_s, limit_s - still_s), look)
 
     try:
         async with asyncio.timeout(None) as expiry:

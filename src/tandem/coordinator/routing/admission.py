@@ -160,6 +160,10 @@ class Admission:
         """Those of names that are a consumer's own invention are not kept."""
         return self._shares.of(model) if self._registry.knows(model) else ModelShares()
 
+    def has_room(self, demand: Demand, but: Collection[str]) -> bool:
+        """Whether anybody has room for it now, but for these machines."""
+        return self._registry.has_room(demand, but)
+
     def _reserve_now(
         self, demand: Demand, avoid: Collection[ProviderId], waits: ModelQueues | None
     ) -> Reservation:

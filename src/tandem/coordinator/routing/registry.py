@@ -187,6 +187,14 @@ class Registry:
             for provider in self._by_model.get(demand.model, {}).values()
         )
 
+    def has_room(self, demand: Demand, but: Collection[str]) -> bool:
+        """Whether anybody but these machines may have the request now."""
+        now = self._clock()
+        return any(
+            provider.machine not in but and eligibility(provider, demand, now=now) is None
+            for provider in self._by_model.get(demand.model, {}).values()
+        )
+
     def silent_for_s(self, provider: Provider) -> float:
         return self._clock() - provider.last_heard
 

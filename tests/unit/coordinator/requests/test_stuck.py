@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.support.registered import beat
 from tests.support.requests_played import asked, failed, play, tokens
 
 from tandem.coordinator.fleet.provider import Provider
@@ -31,7 +32,44 @@ def test_a_stream_that_moves_is_never_cut() -> None:
             taking.cancel()
         assert clock() > 900.0
 
-    play(scenario)
+    play(scenario, providers=1)
+
+
+@pytest.mark.parametrize("had_token", [False, True])
+def test_whoever_takes_a_request_and_does_nothing_loses_it(had_token: bool) -> None:
+    """It neither answers nor says that it works: two of them do not cost the request its life."""
+
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        async with ends_when_stuck(run, 120.0, clock):
+            taking = asyncio.ensure_future(anext(run))
+            for number in range(2):
+                idle, _ = await asked(providers)
+                if had_token:
+                    idle.answer(tokens(number))
+                    await taking
+                    taking = asyncio.ensure_future(anext(run))
+            played, _ = await asked(providers)
+            played.answer(tokens(7))
+            await taking
+        assert run.progress.attempts == 3
+        assert clock() < 120.0
+
+    play(scenario, providers=3)
+
+
+def test_whoever_says_that_it_works_has_two_thirds_of_the_time() -> None:
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        async with ends_when_stuck(run, 120.0, clock):
+            taking = asyncio.ensure_future(anext(run))
+            busy, _ = await asked(providers)
+            await asyncio.sleep(79.0)
+            assert not busy.cancelled
+            played, _ = await asked([p for p in providers if p.link is not busy.link])
+            assert 80.0 <= clock() < 100.0
+            played.answer(tokens(1))
+            await taking
+
+    play(scenario, heartbeat=beat(running=1))
 
 
 @pytest.mark.parametrize("had_token", [False, True])
@@ -55,7 +93,7 @@ def test_one_that_stands_still_is_ended_and_worth_repeating_if_it_had_nothing(
         assert ended.value.retryable is not had_token
         assert clock() == pytest.approx(220.0 if had_token else 120.0, abs=2.0)
 
-    play(scenario)
+    play(scenario, providers=1)
 
 
 def test_whoever_takes_nothing_stands_still() -> None:
