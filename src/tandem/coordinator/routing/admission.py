@@ -19,6 +19,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Collection
+from itertools import islice
 
 import msgspec
 
@@ -27,6 +28,7 @@ from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.routing.demand import Demand
 from tandem.coordinator.routing.eligibility import Reason
 from tandem.coordinator.routing.fair_queue import FairQueue, QueueFull
+from tandem.coordinator.routing.places import has_room
 from tandem.coordinator.routing.refusal import refusal
 from tandem.coordinator.routing.registry import Registry
 from tandem.coordinator.routing.reservation import Reservation
@@ -46,6 +48,8 @@ from tandem.protocol import ModelName, ProviderId
 
 #: Some things change without an event: a pause of a breaker ends, a provider goes stale.
 _RECHECK_S = 0.25
+#: Queues times providers that are looked at then: of many queues some, the others the next time.
+_LOOKS_AT_ONCE = 8192
 #: Reasons that depend on the request: another one may go where it may not.
 _OF_THE_REQUEST = {Reason.FULL, Reason.TOO_SMALL, Reason.UNTRUSTED}
 
@@ -236,7 +240,7 @@ class Admission:
         for model in provider.models:
             waits = self._models.get(model)
             if waits is not None:
-                while waits.queues and self._hand_out(provider, waits):
+                while has_room(provider) and waits.queues and self._hand_out(provider, waits):
                     pass
 
     def _hand_out(self, provider: Provider, waits: ModelQueues) -> bool:
@@ -331,10 +335,11 @@ class Admission:
     def _recheck(self) -> None:
         self._timer = None
         for model, waits in tuple(self._models.items()):
-            for id_, queue in tuple(waits.queues.items()):
-                self._pump(waits, queue)
-                if not queue:
-                    del waits.queues[id_]
+            most = _LOOKS_AT_ONCE // max(1, self._registry.serving(model))
+            for id_ in tuple(islice(waits.queues, max(1, most))):
+                self._pump(waits, waits.queues[id_])
+                if queue := waits.queues.pop(id_):
+                    waits.queues[id_] = queue  # behind the others
             if not waits.queues:
                 del self._models[model]
         self._schedule()

@@ -38,6 +38,12 @@ def places(provider: Provider, demand: Demand) -> int:
     return demand.least_sequences if provider.in_flight == 0 else 0
 
 
+def has_room(provider: Provider) -> bool:
+    """Whether any request could begin there now."""
+    beat = provider.heartbeat
+    return not provider.in_flight or beat is None or provider.sequences < beat.max_sequences
+
+
 def largest(model: ModelName, provider: Provider) -> int:
     """Tokens that one sequence of a model that it serves may have there at most."""
     return min(provider.models[model].context_length, provider.cache_tokens)

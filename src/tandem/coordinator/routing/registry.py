@@ -261,6 +261,10 @@ class Registry:
         """Whether it is connected, and may have further requests once it has room."""
         return self._providers.get(provider.id) is provider and provider.is_ready
 
+    def serving(self, model: ModelName) -> int:
+        """How many name the model, of whatever account, ready or not."""
+        return len(self._by_model.get(model, ()))
+
     def may_fit(self, demand: Demand) -> bool:
         """Whether somebody is large enough for it, or nobody can tell."""
         return demand.least_tokens <= (self.largest(demand.model) or demand.least_tokens)

@@ -6,12 +6,19 @@ import asyncio
 
 import msgspec
 import pytest
+from tests.simulation.virtual_time import run
 from tests.support.registered import A, beat, join, make_registry, waiting
 
-from tandem.coordinator.routing import shares
+from tandem.coordinator.fleet import many
+from tandem.coordinator.fleet.provider import Provider
+from tandem.coordinator.routing import admission as admission_module
+from tandem.coordinator.routing import choice, shares
 from tandem.coordinator.routing.admission import Admission
 from tandem.coordinator.routing.demand import Demand
-from tandem.errors import ModelNotFound
+from tandem.coordinator.routing.eligibility import Reason, eligibility
+from tandem.coordinator.routing.fair_queue import FairQueue
+from tandem.coordinator.routing.waiting import Waiter
+from tandem.errors import ModelNotFound, NoProviderAvailable
 from tandem.protocol import ModelName, Trust
 
 
@@ -79,3 +86,50 @@ def test_names_that_others_invent_make_nobody_forget_what_a_key_has_had(
             task.cancel()
 
     asyncio.run(main())
+
+
+def test_many_accounts_that_wait_at_many_machines_cost_no_event_a_look_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They wait in a queue each, which are looked at in turns."""
+    accounts, providers = 100, 50
+    monkeypatch.setattr(admission_module, "_LOOKS_AT_ONCE", 10 * providers)
+    counted = {"looks": 0, "heads": 0}
+
+    def looked(provider: Provider, demand: Demand, *, now: float) -> Reason | None:
+        counted["looks"] += 1
+        return eligibility(provider, demand, now=now)
+
+    heads = FairQueue.heads
+
+    def headed(queue: FairQueue[Waiter], most: int) -> list[tuple[shares.Share, Waiter]]:
+        counted["heads"] += 1
+        return heads(queue, most)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        registry = make_registry(loop.time, max_providers=providers)
+        admission = Admission(registry, max_waiting=4, patience_s=1.0)
+        machines = [join(registry, ["a"]) for _ in range(providers)]
+        for machine in machines:
+            registry.heartbeat(machine, beat(max_sequences=1))
+            registry.reserve_at(machine, A)
+        tasks = []
+        for number in range(accounts):
+            owners = frozenset({"default", f"account {number}"})
+            demand = msgspec.structs.replace(A, account=f"account {number}", owners=owners)
+            tasks.append(await waiting(admission, f"key {number}", demand))
+        monkeypatch.setattr(choice, "eligibility", looked)
+        counted.update(looks=0, heads=0)
+        for machine in machines:
+            registry.heartbeat(machine, beat(max_sequences=1))
+        assert counted["heads"] == 0, "who is full has nothing to give"
+        await asyncio.sleep(0.25)
+        assert 0 < counted["looks"] <= 10 * (providers + many._DRAWN)
+        for machine in machines:
+            registry.remove(machine)
+        await asyncio.sleep(30.0)
+        assert all(isinstance(task.exception(), NoProviderAvailable) for task in tasks)
+
+    monkeypatch.setattr(FairQueue, "heads", headed)
+    run(main())
