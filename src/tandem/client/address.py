@@ -55,9 +55,14 @@ def split_pin(address: str) -> tuple[str, str | None]:
 
 
 def api_base_url(address: str, *, tls: bool = False) -> str:
-    """Accepts `host:port`, with or without scheme (`tls` chooses then), with or without `/v1`."""
+    """Accepts `host:port`, with or without scheme, with or without `/v1`.
+
+    `tls` for who knows that it is spoken there, whatever was pasted: no key goes out in the clear.
+    """
     url = address.strip()
-    url = (url if "://" in url else f"{'https' if tls else 'http'}://{url}").rstrip("/")
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
+    scheme, _, rest = url.partition("://")
+    url = f"https://{rest}" if tls and scheme.lower() == "http" else url
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is no number

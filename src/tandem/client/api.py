@@ -34,6 +34,7 @@ from tandem.security import PinnedContext
 _CONNECT_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 30.0
 _DONE = b"[DONE]"
+_HTTPS = ", or write https:// if it speaks TLS"
 
 T = TypeVar("T")
 
@@ -248,7 +249,7 @@ class Client:
         except httpx2.HTTPError as error:
             raise NotServing(
                 f"the connection to {where} broke ({str(error) or type(error).__name__}):"
-                " see `tandem status`"
+                f" see `tandem status`{_HTTPS if where.startswith('http:') else ''}"
             ) from error
 
 

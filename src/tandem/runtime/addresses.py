@@ -76,13 +76,14 @@ def is_loopback(host: str) -> bool:
 def is_own_network(host: str) -> bool:
     """Whether a host is one of this network's: a proxy to the outside is not asked for it.
 
-    Private and link-local addresses, names without a dot, and names that only stand for such.
+    Addresses that mean nothing outside (private, link-local, of an overlay such as Tailscale's),
+    names without a dot, and names that only stand for such.
     """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return "." not in host or host.lower().endswith(_LOCAL_NAMES)
-    return address.is_private or address.is_link_local
+    return not address.is_global
 
 
 def listen_on(host: str, port: int) -> socket.socket:

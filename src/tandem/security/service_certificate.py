@@ -116,8 +116,8 @@ class PinnedContext(ssl.SSLContext):
         if shown != self.pin:
             raise ssl.SSLCertVerificationError(
                 ssl.SSL_ERROR_SSL,
-                f"the service showed another key than the pinned one ({shown[:16]}, not"
-                f" {self.pin[:16]}): ask its operator for the token or the address again",
+                f"the service showed another key than the pinned one ({shown}, not"
+                f" {self.pin}): ask its operator for the token or the address again",
             )
 
 

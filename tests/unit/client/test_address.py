@@ -97,6 +97,7 @@ def test_a_cut_pin_is_refused() -> None:
 
 def test_who_has_a_pin_speaks_tls() -> None:
     assert api_base_url("box:8000", tls=True) == "https://box:8000/v1"
+    assert api_base_url("HTTP://box:8000", tls=True) == "https://box:8000/v1"
     assert websocket_url("box:8000", tls=True) == "wss://box:8000"
     assert websocket_url("http://box:8000", tls=True) == "wss://box:8000"
 

@@ -160,6 +160,14 @@ def test_connection_problems_are_not_serving(error: httpx2.HTTPError) -> None:
         client.is_ready()
 
 
+def test_a_service_that_speaks_tls_is_thought_of() -> None:
+    def handler(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.RemoteProtocolError("Server disconnected without sending a response.")
+
+    with _client(handler) as client, pytest.raises(NotServing, match="write https://"):
+        client.is_ready()
+
+
 def _serving(*models: str) -> Handler:
     return lambda _: httpx2.Response(200, json={"data": [{"id": name} for name in models]})
 

@@ -113,7 +113,11 @@ def test_this_machine_is_known_by_its_own_addresses(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["10.1.2.3", "192.168.0.9", "fe80::1%eth0", "fd00::2", "box", "gpu.local", "nas.lan"]
+    "host",
+    [
+        *("10.1.2.3", "192.168.0.9", "100.64.0.7", "fe80::1%eth0", "fd00::2", "::ffff:10.0.0.2"),
+        *("box", "gpu.local", "nas.lan"),
+    ],
 )
 def test_machines_of_this_network_need_no_proxy(host: str) -> None:
     assert is_own_network(host)
