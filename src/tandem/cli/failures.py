@@ -71,6 +71,8 @@ def describe(error: TandemError | OSError) -> str:
     else:
         text = error.message
     line = " ".join(text.split()).rstrip(".")
+    if isinstance(error, TandemError) and error.param == "join_token":
+        return line  # it says itself what to do, and no API key would help
     for kind, step in _NEXT_STEPS:
         if isinstance(error, kind):
             return f"{line} ({step})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tandem.cluster.check import Check, check_cluster
 from tandem.cluster.collectives import COLLECTIVES, Rendezvous, SealedCommunicator
 from tandem.cluster.config import ClusterConfig, Host
+from tandem.cluster.discovery import hosts_behind
 from tandem.cluster.facts import (
     NodeFacts,
     available_memory_bytes,
@@ -28,6 +29,7 @@ __all__ = [
     "State",
     "available_memory_bytes",
     "check_cluster",
+    "hosts_behind",
     "measure_node",
     "run_alone",
     "run_clustered",

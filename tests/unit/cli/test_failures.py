@@ -88,3 +88,8 @@ def test_errors_go_to_stderr_without_markup(capsys: pytest.CaptureFixture[str]) 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "error: pip install 'tandem[torch]'\n"
+
+
+def test_a_join_token_that_is_refused_is_no_matter_of_api_keys() -> None:
+    assert "--api-key" in describe(errors.AuthenticationFailed("unknown key"))
+    assert "--api-key" not in describe(errors.AuthenticationFailed("used up", param="join_token"))

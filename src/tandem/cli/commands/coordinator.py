@@ -28,7 +28,13 @@ from tandem.coordinator import (
     CoordinatorConfig,
 )
 from tandem.errors import ConfigurationError
-from tandem.runtime import DEFAULT_PORT, create_data_dir, data_dir_or_default, is_loopback
+from tandem.runtime import (
+    DEFAULT_PORT,
+    WILDCARDS,
+    create_data_dir,
+    data_dir_or_default,
+    is_loopback,
+)
 
 SECTION = Section.SERVE
 
@@ -112,7 +118,10 @@ def coordinator(
 
     def on_listening(actual_port: int) -> None:
         url = http_url(config.host, actual_port, tls=config.tls_certificate is not None)
-        write_service_address(config.data_dir, with_pin(url, files.pin))
+        known = http_url(
+            named_host(config.host), actual_port, tls=config.tls_certificate is not None
+        )
+        write_service_address(config.data_dir, with_pin(known, files.pin))
         if json:
             from tandem.up import Listening
 
@@ -129,6 +138,15 @@ def coordinator(
         if error.errno not in _LISTEN_PROBLEMS:
             raise
         raise cannot_listen(config.host, config.port, error.errno) from error
+
+
+def named_host(host: str) -> str:
+    """The host, or for one that stands for all addresses of this machine the best of them."""
+    if host not in WILDCARDS:
+        return host
+    from tandem.cluster import hosts_behind
+
+    return next(iter(hosts_behind(host)), host)
 
 
 def _say(config: CoordinatorConfig, url: str) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tandem import cluster
+from tandem.cli.commands import coordinator
 from tandem.cli.commands.coordinator import CoordinatorOptions, coordinator_config
 from tandem.cli.tls_options import TlsFiles
 from tandem.coordinator import CoordinatorConfig
@@ -76,3 +78,13 @@ def test_what_is_no_origin_is_refused(tmp_path: Path, origin: str) -> None:
     options = CoordinatorOptions(data_dir=tmp_path, join_token="t", cors_origin=[origin])
     with pytest.raises(ConfigurationError, match="--cors-origin"):
         coordinator_config(options, TlsFiles())
+
+
+def test_keys_and_tokens_name_an_address_that_other_machines_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "hosts_behind", lambda _: ["192.0.2.7", "192.0.2.8"])
+    assert coordinator.named_host("0.0.0.0") == "192.0.2.7"
+    assert coordinator.named_host("box.example") == "box.example"
+    monkeypatch.setattr(cluster, "hosts_behind", lambda _: [])
+    assert coordinator.named_host("::") == "::"
