@@ -13,6 +13,8 @@ from tandem.errors import RequestTimedOut
 _PROVIDERS = 3
 #: How often is looked whether there is room elsewhere, in the time of one of them.
 _LOOKS = 8
+#: A timer that is set for less may be due at once, again and again.
+_AT_LEAST_S = 0.001
 
 
 @asynccontextmanager
@@ -36,8 +38,8 @@ async def ends_when_stuck(
             return
         if still_s >= patience_s:
             run.leave_if_still(patience_s)
-        next_s = patience_s - still_s if still_s < patience_s else patience_s / _LOOKS
-        timer = loop.call_later(min(next_s, limit_s - still_s), look)
+        next_s = min(max(patience_s - still_s, patience_s / _LOOKS), limit_s - still_s)
+        timer = loop.call_later(max(next_s, _AT_LEAST_S), look)
 
     try:
         async with asyncio.timeout(None) as expiry:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
+from tests.simulation import virtual_time
 from tests.support.registered import beat
 from tests.support.requests_played import asked, failed, play, tokens
 
@@ -12,7 +14,7 @@ from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.requests.stuck import ends_when_stuck
 from tandem.errors import RequestTimedOut
-from tandem.protocol import Chunk
+from tandem.protocol import Chunk, Usage
 
 
 def clock() -> float:
@@ -131,3 +133,28 @@ def test_moving_from_provider_to_provider_is_not_getting_on() -> None:
         assert clock() == pytest.approx(120.0, abs=2.0)
 
     play(scenario)
+
+
+@pytest.mark.parametrize("started_at", [43.27670679050534, 22.876222127045263])
+def test_a_timer_comes_to_its_time_whatever_sums_are_rounded_to(started_at: float) -> None:
+    """A timer for what is too little to add would never let the clock get on."""
+    looks = 0
+
+    class Still:
+        moved_at = 0.0
+        so_far = Usage(0, 0, 0)
+
+        def leave_if_still(self, for_s: float) -> None:
+            nonlocal looks
+            looks += for_s == 40.0
+
+    async def main() -> None:
+        await asyncio.sleep(started_at)
+        run = Still()
+        run.moved_at = clock()
+        with pytest.raises(RequestTimedOut):
+            async with ends_when_stuck(cast("RequestRun", run), 120.0, clock):
+                await asyncio.Event().wait()
+
+    virtual_time.run(main())
+    assert 8 <= looks <= 20
