@@ -110,6 +110,7 @@ class Census:
             return
         self._no_stranger(peer)
         if peer.standing is Standing.PROVIDER:
+            self._idle.pop(peer, None)  # it may have asked something before
             self._providers[peer] = None
 
     def _no_stranger(self, peer: Peer) -> None:

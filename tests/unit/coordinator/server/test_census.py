@@ -71,6 +71,16 @@ def test_a_place_of_a_provider_is_not_a_clients() -> None:
     assert census.counts() == {"stranger": 1, "known": 6, "provider": 2}
 
 
+def test_a_provider_that_asked_something_before_is_not_let_go_as_idle() -> None:
+    census = Census(SMALL)
+    provider = census.arrive("10.0.0.1")
+    provider.vouch()
+    census.idle(provider)
+    provider.welcome()
+    census.make_room()
+    assert not provider.aborted
+
+
 def test_it_is_crowded_until_a_newcomer_turns_out_to_be_a_provider() -> None:
     census = Census(SMALL)
     for _ in range(6):
