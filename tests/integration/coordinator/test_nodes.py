@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.integration.coordinator.conftest import (
+    MODEL,
     TIMEOUT_S,
     PlayedProvider,
     Running,
@@ -123,5 +124,32 @@ def test_a_machine_that_is_called_as_another_is_known_is_not_drained_for_it(
             for change in ("drain", "resume"):
                 route = f"/v1/providers/{joined.provider_id}/{change}"
                 assert (await http.post(route)).json()["name"] == "real"
+
+    asyncio.run(main())
+
+
+def test_what_runs_in_a_cluster_with_a_machine_that_is_removed_ends_there(
+    coordinator: Running,
+) -> None:
+    token = create_token(coordinator.data_dir)
+
+    async def main() -> None:
+        async with (
+            provider_socket(coordinator) as first,
+            httpx2.AsyncClient(
+                base_url=coordinator.url, headers=coordinator.headers, timeout=TIMEOUT_S
+            ) as http,
+        ):
+            rank_0 = PlayedProvider(first, "rank 0")
+            assert isinstance(await rank_0.join(token), protocol.Welcome)
+            other = "5e" * 32
+            await rank_0.beat(cluster_role=0, members=[other])
+            body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+            asked = asyncio.ensure_future(http.post("/v1/chat/completions", json=body))
+            await rank_0.generate()
+            await asyncio.to_thread(remove, coordinator.data_dir, other)
+            assert isinstance(await rank_0.receive(), protocol.Cancel)
+            assert (await http.get("/v1/models")).json()["data"] == []
+            asked.cancel()
 
     asyncio.run(main())

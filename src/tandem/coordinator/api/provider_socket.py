@@ -122,6 +122,9 @@ class ProviderSocket:
                 if connection.admitted.is_in(shut_out):
                     self._registry.remove(connection.provider)
                     connection.provider.link.lose(ProviderLost("its machine was removed"))
+            for provider in self._registry.shut_out(shut_out.nodes):
+                log.warning("cluster_with_a_removed_machine", provider_id=provider.id)
+                provider.link.abandon(ProviderLost(Hold.SHUT_OUT))
 
     async def _admit(self, websocket: WebSocket) -> tuple[_Connection, int]:
         """Hello, challenge, proof. Raises the reason to refuse the connection."""

@@ -50,6 +50,7 @@ class Hold(StrEnum):
     NOT_READY = "it has not said that it is ready"
     LEAVING = "it has said that it stops"
     DRAINED = "an operator drains it, until it restarts or is resumed"
+    SHUT_OUT = "a machine of its cluster was removed"
 
 
 @dataclass(eq=False)

@@ -55,6 +55,7 @@ class Registry:
         self._providers: dict[ProviderId, Provider] = {}
         self._by_model: dict[ModelName, dict[ProviderId, Provider]] = {}
         self._nodes = ConnectedNodes()
+        self._shut_out: frozenset[str] = frozenset()
         self._history = ModelHistory()
         self._breakers = BreakerMemory()
         self._largest: dict[ModelName, tuple[float, int]] = {}
@@ -130,6 +131,7 @@ class Registry:
         provider.role = read_role(beat.cluster_role)
         # What is still encoded would keep all of its message in memory.
         provider.heartbeat = msgspec.structs.replace(beat, cluster_role=cluster_role(None))
+        self._look_at_readers(provider)
         if beat.ready:
             provider.holds.discard(Hold.NOT_READY)
             provider.ready_since = provider.ready_since or now
@@ -146,6 +148,23 @@ class Registry:
         """Takes in a newer proof, and the trust that it earns."""
         provider.attested = attested
         self._nodes.prove(provider.node_id, provider.id, attested.trust)
+
+    def shut_out(self, nodes: frozenset[str]) -> list[Provider]:
+        """Machines that are to read nothing: who has one in its cluster gets nothing new.
+
+        Those of whom that is news.
+        """
+        self._shut_out = nodes
+        return [p for p in self._providers.values() if self._look_at_readers(p)]
+
+    def _look_at_readers(self, provider: Provider) -> bool:
+        """Whether the provider is held from now on, and was not until now."""
+        was_held = Hold.SHUT_OUT in provider.holds
+        if self._shut_out.isdisjoint(provider.readers):
+            provider.holds.discard(Hold.SHUT_OUT)
+            return False
+        provider.holds.add(Hold.SHUT_OUT)
+        return not was_held
 
     def hold(self, provider: Provider, why: Hold) -> None:
         """Sends nothing new to a provider."""

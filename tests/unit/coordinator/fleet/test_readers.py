@@ -88,3 +88,18 @@ def test_of_machines_that_have_gone_nothing_is_kept() -> None:
     nodes.forget(None, one.id)
     assert vars(nodes) == vars(ConnectedNodes())
     assert least(list(Trust)) is Trust.NONE
+
+
+def test_a_cluster_gets_nothing_while_a_machine_is_in_it_that_was_removed() -> None:
+    registry, first = cluster(None)
+    anybodys = Demand(MODEL)
+    assert eligibility(first, anybodys, now=0.0) is None
+    assert registry.shut_out(frozenset({SECOND})) == [first]
+    assert eligibility(first, anybodys, now=0.0) is Reason.NOT_READY
+    assert registry.shut_out(frozenset({SECOND, "c" * 64})) == [], "it is held already"
+    registry.heartbeat(first, beat())
+    assert eligibility(first, anybodys, now=0.0) is None, "alone again"
+    registry.heartbeat(first, beat(cluster_role=RANK_0, members=[FIRST, SECOND]))
+    assert eligibility(first, anybodys, now=0.0) is Reason.NOT_READY
+    registry.shut_out(frozenset())
+    assert eligibility(first, anybodys, now=0.0) is None
