@@ -1,18 +1,19 @@
 """The pairing conversation, on TLS that nobody vouches for yet: the short code is the proof.
 
 The wire sequence stands in `tandem.protocol.cluster.pairing`. Both store the other only when both
-said yes. Whoever listens hears several machines side by side until one shows a code; the person is
-asked about one code at a time, and not about many: each is a guess.
+said yes. Whoever listens hears several machines side by side until one shows a code, and no more
+than `handshakes` allows, from their first byte on; the person is asked about one code at a time,
+and not about many: each is a guess.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
-
-import structlog
+from typing import Never
 
 from tandem.errors import ConfigurationError, LinkLost, PeerRefused, ProtocolError, TandemError
 from tandem.link.frames import (
@@ -23,15 +24,18 @@ from tandem.link.frames import (
     encode_frame,
 )
 from tandem.link.handshakes import Handshakes
+from tandem.link.refusals import Refusals
+from tandem.link.stream import connect
+from tandem.link.tls import reason_of
 from tandem.protocol.cluster import CounterOffer, Offer, PairingMessage, Reveal, Verdict
 from tandem.runtime import Address, address_text, host_of, listen_on
 from tandem.security import NONCE_BYTES, Identity, PairedNode, commitment, pairing_code
 
-log = structlog.get_logger(__name__)
-
 _CONNECT_TIMEOUT_S = 10.0
 #: Between two machines, before a person is asked.
 _ANSWER_TIMEOUT_S = 10.0
+#: Without descriptors nothing can be accepted; they come back when other connections end.
+_EXHAUSTED_PAUSE_S = 0.5
 #: People walk between machines.
 _PERSON_TIMEOUT_S = 300.0
 #: Codes that a person is shown before it is taken for an attack: each may be right by chance.
@@ -82,7 +86,10 @@ async def pair_by_dialling(
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(*address, ssl=context)
+            plain = await connect(address)
+            reader, writer = await asyncio.open_connection(
+                sock=plain, ssl=context, server_hostname=""
+            )
     except (OSError, TimeoutError) as error:
         raise LinkLost(f"cannot connect to {address_text(*address)}: {error}") from error
     talk = _Conversation(reader, writer)
@@ -114,26 +121,24 @@ async def pair_by_listening(
     `max_codes` were shown in vain, ConfigurationError when the address cannot be listened on.
     """
     pairing = _Listening(identity, name, confirm, max_codes)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(identity.certificate_path, identity.key_path)
     try:
         listener = listen_on(*address)
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {address_text(*address)}: {error.strerror or error}"
         ) from error
-    server = await asyncio.start_server(
-        pairing.accept, sock=listener, ssl=context, ssl_handshake_timeout=_ANSWER_TIMEOUT_S
-    )
-    on_listening(server.sockets[0].getsockname()[1])
+    listener.setblocking(False)
+    on_listening(listener.getsockname()[1])
+    accepting = asyncio.ensure_future(pairing.accept(listener))
     try:
         async with asyncio.timeout(_PERSON_TIMEOUT_S):
             return await pairing.outcome
     except TimeoutError as error:
         raise LinkLost("no machine came to pair") from error
     finally:
-        server.close()
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        listener.close()
 
 
 class _Listening:
@@ -146,25 +151,58 @@ class _Listening:
         self._confirm = confirm
         self._codes_left = max_codes
         self._heard: Handshakes[asyncio.Task[None]] = Handshakes()
+        self._refusals = Refusals()
         self._person = asyncio.Lock()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._context.load_cert_chain(identity.certificate_path, identity.key_path)
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, listener: socket.socket) -> Never:
+        """Until cancelled, and with it whoever has come."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    plain, name = await asyncio.get_running_loop().sock_accept(listener)
+                except ConnectionError:
+                    continue  # it was gone before it was accepted
+                except OSError as error:
+                    self._refusals.add("everybody", f"cannot accept: {error}")
+                    await asyncio.sleep(_EXHAUSTED_PAUSE_S)
+                    continue
+                host = host_of(name)
+                task = tasks.create_task(self._attend(plain, host))
+                oldest = self._heard.enter(host, task)
+                if oldest is not None:
+                    oldest.cancel()
+
+    async def _attend(self, plain: socket.socket, host: str) -> None:
         """One connection, from its first byte to its end."""
-        talk, host = _Conversation(reader, writer), host_of(writer.get_extra_info("peername"))
         task = asyncio.current_task()
         assert task is not None
-        oldest = self._heard.enter(host, task)
-        if oldest is not None:
-            oldest.cancel()
         try:
-            peer, code = await self._show(talk)
-            self._heard.leave(host, task)
-            await self._ask(talk, peer, code)
+            talk = await self._shake(plain)
+            try:
+                peer, code = await self._show(talk)
+                self._heard.leave(host, task)
+                await self._ask(talk, peer, code)
+            finally:
+                talk.close()
+        except OSError as error:
+            self._refusals.add(host, f"the TLS handshake failed: {reason_of(error)}")
         except TandemError as error:
-            log.warning("not_paired", address=host, reason=error.message)
+            self._refusals.add(host, f"not paired: {error.message}")
         finally:
             self._heard.leave(host, task)
-            talk.close()
+
+    async def _shake(self, plain: socket.socket) -> _Conversation:
+        """Raises OSError."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, plain, ssl=self._context, ssl_handshake_timeout=_ANSWER_TIMEOUT_S
+        )
+        return _Conversation(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     async def _ask(self, talk: _Conversation, peer: PairedNode, code: str) -> None:
         async with self._person:  # a second question on the screen would only confuse

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support.links import TIMEOUT_S, identities
 
-from tandem.errors import PeerRefused, TandemError
+from tandem.errors import LinkLost, PeerRefused, TandemError
 from tandem.link.frames import encode_frame
 from tandem.link.handshakes import MAX_AN_ADDRESS
 from tandem.link.pairing import pair_by_dialling, pair_by_listening
@@ -203,6 +204,28 @@ def test_machines_that_say_nothing_hold_nobody_up(tmp_path: Path) -> None:
 
     silent: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     assert isinstance(_pair_after(tmp_path, visit, _Person()), PairedNode)
+
+
+def test_connections_without_a_handshake_are_bounded_too(tmp_path: Path) -> None:
+    """The one that has said nothing for longest gives way."""
+
+    async def visit(port: int) -> None:
+        silent = [
+            await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_AN_ADDRESS + 1)
+        ]
+        with suppress(ConnectionError):
+            assert await silent[0][0].read() == b""
+        for _, writer in silent:
+            writer.close()
+
+    assert isinstance(_pair_after(tmp_path, visit, _Person()), PairedNode)
+
+
+@pytest.mark.parametrize("host", ["x..y", "a" * 70])
+def test_what_is_no_address_is_said_to_be_none(tmp_path: Path, host: str) -> None:
+    (own,) = identities(tmp_path, 1)
+    with pytest.raises(LinkLost, match="no address"):
+        asyncio.run(pair_by_dialling(own, "own", (host, 7701), _Person().confirm))
 
 
 def _trusting_anybody() -> ssl.SSLContext:
