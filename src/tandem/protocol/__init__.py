@@ -28,6 +28,7 @@ end of the sequence is `ProviderSide`, a state machine without I/O.
 from __future__ import annotations
 
 from tandem.protocol.attestation import NONCE_BYTES, ChainEvidence, Evidence, Trust, statement
+from tandem.protocol.bounds import MAX_TOKEN_BYTES
 from tandem.protocol.common import (
     ChatMessage,
     ChatPrompt,
@@ -117,6 +118,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_NOTICE_BYTES",
     "MAX_REPLY_BYTES",
+    "MAX_TOKEN_BYTES",
     "NONCE_BYTES",
     "SUPPORTED_VERSIONS",
     "AnswerPart",

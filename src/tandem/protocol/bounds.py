@@ -22,8 +22,9 @@ LongBytes = Annotated[bytes, Meta(max_length=16_384)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 #: A token as text, or as its bytes.
-TokenText = Annotated[str, Meta(max_length=1024)]
-TokenBytes = Annotated[bytes, Meta(max_length=1024)]
+MAX_TOKEN_BYTES = 1024
+TokenText = Annotated[str, Meta(max_length=MAX_TOKEN_BYTES)]
+TokenBytes = Annotated[bytes, Meta(max_length=MAX_TOKEN_BYTES)]
 #: A logarithm of a probability; what rounding makes of 1 may be above 0, no number may not.
 LogProbability = Annotated[float, Meta(le=1.0)]
 #: Unix time in seconds.

@@ -54,5 +54,10 @@ def delta(own: engine.ChoiceDelta) -> protocol.Delta:
 
 
 def _logprob(entry: engine.LogprobEntry) -> protocol.TokenLogprob:
-    top = [protocol.TopLogprob(t.text, t.token_id, t.logprob, t.raw) for t in entry.top]
-    return protocol.TokenLogprob(entry.text, entry.token_id, entry.logprob, entry.raw, top)
+    """Of a token that is longer than any has to be, the beginning."""
+    most = protocol.MAX_TOKEN_BYTES
+    top = [
+        protocol.TopLogprob(t.text[:most], t.token_id, t.logprob, t.raw[:most]) for t in entry.top
+    ]
+    text, raw = entry.text[:most], entry.raw[:most]
+    return protocol.TokenLogprob(text, entry.token_id, entry.logprob, raw, top)

@@ -10,8 +10,8 @@ import pytest
 
 from tandem import engine
 from tandem.errors import InvalidRequest
-from tandem.protocol import Sampling
-from tandem.provider.translate import sampling_params
+from tandem.protocol import Chunk, Sampling, decode_answer_part, encode
+from tandem.provider.translate import delta, sampling_params
 
 #: What a model's files say of sampling: nothing, and something.
 API = engine.SamplingDefaults()
@@ -83,3 +83,17 @@ def test_what_an_older_coordinator_leaves_out_is_as_the_api_says() -> None:
     params = sampling_params(Sampling(seed=1), MODEL)
     assert params == sampling_params(Sampling(seed=1), API)
     assert (params.temperature, params.top_p, params.top_k, params.min_p) == (1.0, 1.0, 0, 0.0)
+
+
+def test_a_coordinator_takes_the_log_probabilities_of_any_vocabulary() -> None:
+    entry = engine.LogprobEntry("x" * 5000, b"x" * 5000, 7, -1.0, [])
+    entries = [msgspec.structs.replace(entry, top=[entry])]
+    own = engine.ChoiceDelta(0, "x" * 5000, [7], entries, None)
+    chunk = decode_answer_part(encode(Chunk([delta(own)])))
+    assert isinstance(chunk, Chunk)
+    (read,) = chunk.deltas
+    assert read.text == own.text
+    assert read.logprobs is not None
+    (shown,) = read.logprobs
+    assert (shown.token, shown.raw) == ("x" * 1024, b"x" * 1024)
+    assert (shown.top[0].token, shown.top[0].raw) == ("x" * 1024, b"x" * 1024)

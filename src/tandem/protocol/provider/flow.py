@@ -11,27 +11,44 @@ from collections import deque
 from collections.abc import Iterable
 
 from tandem.errors import ProtocolError
+from tandem.protocol.common import TokenLogprob, TopLogprob
 from tandem.protocol.provider.sealed import Delta, join_deltas
 
-#: In one piece: with all their log probabilities they are still far from `MAX_REPLY_BYTES`, and
-#: written for the consumer in some hundredths of a second.
+#: In one piece: written for the consumer in some hundredths of a second, log probabilities and all.
 _MOST_TOKENS = 256
+#: The same in bytes, which a vocabulary of long tokens comes to sooner. What is added last may have
+#: some 150 KB, the twenty likeliest tokens included: still far from `MAX_REPLY_BYTES`.
+_MOST_BYTES = 256 * 1024
+#: Of a token's id, or of a likely one's, beside its text.
+_ID_BYTES, _ENTRY_BYTES = 5, 24
 
 
 class _Pending(deque[Delta]):
     """Deltas that wait, in order. A deque: every token asks whether it is empty."""
 
     def take(self) -> list[Delta]:
-        """What waits, one delta a choice: all of it, or of about `_MOST_TOKENS`."""
+        """What waits, one delta a choice: all of it, or of about so many tokens and bytes."""
         if len(self) == 1:
             return [self.popleft()]
         pieces: dict[int, list[Delta]] = {}
-        tokens = 0
-        while self and tokens < _MOST_TOKENS:
+        tokens = size = 0
+        while self and tokens < _MOST_TOKENS and size < _MOST_BYTES:
             delta = self.popleft()
             pieces.setdefault(delta.index, []).append(delta)
             tokens += max(1, len(delta.token_ids))
+            size += _bytes_at_most(delta)
         return [join_deltas(deltas) for deltas in pieces.values()]
+
+
+def _bytes_at_most(delta: Delta) -> int:
+    size = 4 * len(delta.text) + _ID_BYTES * len(delta.token_ids)
+    for entry in delta.logprobs or ():
+        size += _entry_bytes(entry) + sum(map(_entry_bytes, entry.top))
+    return size
+
+
+def _entry_bytes(entry: TokenLogprob | TopLogprob) -> int:
+    return 4 * len(entry.token) + len(entry.raw) + _ENTRY_BYTES
 
 
 class SendWindow:

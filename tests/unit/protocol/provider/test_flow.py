@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.errors import ProtocolError
-from tandem.protocol import Delta, ReceiveWindow, SendWindow
+from tandem.protocol import (
+    Chunk,
+    Delta,
+    ReceiveWindow,
+    SendWindow,
+    TokenLogprob,
+    TopLogprob,
+    encode_padded,
+)
+from tandem.protocol.provider.codec import MAX_REPLY_BYTES
 
 
 def delta(token: int, index: int = 0) -> Delta:
@@ -43,6 +52,23 @@ def test_what_has_waited_long_goes_in_pieces_of_a_bounded_size() -> None:
         of_one = [d for deltas in chunks for d in deltas if d.index == index]
         assert [t for d in of_one for t in d.token_ids] == list(range(index, 1000, 3))
         assert "".join(d.text for d in of_one) == "".join(f"{t} " for t in range(index, 1000, 3))
+
+
+@pytest.mark.parametrize("character", ["a", "\N{GRINNING FACE}"])
+def test_no_vocabulary_makes_a_message_that_is_too_large_to_send(character: str) -> None:
+    """A consumer that reads nothing, twenty log probabilities a token, and the longest tokens."""
+    token, raw = character * 1024, b"a" * 1024
+    entry = TokenLogprob(token, 7, -1.0, raw, [TopLogprob(token, 7, -1.0, raw)] * 20)
+    window = SendWindow(1)
+    window.take()
+    window.add(Delta(number % 3, token, [7], [entry]) for number in range(100))
+    taken = 0
+    window.grant(1)
+    while deltas := window.take():
+        assert len(encode_padded(Chunk(deltas))) < MAX_REPLY_BYTES // 2
+        taken += sum(len(d.token_ids) for d in deltas)
+        window.grant(1)
+    assert taken == 100
 
 
 def test_joining_costs_in_proportion_to_what_is_joined() -> None:
