@@ -123,6 +123,11 @@ class RequestRun:
         """What was delivered until now."""
         return self.usage or self._produced.usage()
 
+    @property
+    def refusal(self) -> TandemError | None:
+        """What a provider has against the request, since the last token."""
+        return self._failures.refusal
+
     def trace(self, received: float) -> Trace | None:
         """Where the time went of a request that has ended well, and was `received` (Unix time)."""
         stream, reserved = self._ended, self.progress.reserved

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from tandem.coordinator.requests.run import RequestRun
-from tandem.errors import RequestTimedOut
+from tandem.errors import RequestTimedOut, TandemError
 
 #: At so many providers, one after the other, a request may stand still before its time is up.
 _PROVIDERS = 3
@@ -52,8 +52,13 @@ async def ends_when_stuck(
             timer.cancel()
 
 
-def _timed_out(run: RequestRun, limit_s: float) -> RequestTimedOut:
-    """One that has had tokens was not waiting for a place: to ask again would do it all again."""
+def _timed_out(run: RequestRun, limit_s: float) -> TandemError:
+    """What a provider has refused, and no other had room to look at, is refused.
+
+    One that has had tokens was not waiting for a place: to ask again would do it all again.
+    """
+    if run.refusal is not None:
+        return run.refusal
     error = RequestTimedOut(f"it did not get on for {limit_s:g} s, which is the limit")
     error.retryable = not run.so_far.completion_tokens
     return error

@@ -13,7 +13,7 @@ from tests.support.requests_played import asked, failed, play, tokens
 from tandem.coordinator.fleet.provider import Provider
 from tandem.coordinator.requests.run import RequestRun
 from tandem.coordinator.requests.stuck import ends_when_stuck
-from tandem.errors import RequestTimedOut
+from tandem.errors import InvalidRequest, RequestTimedOut
 from tandem.protocol import Chunk, Usage
 
 
@@ -135,6 +135,24 @@ def test_moving_from_provider_to_provider_is_not_getting_on() -> None:
     play(scenario)
 
 
+def test_what_was_refused_and_found_no_second_opinion_in_time_is_refused() -> None:
+    """Whoever asked for what cannot be is told so, however busy the other machines are."""
+
+    async def scenario(run: RequestRun, providers: list[Provider]) -> None:
+        async def under_way() -> None:
+            async with ends_when_stuck(run, 120.0, clock):
+                taking = asyncio.ensure_future(anext(run))
+                played, _ = await asked(providers)
+                played.answer(failed("invalid_request"))
+                await asked([p for p in providers if p.link is not played.link])
+                await taking
+
+        with pytest.raises(InvalidRequest):
+            await under_way()
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("started_at", [43.27670679050534, 22.876222127045263])
 def test_a_timer_comes_to_its_time_whatever_sums_are_rounded_to(started_at: float) -> None:
     """A timer for what is too little to add would never let the clock get on."""
@@ -143,6 +161,7 @@ def test_a_timer_comes_to_its_time_whatever_sums_are_rounded_to(started_at: floa
     class Still:
         moved_at = 0.0
         so_far = Usage(0, 0, 0)
+        refusal = None
 
         def leave_if_still(self, for_s: float) -> None:
             nonlocal looks
