@@ -1,4 +1,4 @@
-"""An answer to a client of HTTP/1.0: it knows no chunks, so the end of the connection ends it."""
+"""One answer, and whether it ends the connection."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ if TYPE_CHECKING:
 _ANY_LENGTH = sys.maxsize
 
 
-class UntilClosed(RequestResponseCycle):
-    """uvicorn holds answers to a length or cuts them into chunks; this one has neither."""
+class Exchange(RequestResponseCycle):
+    """Ends the connection if the body was never asked for: it may come, or the next request."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start" and self.waiting_for_100_continue:
+            self.keep_alive = False
+        await super().send(message)
+
+
+class UntilClosed(Exchange):
+    """For a client of HTTP/1.0, who knows no chunks: the end of the connection ends the answer.
+
+    uvicorn holds answers to a length or cuts them into chunks; this one has neither.
+    """
 
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":

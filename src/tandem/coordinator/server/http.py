@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from tandem.coordinator.server.exchange import UntilClosed
+from tandem.coordinator.server.exchange import Exchange, UntilClosed
 from tandem.coordinator.server.peer import Peer, put_peer
 from tandem.coordinator.server.shared import Shared
 from tandem.coordinator.server.websocket import WebSocketConnection
@@ -155,7 +155,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _exchange(self) -> RequestResponseCycle:
         version = self.parser.get_http_version()
-        kind = RequestResponseCycle if version == "1.1" else UntilClosed
+        kind = Exchange if version == "1.1" else UntilClosed
         return kind(
             scope=self.scope,
             transport=self.transport,

@@ -145,6 +145,19 @@ def test_a_body_is_asked_for_with_100_continue() -> None:
     run(main())
 
 
+def test_a_body_that_nobody_asked_for_is_not_waited_for() -> None:
+    """What comes next would be taken for it."""
+
+    async def main() -> None:
+        async with served(pieces) as client:
+            client.writer.write(post(b"body", b"expect: 100-continue")[:-4])
+            answer = await client.reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer
+
+    run(main())
+
+
 # Several requests on one connection.
 
 
