@@ -6,7 +6,7 @@
     │   ├── UnsupportedParameter    400  a parameter of the API that Tandem does not serve
     │   ├── RequestTooLarge         413  the body is over the limit
     │   └── HeaderTooLarge          431  request line and headers are over the limit
-    ├── RequestTooSlow              408  the header did not come in time
+    ├── RequestTooSlow              408  the header or the body did not come in time
     ├── AuthenticationFailed        401  no key, or a key that is unknown or revoked
     │   └── AttestationRefused      401  a provider cannot prove what it says of itself
     ├── PermissionRefused           403  the key is a user's, and this is the operator's to do

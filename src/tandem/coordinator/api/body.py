@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 from tandem.coordinator.api.held import Held
 from tandem.coordinator.api.http import header
 from tandem.coordinator.api.pace import Pacer
-from tandem.errors import InvalidRequest, RequestTooLarge
+from tandem.errors import RequestTooLarge, RequestTooSlow
 
 #: A body that is refused is read to its end, and thrown away, up to this many times the limit: a
 #: client that is still writing when the connection closes may never see the answer.
@@ -48,7 +48,7 @@ class IncomingBody:
         """All of it, which `held` holds as it comes.
 
         Raises RequestTooLarge, RateLimited and Overloaded, as early as they can be known;
-        InvalidRequest when it does not come in time, and ConsumerGone.
+        RequestTooSlow when it does not come in time, and ConsumerGone.
         """
         self._check_size(self._announced)
         held.check(self._announced)
@@ -63,7 +63,7 @@ class IncomingBody:
         except BaseException as error:
             body.clear()  # the error's traceback would keep it
             if isinstance(error, TimeoutError):
-                raise InvalidRequest(
+                raise RequestTooSlow(
                     f"the body did not come within {self._timeout_s:g} s"
                 ) from error
             raise

@@ -11,7 +11,14 @@ import pytest
 from tandem.coordinator.api.body import ConsumerGone, IncomingBody, while_connected
 from tandem.coordinator.api.held import HeldBytes
 from tandem.coordinator.api.pace import Pacer
-from tandem.errors import InvalidRequest, Overloaded, RateLimited, RequestTooLarge, TandemError
+from tandem.errors import (
+    InvalidRequest,
+    Overloaded,
+    RateLimited,
+    RequestTooLarge,
+    RequestTooSlow,
+    TandemError,
+)
 
 GONE = {"type": "http.disconnect"}
 
@@ -153,7 +160,7 @@ def test_pieces_of_large_bodies_come_a_few_a_round() -> None:
 
 
 def test_a_body_that_does_not_come_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="did not come"):
+    with pytest.raises(RequestTooSlow, match="did not come"):
         read(piece(b"a"), timeout_s=0.0)
 
 
