@@ -46,6 +46,8 @@ _ODD: tuple[Any, ...] = (
     ),
     *("../x", "a" * 300, [], [[]], [0] * 40, {}, {"": None}, {"a": {}}),
 )
+#: What grows again and again stays smaller than an input may be.
+_MOST_ITEMS, _MOST_CHARACTERS = 2_000, 10_000
 
 
 class Codec(msgspec.Struct, frozen=True):
@@ -102,9 +104,10 @@ def _grown(tree: Any, codec: Codec, draw: random.Random, tokens: tuple[str, ...]
         name = draw.choice([*tree, *(token.strip('"') for token in tokens), ""])
         return {**tree, name: _replaced(tree, codec, draw, tokens)}
     if isinstance(tree, list):
-        return tree * draw.choice((2, 20)) if tree else [_replaced(tree, codec, draw, tokens)]
+        longer = tree * draw.choice((2, 20)) or [_replaced(tree, codec, draw, tokens)]
+        return longer[:_MOST_ITEMS]
     if isinstance(tree, str | bytes):
-        return tree * draw.choice((2, 50))
+        return (tree * draw.choice((2, 50)))[:_MOST_CHARACTERS]
     return tree * 2 + 1 if isinstance(tree, int) and abs(tree) < 2**62 else [tree]
 
 
