@@ -28,8 +28,8 @@ from tandem.coordinator.fleet.losses import Loss, Losses
 _AT_LEAST_S = 1.0
 #: What a loss that is not fatal multiplies the odds by: ten of them are enough.
 _FAILED_ODDS = 2.6
-#: Losses of either kind that nobody comes to by chance: they bound what two requests of death do
-#: for each other.
+#: Losses of either kind, of who had lived for a while, that nobody comes to by chance: they bound
+#: what two requests of death do for each other.
 _GONE, _FAILED, _TOO_MUCH = 5, 1, 40
 #: Losses so long before the first strike show too that something else is wrong.
 _BEFORE_S = 30.0
@@ -98,7 +98,8 @@ class Suspicion:
     def verdict(self, now: float, sound_for_s: float) -> Verdict:
         """`sound_for_s`: how long somebody who could have the request has been ready for."""
         strikes = self._counted()
-        if sum(_GONE if loss.fatal else _FAILED for loss in self._all) >= _TOO_MUCH:
+        settled = [loss for loss in self._all if loss.lived_s >= self._control_s]
+        if sum(_GONE if loss.fatal else _FAILED for loss in settled) >= _TOO_MUCH:
             return Verdict.GUILTY
         if not strikes:
             return Verdict.GOES_ON

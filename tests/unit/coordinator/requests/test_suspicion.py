@@ -175,6 +175,16 @@ def test_two_requests_of_death_do_not_clear_each_other_for_ever() -> None:
     assert verdicts.index(Verdict.GUILTY) == 7
 
 
+def test_no_number_of_machines_that_die_as_soon_as_they_are_up_is_too_much() -> None:
+    losses = Losses()
+    suspicion = suspect(losses)
+    for at in range(10, 410, 10):
+        losses.note(Loss(at, ProviderId(str(at)), 1, lived_s=0.9))
+        suspicion.strike(losses.of(ProviderId(str(at))), since=at - 0.8)
+        losses.note(Loss(at + 3.0, C, 1, lived_s=0.9))
+        assert suspicion.verdict(at + 4.0, 99.0) is Verdict.GOES_ON
+
+
 def test_only_the_last_minutes_are_remembered() -> None:
     losses = Losses()
     for at in range(0, 10_000, 2):
