@@ -15,10 +15,13 @@ _REST_S = 0.01
 
 
 async def poisoned_estimates(target: Target) -> None:
-    """Prompts of a thousand empty messages, and long ones that have to wait."""
-    empty = target.chat([{"role": "user", "content": ""}] * 1000, max_tokens=1)
-    long = target.chat(says("a" * 60_000), max_tokens=1)
-    await _at_once(8, lambda number: target.post(long if number == 0 else empty))
+    """Prompts of a thousand empty messages, beside an answer under way and a long prompt."""
+    bodies = (
+        target.chat([{"role": "user", "content": ""}] * 1000, max_tokens=1),
+        target.chat(says("Count from 1 to 20."), max_tokens=1500, ignore_eos=True),
+        target.chat(says("a" * 60_000), max_tokens=1),
+    )
+    await _at_once(len(bodies), lambda number: target.post(bodies[number]))
 
 
 async def endless_prompts(target: Target) -> None:
