@@ -1,6 +1,13 @@
-"""A `tokenizer.json` and a text, in one JSON object: loaded, and there and back again."""
+"""A `tokenizer.json` and a text, in one JSON object: loaded, and there and back again.
+
+Replacements that multiply a text a thousand times are passed over: the kernel ends the process that
+tokenises for them, and nothing could interrupt the library here.
+"""
 
 from __future__ import annotations
+
+import math
+from contextlib import suppress
 
 import msgspec
 
@@ -29,6 +36,7 @@ TOKENS = (
     ),
 )
 _FOLDER = new_folder()
+_MOST_GROWTH = 1000
 
 
 class _Input(msgspec.Struct, frozen=True):
@@ -41,6 +49,9 @@ def run(data: bytes) -> None:
         given = msgspec.json.decode(data, type=_Input)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        if _growth(msgspec.json.decode(given.tokenizer)) > _MOST_GROWTH:
+            return
     (_FOLDER / "tokenizer.json").write_bytes(bytes(given.tokenizer))
     try:
         tokenizer = Tokenizer(_FOLDER)
@@ -50,3 +61,18 @@ def run(data: bytes) -> None:
             tokenizer.token_bytes(token_id)
     except TandemError:
         return
+
+
+def _growth(steps: object) -> float:
+    """How many times longer all replacements of a tokenizer can make a text."""
+    if isinstance(steps, list):
+        return math.prod(map(_growth, steps))
+    if not isinstance(steps, dict):
+        return 1.0
+    own = 1.0
+    content, pattern = steps.get("content"), steps.get("pattern")
+    if isinstance(content, str) and isinstance(pattern, dict):
+        found = pattern.get("String")
+        least = len(found) if isinstance(found, str) else 0
+        own = max(1.0, len(content) / least) if least else 1.0 + len(content)
+    return own * math.prod(map(_growth, steps.values()))
