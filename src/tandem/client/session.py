@@ -22,10 +22,7 @@ _ADDRESS_FILE = "service-address"
 
 def write_service_address(data_dir: Path, address: str) -> None:
     """Where the folder's coordinator listens, with its pin if any: for whoever makes keys."""
-    path = data_dir / _ADDRESS_FILE
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(address + "\n", encoding="utf-8")
-    draft.replace(path)
+    _replace(data_dir / _ADDRESS_FILE, address.encode())
 
 
 def read_service_address(data_dir: Path) -> str | None:
@@ -48,13 +45,16 @@ def session_path(data_dir: Path) -> Path:
 
 
 def write_session(data_dir: Path, session: UpSession) -> None:
-    """Replaces the file in one step, so that no reader ever sees half of it."""
-    path = session_path(data_dir)
+    _replace(session_path(data_dir), msgspec.json.encode(session))
+
+
+def _replace(path: Path, line: bytes) -> None:
+    """A private file with one line, replaced in one step: no reader ever sees half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(session) + b"\n")
+        file.write(line + b"\n")
     draft.replace(path)
 
 
