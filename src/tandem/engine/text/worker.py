@@ -154,8 +154,11 @@ class TextWorker:
         if self._process is not None and self._process.is_alive:
             return self._process
         self._end()
-        self._process = process = _Process(self._directory, self._limits)  # `close` may end it now
+        self._process = process = _Process(self._directory, self._limits)
+        # `close` ends it from now on; one that came before has found none to end.
         try:
+            if self._closing.is_set():
+                raise _stopping()
             process.wait_ready()
         except TandemError:
             self._end()

@@ -6,8 +6,10 @@ import json
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -94,8 +96,12 @@ def submit(worker: TextWorker, *texts: str | list[Message]) -> Future[list[list[
 
 def children() -> list[psutil.Process]:
     """The processes that tokenise, of this one."""
-    found = psutil.Process().children()
-    return [process for process in found if _MODULE in process.cmdline()]
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it may end meanwhile
+            if _MODULE in process.cmdline():
+                found.append(process)
+    return found
 
 
 def error(answer: Future[list[list[int]]]) -> TandemError:
@@ -154,6 +160,34 @@ def test_a_job_that_two_processes_died_of_is_given_up(directory: Path) -> None:
         assert submit(worker, "lamp").result(TIMEOUT_S)
     finally:
         worker.close()
+
+
+def test_a_process_that_starts_while_its_worker_closes_is_ended(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came too late for `close` to see it; a prompt without an end would keep both."""
+    worker = TextWorker(directory, TextLimits(job_s=600.0))
+    starting = threading.Event()
+    start = module._Process
+
+    def start_late(directory: Path, limits: TextLimits) -> module._Process:
+        starting.set()
+        worker._closing.wait(TIMEOUT_S)
+        until(lambda: answer.running() or answer.done())
+        return start(directory, limits)
+
+    try:
+        submit(worker, "lamp").result(TIMEOUT_S)
+        monkeypatch.setattr(module, "_Process", start_late)
+        (process,) = children()
+        process.kill()
+        process.wait(TIMEOUT_S)
+        answer = submit(worker, told("endless"))
+        assert starting.wait(TIMEOUT_S)
+    finally:
+        worker.close()
+    assert isinstance(error(answer), ServiceStopping)
+    assert children() == []
 
 
 def test_a_signal_to_the_whole_group_leaves_the_end_to_the_parent(worker: TextWorker) -> None:
