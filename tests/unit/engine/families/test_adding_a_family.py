@@ -32,6 +32,7 @@ from tandem.engine import (
 from tandem.engine.backends.pytorch import models
 from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
+from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
 from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
 from tandem.engine.backends.pytorch.layers.norm import RMSNorm
@@ -105,7 +106,7 @@ class _Block:
             group,
             heads=kv_heads * (config.num_heads // config.num_kv_heads),
             kv_heads=kv_heads,
-            window=None,
+            scoring=Scoring(),
         )
         self._mlp_norm = _norm(layer.mlp_norm, config, loader)
         gate_up, down = loader.linear(layer.gate, layer.up), loader.linear(layer.down)

@@ -203,6 +203,15 @@ def _score(
 
 
 @_compile_sum
+def _cap(scores: npt.NDArray[np.float32], softcap: np.float32) -> None:
+    """softcap * tanh(score / softcap) in place of each score."""
+    for position in range(len(scores)):
+        shrunk = _exp(np.float32(-2) * abs(scores[position]) / softcap)
+        capped = softcap * (np.float32(1) - shrunk) / (np.float32(1) + shrunk)
+        scores[position] = -capped if scores[position] < 0 else capped
+
+
+@_compile_sum
 def _blend(
     scores: npt.NDArray[np.float32],
     values: Numbers,
@@ -230,16 +239,18 @@ def attend(
     tables: npt.NDArray[np.int64],
     spans: npt.NDArray[np.int64],
     attended: Numbers,
+    scale: np.float32,
+    softcap: np.float32,
 ) -> None:
     """Attention of single tokens, each over its own blocks, which are read where they are.
 
     `queries` and `attended` are (rows, heads, head_dim), `keys` and `values` one layer's cache
     (blocks, block_size, kv_heads, head_dim), `tables` (rows, blocks) the block ids, `spans`
-    (rows, 2) the first and behind the last position that a row sees.
+    (rows, 2) the first and behind the last position that a row sees. Products of queries and keys
+    are multiplied by `scale` and, unless `softcap` is 0, kept within it.
     """
     rows, heads, head_dim = attended.shape
     fold = heads // keys.shape[2]
-    scale = np.float32(1.0 / np.sqrt(head_dim))
     scores = np.empty(tables.shape[1] * keys.shape[1], np.float32)
     query, blended = np.empty(head_dim, np.float32), np.empty(head_dim, np.float32)
     for row in range(rows):
@@ -248,6 +259,8 @@ def attend(
             for index in range(head_dim):
                 query[index] = wide(queries[row, head, index]) * scale
             _score(query, keys, head // fold, tables[row], spans[row], scores)
+            if softcap:
+                _cap(visible, softcap)
             largest = visible[0]
             for position in range(len(visible)):
                 largest = max(largest, visible[position])

@@ -6,7 +6,7 @@ import torch
 
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
-from tandem.engine.backends.pytorch.layers.groups import paged_attention
+from tandem.engine.backends.pytorch.layers.groups import Scoring, paged_attention
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
 from tandem.engine.backends.pytorch.layers.linear import Linear
 from tandem.engine.backends.pytorch.layers.norm import RMSNorm
@@ -25,7 +25,7 @@ class Attention:
         *,
         heads: int,
         kv_heads: int,
-        window: int | None,
+        scoring: Scoring,
         query_norm: RMSNorm | None = None,
         key_norm: RMSNorm | None = None,
     ) -> None:
@@ -35,7 +35,7 @@ class Attention:
         self._group = group
         self._heads = heads
         self._kv_heads = kv_heads
-        self._window = window
+        self._scoring = scoring
         self._query_norm, self._key_norm = query_norm, key_norm
         self._results = ResultBuffer()
 
@@ -49,5 +49,5 @@ class Attention:
             queries, keys, values = torch.split(joined, sizes, dim=1)
             joined = torch.cat((self._query_norm(queries), self._key_norm(keys), values), dim=1)
         queries = rotate_and_cache(joined, self._heads, step, cache, self._results)
-        attended = paged_attention(queries, cache, batch.groups, self._window)
+        attended = paged_attention(queries, cache, batch.groups, self._scoring)
         return self._group.all_reduce(self._output(attended))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -17,13 +18,26 @@ from tandem.engine.backends.pytorch.kernels.arrays import IntArray, as_array
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How a layer's products of queries and keys become weights.
+
+    They are multiplied by `scale`, 1 / sqrt(head_dim) if None, and kept within `softcap` by a tanh,
+    if there is one. A query sees the last `window` tokens, all of them if None.
+    """
+
+    window: int | None = None
+    scale: float | None = None
+    softcap: float | None = None
+
+
 class Group(Protocol):
     """Sequences of a step that are computed together; `rows` are theirs."""
 
     @property
     def rows(self) -> slice: ...
 
-    def attend(self, queries: torch.Tensor, cache: LayerCache, window: int | None) -> torch.Tensor:
+    def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         """Of `rows`, (n, heads, head_dim), over one layer's keys and values with the new ones.
 
         Returns (n, heads * head_dim).
@@ -39,11 +53,17 @@ class PagedGroup:
     tables: IntArray  # (batch, blocks): the block tables, padded with block 0
     spans: dict[int | None, IntArray]  # window → (batch, 2): first, and behind the last, position
 
-    def attend(self, queries: torch.Tensor, cache: LayerCache, window: int | None) -> torch.Tensor:
+    def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         assert cache.arrays is not None, "blocks are read in place where loops can read them"
         attended = torch.empty_like(queries)
         compiled.attend(
-            as_array(queries), *cache.arrays, self.tables, self.spans[window], as_array(attended)
+            as_array(queries),
+            *cache.arrays,
+            self.tables,
+            self.spans[scoring.window],
+            as_array(attended),
+            np.float32(scoring.scale or queries.shape[-1] ** -0.5),
+            np.float32(scoring.softcap or 0.0),
         )
         return attended.view(len(queries), -1)
 
@@ -62,7 +82,7 @@ class PaddedGroup:
     tables: torch.Tensor  # int64 (batch * blocks,): the block tables, padded with block 0
     masks: dict[int | None, torch.Tensor]  # window → additive (batch, 1, group * length, context)
 
-    def attend(self, queries: torch.Tensor, cache: LayerCache, window: int | None) -> torch.Tensor:
+    def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         rows, heads, head_dim = queries.shape
         kv_heads = cache.keys.shape[2]
         fold = heads // kv_heads
@@ -77,9 +97,7 @@ class PaddedGroup:
             return blocks.view(self.batch, -1, kv_heads, head_dim).transpose(1, 2)
 
         keys, values = gather(cache.keys), gather(cache.values)
-        output = functional.scaled_dot_product_attention(
-            folded, keys, values, attn_mask=self.masks[window]
-        )
+        output = _weighted(folded, keys, values, self.masks[scoring.window], scoring)
         return (
             output.view(self.batch, kv_heads, fold, self.length, head_dim)
             .permute(0, 3, 1, 2, 4)
@@ -87,11 +105,29 @@ class PaddedGroup:
         )
 
 
+def _weighted(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    scoring: Scoring,
+) -> torch.Tensor:
+    """(batch, kv_heads, length, head_dim) queries, of which each sees what its `mask` lets it."""
+    if scoring.softcap is None:
+        return functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, scale=scoring.scale
+        )
+    scores = queries.float() @ keys.float().transpose(-1, -2)
+    scores *= (scoring.scale or queries.shape[-1] ** -0.5) / scoring.softcap
+    weights = torch.softmax(scores.tanh_().mul_(scoring.softcap).add_(mask), dim=-1)
+    return weights.to(values.dtype) @ values
+
+
 def paged_attention(
     queries: torch.Tensor,
     cache: LayerCache,
     groups: Sequence[Group],
-    window: int | None,
+    scoring: Scoring,
 ) -> torch.Tensor:
     """Attention of each group over its own blocks.
 
@@ -99,5 +135,5 @@ def paged_attention(
     returns (rows, heads * head_dim).
     """
     if len(groups) == 1:
-        return groups[0].attend(queries, cache, window)
-    return torch.cat([group.attend(queries[group.rows], cache, window) for group in groups])
+        return groups[0].attend(queries, cache, scoring)
+    return torch.cat([group.attend(queries[group.rows], cache, scoring) for group in groups])

@@ -11,6 +11,7 @@ import torch
 
 from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
+from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
 from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
 from tandem.engine.backends.pytorch.layers.norm import Residual, RMSNorm
@@ -41,7 +42,7 @@ class Block:
             group,
             heads=kv_heads * (config.num_heads // config.num_kv_heads),
             kv_heads=kv_heads,
-            window=window,
+            scoring=Scoring(window),
             query_norm=norm(layer.query_norm),
             key_norm=norm(layer.key_norm),
         )

@@ -12,7 +12,7 @@ from tests.support.tensors import DTYPES, assert_close, random_tensor
 
 from tandem.engine.backends.pytorch.layers import batch
 from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
-from tandem.engine.backends.pytorch.layers.groups import PagedGroup
+from tandem.engine.backends.pytorch.layers.groups import PagedGroup, Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.sharding import whole
@@ -40,17 +40,27 @@ def config(window: int | None) -> ModelConfig:
 
 
 def attended(
-    cache: KVCache, queries: torch.Tensor, steps: list[SequenceStep], window: int | None
+    cache: KVCache, queries: torch.Tensor, steps: list[SequenceStep], scoring: Scoring
 ) -> torch.Tensor:
-    shape, device = config(window), torch.device("cpu")
+    shape, device = config(scoring.window), torch.device("cpu")
     builder = BatchBuilder(shape, whole(shape), BLOCK, queries.dtype, device)
     (group,) = builder.build(steps).groups
     assert isinstance(group, PagedGroup) == (batch._PAGED_THREADS > 0)
-    return group.attend(queries, cache.layers[0], window)
+    return group.attend(queries, cache.layers[0], scoring)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("window", [None, 1, 3, 6])
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        Scoring(),
+        Scoring(window=1),
+        Scoring(window=3),
+        Scoring(window=6, scale=0.7),
+        Scoring(softcap=0.8),
+        Scoring(window=5, scale=1.7, softcap=2.0),
+    ],
+)
 @given(lengths=st.lists(st.integers(1, 16), min_size=1, max_size=5), seed=st.integers(0, 99))
 @settings(
     max_examples=20,
@@ -60,11 +70,11 @@ def attended(
 def test_blocks_are_attended_to_where_they_are_as_when_gathered(
     monkeypatch: pytest.MonkeyPatch,
     dtype: torch.dtype,
-    window: int | None,
+    scoring: Scoring,
     lengths: list[int],
     seed: int,
 ) -> None:
-    shape, device = config(window), torch.device("cpu")
+    shape, device = config(scoring.window), torch.device("cpu")
     blocks = 4 * len(lengths)
     cache = KVCache(
         shape, whole(shape), blocks=blocks, block_size=BLOCK, dtype=dtype, device=device
@@ -78,9 +88,9 @@ def test_blocks_are_attended_to_where_they_are_as_when_gathered(
     ]
     queries = random_tensor(len(lengths), 6, 8, seed=seed + 2, dtype=dtype)
     monkeypatch.setattr(batch, "_PAGED_THREADS", 0)
-    gathered = attended(cache, queries, steps, window)
+    gathered = attended(cache, queries, steps, scoring)
     monkeypatch.setattr(batch, "_PAGED_THREADS", 1024)
-    assert_close(attended(cache, queries, steps, window), gathered)
+    assert_close(attended(cache, queries, steps, scoring), gathered)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -93,7 +103,31 @@ def test_numbers_that_are_not_finite_spoil_their_own_row_alone(half: str, bad: f
     getattr(cache.layers[0], half)[0, 1] = bad
     steps = [SequenceStep(index, [1], 2, [index], None) for index in range(2)]
     queries = random_tensor(2, 6, 8)
-    found = attended(cache, queries, steps, None)
+    found = attended(cache, queries, steps, Scoring())
     if half == "values" or not math.isinf(bad):
         assert not found[0].isfinite().any()
     assert found[1].isfinite().all()
+
+
+@pytest.mark.parametrize("threads", [0, 1024])
+def test_scores_are_scaled_and_capped_before_their_softmax(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(batch, "_PAGED_THREADS", threads)
+    shape, device = config(None), torch.device("cpu")
+    cache = KVCache(
+        shape, whole(shape), blocks=2, block_size=BLOCK, dtype=torch.float32, device=device
+    )
+    for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
+        half.copy_(random_tensor(*half.shape, seed=number))
+    queries = random_tensor(1, 6, 8, seed=2)
+    found = attended(
+        cache, queries, [SequenceStep(0, [1], 6, [1, 0], None)], Scoring(None, 0.9, 1.5)
+    )
+    stored = [
+        torch.cat((half[1], half[0]))[:7] for half in (cache.layers[0].keys, cache.layers[0].values)
+    ]
+    keys, values = (half.repeat_interleave(3, dim=1) for half in stored)
+    scores = torch.einsum("hd,khd->hk", queries[0], keys) * 0.9
+    weights = torch.softmax(1.5 * torch.tanh(scores / 1.5), dim=-1)
+    assert_close(found[0], torch.einsum("hk,khd->hd", weights, values).flatten())
