@@ -116,8 +116,15 @@ def _exp(number: np.float32) -> np.float32:
 
 
 @_compile_sum
+def _sigmoid(number: np.float32) -> np.float32:
+    shrunk = _exp(-abs(number))  # of the side on which it cannot overflow
+    share: np.float32 = (np.float32(1) if number >= 0 else shrunk) / (np.float32(1) + shrunk)
+    return share
+
+
+@_compile_sum
 def rms_norm(states: Numbers, weight: Numbers, eps: np.float32, normalised: Numbers) -> None:
-    """RMSNorm of each row of (rows, width); rounded before and after the weight."""
+    """RMSNorm of each row of (rows, width), rounded to the weight's dtype before it is applied."""
     width = states.shape[1]
     for row in range(len(states)):
         total = np.float32(0)
@@ -125,7 +132,7 @@ def rms_norm(states: Numbers, weight: Numbers, eps: np.float32, normalised: Numb
             total += wide(states[row, column]) * wide(states[row, column])
         factor = np.float32(1) / np.sqrt(total / np.float32(width) + eps)
         for column in range(width):
-            scaled = narrow(wide(states[row, column]) * factor, normalised)
+            scaled = narrow(wide(states[row, column]) * factor, weight)
             product = wide(weight[column]) * wide(scaled)
             normalised[row, column] = narrow(product, normalised)
 
@@ -137,8 +144,20 @@ def swiglu(gates_and_ups: Numbers, gated: Numbers) -> None:
     for row in range(rows):
         for column in range(width):
             number = wide(gates_and_ups[row, column])
-            shrunk = _exp(-abs(number))  # of the side on which it cannot overflow
-            share = (np.float32(1) if number >= 0 else shrunk) / (np.float32(1) + shrunk)
+            product = number * _sigmoid(number) * wide(gates_and_ups[row, width + column])
+            gated[row, column] = narrow(product, gated)
+
+
+@_compile_sum
+def geglu(gates_and_ups: Numbers, gated: Numbers) -> None:
+    """gelu(gate) * up of each row, by its approximation with tanh; shapes as for `swiglu`."""
+    rows, width = gated.shape
+    for row in range(rows):
+        for column in range(width):
+            number = wide(gates_and_ups[row, column])
+            # 1 + tanh(x) is twice the sigmoid of 2 x.
+            bent = number + np.float32(0.044715) * number * number * number
+            share = _sigmoid(np.float32(1.5957691216057308) * bent)
             product = number * share * wide(gates_and_ups[row, width + column])
             gated[row, column] = narrow(product, gated)
 

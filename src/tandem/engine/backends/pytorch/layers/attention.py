@@ -9,7 +9,7 @@ from tandem.engine.backends.pytorch.layers.batch import StepBatch
 from tandem.engine.backends.pytorch.layers.groups import Scoring, paged_attention
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
 from tandem.engine.backends.pytorch.layers.linear import Linear
-from tandem.engine.backends.pytorch.layers.norm import RMSNorm
+from tandem.engine.backends.pytorch.layers.norm import HeadNorm
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots, rotate_and_cache
 from tandem.engine.core.communicator import Communicator
 
@@ -26,8 +26,7 @@ class Attention:
         heads: int,
         kv_heads: int,
         scoring: Scoring,
-        query_norm: RMSNorm | None = None,
-        key_norm: RMSNorm | None = None,
+        head_norm: HeadNorm | None = None,
     ) -> None:
         """`qkv` gives this rank's queries, keys and values, `heads` and `kv_heads` of them."""
         self._qkv = qkv
@@ -36,7 +35,7 @@ class Attention:
         self._heads = heads
         self._kv_heads = kv_heads
         self._scoring = scoring
-        self._query_norm, self._key_norm = query_norm, key_norm
+        self._head_norm = head_norm
         self._results = ResultBuffer()
 
     def __call__(
@@ -44,10 +43,8 @@ class Attention:
     ) -> torch.Tensor:
         """(rows, hidden) → (rows, hidden); the new keys and values are in the cache then."""
         joined = self._qkv(states).view(len(states), self._heads + 2 * self._kv_heads, -1)
-        if self._query_norm is not None and self._key_norm is not None:
-            sizes = [self._heads, self._kv_heads, self._kv_heads]
-            queries, keys, values = torch.split(joined, sizes, dim=1)
-            joined = torch.cat((self._query_norm(queries), self._key_norm(keys), values), dim=1)
+        if self._head_norm is not None:
+            joined = self._head_norm(joined)
         queries = rotate_and_cache(joined, self._heads, step, cache, self._results)
         attended = paged_attention(queries, cache, batch.groups, self._scoring)
         return self._group.all_reduce(self._output(attended))

@@ -15,6 +15,24 @@ from tandem.engine.core.communicator import Communicator
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
+def gelu_tanh(states: torch.Tensor) -> torch.Tensor:
+    """GELU (Hendrycks and Gimpel, 2016) by its approximation with tanh."""
+    return functional.gelu(states, approximate="tanh")
+
+
+#: By what configs call them; several names of one function.
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": functional.silu,
+    "swish": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_new": gelu_tanh,
+}
+
+#: Those that a compiled loop gates by.
+_LOOPS = {functional.silu: compiled.swiglu, gelu_tanh: compiled.geglu}
+
+
 class GatedMLP:
     """down(activation(gate(x)) * up(x)), summed over the ranks."""
 
@@ -40,11 +58,12 @@ class GatedMLP:
 def gate(
     gates_and_ups: torch.Tensor, activation: Activation, results: ResultBuffer
 ) -> torch.Tensor:
-    """(rows, 2 * width), gates before ups → (rows, width); silu by a compiled loop on CPUs."""
-    if activation is functional.silu and has_loops(gates_and_ups.dtype, gates_and_ups.device):
+    """(rows, 2 * width), gates before ups → (rows, width); on CPUs by a loop, if there is one."""
+    loop = _LOOPS.get(activation)
+    if loop is not None and has_loops(gates_and_ups.dtype, gates_and_ups.device):
         rows, both = gates_and_ups.shape
         gated = results.empty((rows, both // 2), gates_and_ups)
-        compiled.swiglu(as_array(gates_and_ups), as_array(gated))
+        loop(as_array(gates_and_ups), as_array(gated))
         return gated
     gates, ups = gates_and_ups.chunk(2, dim=-1)
     return activation(gates) * ups

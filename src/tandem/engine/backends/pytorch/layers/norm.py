@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
+from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import compiled
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
+from tandem.engine.core.communicator import Communicator
+
+
+class Norm(Protocol):
+    """Each last dimension by itself; shape and dtype are kept."""
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor: ...
 
 
 class RMSNorm:
-    """Zhang and Sennrich, 2019. Computed in float32, as the reference implementations do."""
+    """Zhang and Sennrich, 2019. Computed in float32, as the reference implementations do.
+
+    States are rounded to the weight's dtype before they are multiplied by it: families differ in
+    whether they round there, and those that don't give a weight in float32.
+    """
 
     def __init__(self, weight: torch.Tensor, eps: float) -> None:
         self._weight = weight
@@ -19,8 +33,8 @@ class RMSNorm:
         self._results = ResultBuffer()
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        """Each last dimension by itself; shape and dtype are kept."""
-        if self._array is not None and states.is_contiguous():
+        readable = states.is_contiguous() and has_loops(states.dtype, states.device)
+        if self._array is not None and readable:
             normalised = self._results.empty(states.shape, states)
             rows, results = as_array(states), as_array(normalised)
             if states.dim() > 2:
@@ -29,7 +43,83 @@ class RMSNorm:
             return normalised
         wide = states.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._eps)
-        return self._weight * wide.to(states.dtype)
+        return (self._weight * wide.to(self._weight.dtype)).to(states.dtype)
+
+
+class LayerNorm:
+    """Ba et al., 2016. Computed in float32 and rounded once.
+
+    The weight and the bias, if there is one, may have more dimensions than are normalised: a row
+    for each head.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, eps: float) -> None:
+        self._weight = weight.float()
+        self._bias = None if bias is None else bias.float()
+        self._eps = eps
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        wide = functional.layer_norm(states.float(), states.shape[-1:], eps=self._eps)
+        wide = wide * self._weight
+        return (wide if self._bias is None else wide + self._bias).to(states.dtype)
+
+
+class HeadNorm(Protocol):
+    """What becomes of queries and keys before they are rotated.
+
+    (rows, heads + 2 * kv_heads, head_dim), queries before keys before values, which are kept.
+    """
+
+    def __call__(self, joined: torch.Tensor) -> torch.Tensor: ...
+
+
+class NormPerHead:
+    """Each head of queries and of keys by itself."""
+
+    def __init__(self, queries: Norm, keys: Norm, heads: int, kv_heads: int) -> None:
+        self._queries, self._keys = queries, keys
+        self._sizes = [heads, kv_heads, kv_heads]
+
+    def __call__(self, joined: torch.Tensor) -> torch.Tensor:
+        queries, keys, values = torch.split(joined, self._sizes, dim=1)
+        return torch.cat((self._queries(queries), self._keys(keys), values), dim=1)
+
+
+class NormOverHeads:
+    """RMSNorm of all queries of a row and of all its keys, of which a rank has some heads.
+
+    Computed in float32 and rounded once.
+    """
+
+    def __init__(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        eps: float,
+        *,
+        widths: tuple[int, int],
+        group: Communicator[torch.Tensor],
+    ) -> None:
+        """`queries` and `keys` are the weights of this rank's heads, (heads, head_dim) each.
+
+        `widths` count the numbers that a row has in all ranks, of queries and of keys.
+        """
+        self._sizes = [len(queries), len(keys), len(keys)]
+        self._weights = queries.float(), keys.float()
+        self._widths = torch.tensor(widths, dtype=torch.float32, device=queries.device)
+        self._eps = eps
+        self._group = group
+
+    def __call__(self, joined: torch.Tensor) -> torch.Tensor:
+        *normed, values = torch.split(joined, self._sizes, dim=1)
+        wide = [part.float() for part in normed]
+        own = torch.stack([part.pow(2).sum(dim=(1, 2)) for part in wide], dim=1)
+        factors = torch.rsqrt(self._group.all_reduce(own) / self._widths + self._eps)
+        scaled = [
+            (part * factors[:, number, None, None] * weight).to(joined.dtype)
+            for number, (part, weight) in enumerate(zip(wide, self._weights, strict=True))
+        ]
+        return torch.cat((*scaled, values), dim=1)
 
 
 class Residual:

@@ -14,7 +14,7 @@ from tandem.engine.backends.pytorch.layers.batch import StepBatch
 from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
 from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
-from tandem.engine.backends.pytorch.layers.norm import Residual, RMSNorm
+from tandem.engine.backends.pytorch.layers.norm import NormPerHead, Residual, RMSNorm
 from tandem.engine.backends.pytorch.layers.rotary import Rotary, RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.checkpoint.layout import DecoderTensors, TensorSpec
@@ -31,22 +31,25 @@ class Block:
         loader: ShardLoader,
         group: Communicator[torch.Tensor],
     ) -> None:
-        def norm(spec: TensorSpec | None) -> RMSNorm | None:
-            return None if spec is None else RMSNorm(loader.read(spec), config.rms_norm_eps)
+        def norm(spec: TensorSpec) -> RMSNorm:
+            return RMSNorm(loader.read(spec), config.rms_norm_eps)
 
         kv_heads = len(loader.shard.kv_heads)
-        self._attention_norm = RMSNorm(loader.read(layer.attention_norm), config.rms_norm_eps)
+        heads = kv_heads * (config.num_heads // config.num_kv_heads)
+        head_norm = None
+        if layer.query_norm is not None and layer.key_norm is not None:
+            head_norm = NormPerHead(norm(layer.query_norm), norm(layer.key_norm), heads, kv_heads)
+        self._attention_norm = norm(layer.attention_norm)
         self._attention = Attention(
             loader.linear(layer.queries, layer.keys, layer.values),
             loader.linear(layer.output),
             group,
-            heads=kv_heads * (config.num_heads // config.num_kv_heads),
+            heads=heads,
             kv_heads=kv_heads,
             scoring=Scoring(window),
-            query_norm=norm(layer.query_norm),
-            key_norm=norm(layer.key_norm),
+            head_norm=head_norm,
         )
-        self._mlp_norm = RMSNorm(loader.read(layer.mlp_norm), config.rms_norm_eps)
+        self._mlp_norm = norm(layer.mlp_norm)
         self._mlp = GatedMLP(loader.linear(layer.gate, layer.up), loader.linear(layer.down), group)
         self._add_attended, self._add_mlp = Residual(), Residual()
 

@@ -11,9 +11,15 @@ from tandem.engine.backends.pytorch.kernels import arrays
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.layers import kv_cache, mlp, norm, rotary
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
-from tandem.engine.backends.pytorch.layers.mlp import gate
-from tandem.engine.backends.pytorch.layers.norm import RMSNorm
+from tandem.engine.backends.pytorch.layers.mlp import Activation, gate, gelu_tanh
+from tandem.engine.backends.pytorch.layers.norm import (
+    LayerNorm,
+    NormOverHeads,
+    NormPerHead,
+    RMSNorm,
+)
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots, rotate_and_cache
+from tandem.engine.core.communicator import Solo
 
 BLOCK = 4
 
@@ -34,13 +40,93 @@ def test_norms_are_pytorchs(by_pytorch: pytest.MonkeyPatch, dtype: torch.dtype, 
     assert_close(RMSNorm(weight, 1e-5)(states), expected)
 
 
+@pytest.mark.parametrize("by_loops", [True, False])
+def test_a_norm_with_a_weight_in_float32_rounds_once(
+    by_pytorch: pytest.MonkeyPatch, by_loops: bool
+) -> None:
+    if by_loops:
+        by_pytorch.undo()
+    weight, states = random_tensor(96, seed=1), random_tensor(5, 96, dtype=torch.bfloat16)
+    wide = states.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5)
+    found, expected = RMSNorm(weight, 1e-5)(states), (wide * weight).to(torch.bfloat16)
+    assert (found != expected).float().mean() < 0.01  # the order of a sum, at most
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layer_norms_are_pytorchs(dtype: torch.dtype) -> None:
+    states = random_tensor(3, 2, 8, dtype=dtype)
+    weight, bias = random_tensor(2, 8, seed=1), random_tensor(2, 8, seed=2)
+    for head in range(2):
+        expected = functional.layer_norm(
+            states[:, head].float(), (8,), weight[head], bias[head], 1e-5
+        )
+        assert_close(LayerNorm(weight, bias, 1e-5)(states)[:, head], expected.to(dtype))
+    expected = functional.layer_norm(states.float(), (8,), weight[0], eps=1e-5)
+    assert_close(LayerNorm(weight[0], None, 1e-5)(states), expected.to(dtype))
+
+
+def test_values_are_kept_by_norms_of_queries_and_keys() -> None:
+    joined = random_tensor(3, 4 + 2 * 2, 8)
+    queries, keys = random_tensor(8, seed=1), random_tensor(8, seed=2)
+    normed = NormPerHead(RMSNorm(queries, 1e-5), RMSNorm(keys, 1e-5), 4, 2)(joined)
+    assert_close(normed[:, :4], functional.rms_norm(joined[:, :4], (8,), queries, 1e-5))
+    assert_close(normed[:, 4:6], functional.rms_norm(joined[:, 4:6], (8,), keys, 1e-5))
+    assert torch.equal(normed[:, 6:], joined[:, 6:])
+
+
+class TwoRanks(Solo[torch.Tensor]):
+    """A group whose other rank adds `others`."""
+
+    size = 2
+
+    def __init__(self, others: torch.Tensor) -> None:
+        self._others = others
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor + self._others
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_over_all_heads_spans_the_ranks(dtype: torch.dtype) -> None:
+    queries, keys, values = (random_tensor(3, n, 8, seed=n, dtype=dtype) for n in (4, 2, 2))
+    weights = random_tensor(4, 8, seed=7), random_tensor(2, 8, seed=8)
+    expected = [
+        functional.rms_norm(part.float().flatten(1), (part[0].numel(),), weight.flatten(), 1e-5)
+        .view(part.shape)
+        .to(dtype)
+        for part, weight in zip((queries, keys), weights, strict=True)
+    ]
+    squares = [part.float().pow(2).flatten(2).sum(-1) for part in (queries, keys)]
+    for heads, kv_heads, others in (
+        (slice(0, 2), slice(0, 1), (slice(2, 4), slice(1, 2))),
+        (slice(2, 4), slice(1, 2), (slice(0, 2), slice(0, 1))),
+    ):
+        elsewhere = [part[:, own].sum(1) for part, own in zip(squares, others, strict=True)]
+        norm = NormOverHeads(
+            weights[0][heads],
+            weights[1][kv_heads],
+            1e-5,
+            widths=(4 * 8, 2 * 8),
+            group=TwoRanks(torch.stack(elsewhere, dim=1)),
+        )
+        own = torch.cat((queries[:, heads], keys[:, kv_heads], values[:, kv_heads]), dim=1)
+        found = norm(own)
+        assert_close(found[:, :2], expected[0][:, heads])
+        assert_close(found[:, 2:3], expected[1][:, kv_heads])
+        assert torch.equal(found[:, 3:], values[:, kv_heads])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 5])
-def test_swiglu_is_pytorchs(by_pytorch: pytest.MonkeyPatch, dtype: torch.dtype, rows: int) -> None:
+@pytest.mark.parametrize("activation", [functional.silu, gelu_tanh])
+def test_gates_are_pytorchs(
+    by_pytorch: pytest.MonkeyPatch, activation: Activation, dtype: torch.dtype, rows: int
+) -> None:
     states = 8 * random_tensor(rows, 2 * 96, dtype=dtype)
-    expected = gate(states, functional.silu, ResultBuffer())
+    expected = gate(states, activation, ResultBuffer())
     by_pytorch.undo()
-    assert_close(gate(states, functional.silu, ResultBuffer()), expected)
+    assert_close(gate(states, activation, ResultBuffer()), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
