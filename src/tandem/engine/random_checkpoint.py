@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,8 @@ def _write_weights(
 
     dtype: torch.dtype = getattr(torch, config.dtype)
     generator = torch.Generator().manual_seed(seed)
-    parts = _parts(list(specs_of(family_of(config).tensors(config))), ITEM_BYTES[config.dtype])
+    stored = {spec.name: spec for spec in specs_of(family_of(config).tensors(config))}
+    parts = _parts(list(stored.values()), ITEM_BYTES[config.dtype])
     done, total = itertools.count(1), sum(map(len, parts))
     for number, part in enumerate(parts, start=1):
         tensors = {}
@@ -138,7 +140,7 @@ def _parts(specs: list[TensorSpec], item_bytes: int) -> list[list[TensorSpec]]:
     parts: list[list[TensorSpec]] = [[]]
     used = 0
     for spec in specs:
-        size = spec.count * item_bytes
+        size = math.prod(spec.file_shape) * item_bytes
         if parts[-1] and used + size > _MAX_FILE_BYTES:
             parts.append([])
             used = 0
@@ -154,7 +156,7 @@ def _part_name(part: int) -> str:
 def _random_tensor(spec: TensorSpec, generator: torch.Generator) -> torch.Tensor:
     import torch
 
-    tensor = torch.empty(spec.shape, dtype=torch.float32)
+    tensor = torch.empty(spec.file_shape, dtype=torch.float32)
     return tensor.normal_(0.0, _DEVIATION, generator=generator) + spec.mean
 
 

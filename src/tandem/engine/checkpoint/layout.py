@@ -28,10 +28,23 @@ class Division(msgspec.Struct, frozen=True):
     each: int = 1
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where in a larger tensor of a file another one is.
+
+    Its rows begin at `first_row` there. With an `entry`, an expert's number, the file's tensor has
+    one more dimension in front.
+    """
+
+    shape: tuple[int, ...]
+    first_row: int = 0
+    entry: int | None = None
+
+
 class TensorSpec(msgspec.Struct, frozen=True):
     """A tensor; `rows` and `columns` say what divides its first and its second dimension.
 
-    Random numbers in place of trained ones scatter about `mean`.
+    Random numbers in place of trained ones scatter about `mean`. With a `place` it is a part of
+    the tensor that the file has under this name.
     """
 
     name: str
@@ -39,10 +52,20 @@ class TensorSpec(msgspec.Struct, frozen=True):
     rows: Division | None = None
     columns: Division | None = None
     mean: float = 0.0
+    place: Place | None = None
 
     @property
     def count(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def file_shape(self) -> tuple[int, ...]:
+        """Of the file's tensor."""
+        return self.shape if self.place is None else self.place.shape
+
+    @property
+    def entry(self) -> int | None:
+        return None if self.place is None else self.place.entry
 
 
 class Projection(msgspec.Struct, frozen=True):

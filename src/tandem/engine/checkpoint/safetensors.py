@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from tandem.engine.checkpoint.files import check_file, reading
 from tandem.engine.checkpoint.index import candidates, missing, whole
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor
 from tandem.errors import CheckpointError
@@ -52,11 +53,28 @@ class Safetensors:
         dtype = view.get_dtype()
         return StoredTensor(tuple(view.get_shape()), _DTYPES.get(dtype, dtype))
 
-    def read(self, name: str, rows: Span | None = None, columns: Span | None = None) -> Any:  # noqa: ANN401
+    def read(
+        self,
+        name: str,
+        rows: Span | None = None,
+        columns: Span | None = None,
+        entry: int | None = None,
+    ) -> Any:  # noqa: ANN401 - a library's tensor
         view = self._open(self.files[name]).get_slice(name)
         row_slice = slice(None) if rows is None else slice(rows.start, rows.stop)
         column_slice = () if columns is None else (slice(columns.start, columns.stop),)
-        return view[(row_slice, *column_slice)]
+        if entry is None:
+            return view[(row_slice, *column_slice)]
+        return view[(slice(entry, entry + 1), row_slice, *column_slice)][0]
+
+    def quantized(
+        self,
+        name: str,  # noqa: ARG002 - all that these files hold are floating-point numbers
+        rows: Span | None = None,  # noqa: ARG002
+        columns: Span | None = None,  # noqa: ARG002
+        entry: int | None = None,  # noqa: ARG002
+    ) -> QuantizedTensor | None:
+        return None
 
     def close(self) -> None:
         self._handles.clear()

@@ -26,6 +26,9 @@ class Span(msgspec.Struct, frozen=True):
     def scaled(self, factor: int) -> Span:
         return Span(self.start * factor, self.stop * factor)
 
+    def shifted(self, by: int) -> Span:
+        return Span(self.start + by, self.stop + by)
+
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """One rank's part. `kv_heads` decides the query heads: its groups come whole."""
@@ -38,8 +41,11 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     has_head: bool
 
     def part(self, spec: TensorSpec) -> tuple[Span | None, Span | None]:
-        """The rows and the columns of a tensor that this rank holds; None: all of them."""
-        return self._span(spec.rows), self._span(spec.columns)
+        """The rows and the columns of a file's tensor that this rank holds; None: all of them."""
+        rows, place = self._span(spec.rows), spec.place
+        if place is not None and place.shape[place.entry is not None] != spec.shape[0]:
+            rows = (rows or Span(0, spec.shape[0])).shifted(place.first_row)
+        return rows, self._span(spec.columns)
 
     def _span(self, division: Division | None) -> Span | None:
         if division is None:

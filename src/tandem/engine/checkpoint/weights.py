@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Span
 from tandem.errors import CheckpointError
 
@@ -19,10 +20,14 @@ FLOAT_DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 class StoredTensor(NamedTuple):
-    """`dtype` is one of `FLOAT_DTYPES`, or what the format calls another one."""
+    """`dtype` is one of `FLOAT_DTYPES`, or what the format calls another one.
+
+    `quantized` says that such numbers can be read, as they are or dequantised.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    quantized: bool = False
 
 
 class WeightSource(Protocol[T_co]):
@@ -37,10 +42,30 @@ class WeightSource(Protocol[T_co]):
         """Reads no numbers. Raises CheckpointError when the tensor is not in its file."""
         ...
 
-    def read(self, name: str, rows: Span | None = None, columns: Span | None = None) -> T_co:
-        """The tensor as it is stored, or a slice of its first and second dimension.
+    def read(
+        self,
+        name: str,
+        rows: Span | None = None,
+        columns: Span | None = None,
+        entry: int | None = None,
+    ) -> T_co:
+        """The tensor, or a slice of its first and second dimension, in floating-point numbers.
 
-        It may be a view of the file.
+        With an `entry`, those of one entry of a dimension in front. It may be a view of the file.
+        Raises CheckpointError.
+        """
+        ...
+
+    def quantized(
+        self,
+        name: str,
+        rows: Span | None = None,
+        columns: Span | None = None,
+        entry: int | None = None,
+    ) -> QuantizedTensor | None:
+        """The same as it is stored, None where that is in floating-point numbers.
+
+        Raises CheckpointError.
         """
         ...
 
@@ -76,7 +101,7 @@ def _check_tensor(source: WeightSource[object], name: str, shape: tuple[int, ...
         raise CheckpointError(
             f"{file}: tensor {name} has shape {list(stored.shape)}; expected {list(shape)}"
         )
-    if stored.dtype not in FLOAT_DTYPES:
+    if stored.dtype not in FLOAT_DTYPES and not stored.quantized:
         raise CheckpointError(
             f"{file}: tensor {name} has dtype {stored.dtype}; expected one of {FLOAT_DTYPES}"
         )

@@ -72,7 +72,7 @@ def _architecture(directory: Path) -> str:
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor that the checkpoint must hold, by its full name."""
-    return {spec.name: spec.shape for spec in specs_of(family_of(config).tensors(config))}
+    return {spec.name: spec.file_shape for spec in specs_of(family_of(config).tensors(config))}
 
 
 def parameter_count(config: ModelConfig) -> int:

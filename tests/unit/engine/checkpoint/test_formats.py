@@ -35,12 +35,28 @@ class NumpyArchive:
         tensor = self._tensors[name]
         return StoredTensor(tensor.shape, str(tensor.dtype))
 
-    def read(self, name: str, rows: Span | None = None, columns: Span | None = None) -> object:
+    def read(
+        self,
+        name: str,
+        rows: Span | None = None,
+        columns: Span | None = None,
+        entry: int | None = None,
+    ) -> object:
+        assert entry is None, "this model has no stacked tensors"
         spans = [slice(span.start, span.stop) for span in (rows, columns) if span is not None]
         if rows is None and columns is not None:
             spans = [slice(None), *spans]
         part = self._tensors[name][tuple(spans)]
         return torch.from_numpy(part) if self._library == "pt" else part
+
+    def quantized(
+        self,
+        name: str,
+        rows: Span | None = None,
+        columns: Span | None = None,
+        entry: int | None = None,
+    ) -> None:
+        """All is in floating-point numbers."""
 
     def close(self) -> None:
         self._tensors.close()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.engine import ModelConfig, Span, pipeline_stage, tensor_parallel, whole
-from tandem.engine.checkpoint.layout import Axis, Division, TensorSpec
+from tandem.engine.checkpoint.layout import Axis, Division, Place, TensorSpec
 from tandem.engine.checkpoint.sharding import split
 from tandem.errors import ConfigurationError
 
@@ -81,3 +81,16 @@ def test_a_part_of_a_tensor_is_counted_in_its_own_numbers() -> None:
     embedding = TensorSpec("e", (33, 48), rows=Division(Axis.VOCABULARY))
     assert shard.part(embedding) == (Span(16, 33), None)
     assert whole(config()).part(embedding) == (Span(0, 33), None)
+
+
+def test_a_rank_finds_its_rows_in_a_larger_tensor() -> None:
+    """Keys stored below queries of 64 rows; an expert's matrix is an entry of its own."""
+    by_key = Division(Axis.KV_HEADS, 8)
+    fused = TensorSpec("qkv", (32, 48), rows=by_key, place=Place((128, 48), first_row=64))
+    shared = TensorSpec("bias", (8,), place=Place((24,), first_row=16))
+    expert = TensorSpec("experts", (32, 48), rows=by_key, place=Place((5, 32, 48), entry=3))
+    shard = tensor_parallel(config(), 1, 2)
+    assert shard.part(fused) == (Span(80, 96), None)
+    assert shard.part(shared) == (Span(16, 24), None)
+    assert shard.part(expert) == (Span(16, 32), None)
+    assert whole(config()).part(fused) == (Span(64, 96), None)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from tandem.engine.backends.pytorch.layers.linear import (
     Embedding,
+    JoinedLinear,
     Linear,
     make_embedding,
     make_linear,
+    make_quantized_linear,
     make_tied,
 )
+from tandem.engine.backends.pytorch.layers.quantized import QuantizedEmbedding
 from tandem.engine.backends.pytorch.layers.vocabulary import Vocabulary
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.checkpoint.layout import DecoderTensors, Layer, Projection, TensorSpec
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor, stacked
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.checkpoint.weights import WeightSource
 from tandem.engine.core.communicator import Communicator
@@ -37,11 +42,19 @@ class ShardLoader:
         return tensor.to(self.dtype, copy=True).contiguous().to(self.device)
 
     def linear(self, *projections: Projection) -> Linear:
-        """One linear map that stacks the outputs of the projections, in this order."""
-        # The parts are not kept beside what they are stacked to: packing it takes memory enough.
-        weight = _stacked([self.read(projection.weight) for projection in projections])
-        biases = [bias for one in projections if (bias := self._bias(one)) is not None]
-        return make_linear(weight, _stacked(biases) if biases else None, self.quantization)
+        """One linear map that stacks the outputs of the projections, in this order.
+
+        What a file has in few bits stays that, whatever `quantization` says.
+        """
+        stored = [self._quantized(projection.weight) for projection in projections]
+        if all(part is None for part in stored):
+            # No part is kept beside what they are stacked to: packing it takes memory enough.
+            weight = _stacked([self.read(projection.weight) for projection in projections])
+            return make_linear(weight, self._biases(projections), self.quantization)
+        whole = stacked([part for part in stored if part is not None])
+        if whole is not None and None not in stored:
+            return make_quantized_linear(whole, self._biases(projections), self.device)
+        return JoinedLinear([self.linear(projection) for projection in projections])
 
     def vocabulary(
         self, tensors: DecoderTensors[Layer], group: Communicator[torch.Tensor]
@@ -49,6 +62,13 @@ class ShardLoader:
         """What the shard has of the embedding and the head."""
         embedding, head = self._ends(tensors)
         return Vocabulary(embedding, head, self.shard.vocabulary, group)
+
+    def _quantized(self, spec: TensorSpec) -> QuantizedTensor | None:
+        return self.weights.quantized(spec.name, *self.shard.part(spec), spec.entry)
+
+    def _biases(self, projections: Sequence[Projection]) -> torch.Tensor | None:
+        biases = [bias for one in projections if (bias := self._bias(one)) is not None]
+        return _stacked(biases) if biases else None
 
     def _bias(self, projection: Projection) -> torch.Tensor | None:
         """Where ranks divide the inputs the first one adds the bias: the sum has it once."""
@@ -59,13 +79,23 @@ class ShardLoader:
 
     def _ends(self, tensors: DecoderTensors[Layer]) -> tuple[Embedding | None, Linear | None]:
         embeds, has_head = self.shard.embeds, self.shard.has_head
-        if tensors.head is None and embeds and has_head:
+        tied = tensors.head is None and embeds and has_head
+        if tied and (stored := self._quantized(tensors.embedding)) is not None:
+            embedding = QuantizedEmbedding(stored, self.dtype, self.device)
+            return embedding, make_quantized_linear(stored, None, self.device)
+        if tied:
             return make_tied(self.read(tensors.embedding), self.quantization)
-        embedding = make_embedding(self.read(tensors.embedding)) if embeds else None
-        if not has_head:
-            return embedding, None
-        head = self.read(tensors.head or tensors.embedding)
-        return embedding, make_linear(head, None, self.quantization)
+        head = Projection(tensors.head or tensors.embedding, None)
+        return (
+            self._embedding(tensors.embedding) if embeds else None,
+            self.linear(head) if has_head else None,
+        )
+
+    def _embedding(self, spec: TensorSpec) -> Embedding:
+        stored = self._quantized(spec)
+        if stored is not None:
+            return QuantizedEmbedding(stored, self.dtype, self.device)
+        return make_embedding(self.read(spec))
 
 
 def _stacked(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels.int8 import make_int8_linear
 from tandem.engine.backends.pytorch.kernels.packed import PackedLinear, PackedWeight
+from tandem.engine.backends.pytorch.layers.quantized import DequantizingLinear
 from tandem.engine.checkpoint.dtypes import Quantization
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
 
 class Linear(Protocol):
@@ -34,6 +36,16 @@ class DenseLinear:
         return functional.linear(states, self._weight, self._bias)
 
 
+class JoinedLinear:
+    """Several maps of the same states, whose outputs follow one another."""
+
+    def __init__(self, parts: Sequence[Linear]) -> None:
+        self._parts = parts
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part(states) for part in self._parts], dim=-1)
+
+
 def _make_unquantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
     if _packs(weight):
         return PackedLinear(PackedWeight(weight), bias)
@@ -52,6 +64,13 @@ def make_linear(
 ) -> Linear:
     """Of a weight (out_features, in_features) and a bias (out_features,)."""
     return _MAKERS[quantization](weight, bias)
+
+
+def make_quantized_linear(
+    weight: QuantizedTensor, bias: torch.Tensor | None, device: torch.device
+) -> Linear:
+    """Of a weight that its file has in few bits, which it stays in."""
+    return DequantizingLinear(weight, bias, device)
 
 
 def make_embedding(weight: torch.Tensor) -> Embedding:

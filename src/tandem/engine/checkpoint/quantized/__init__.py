@@ -1,0 +1,3 @@
+"""Weights that files keep in few bits a number."""
+
+from __future__ import annotations
