@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.support.quantized import random_quantized
+from tests.support.tensors import random_quantized
 
 from tandem.engine import EngineOptions, Solo, Span, StepPlan, prepare, tensor_parallel, whole
 from tandem.engine.backends.pytorch.loader import ShardLoader

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.quantized import drawn_tensors, random_quantized
+from tests.support.tensors import drawn_tensors, random_quantized
 
 from tandem.engine import Span
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor, Scales, stacked
