@@ -52,8 +52,10 @@ def _convert(model: Path, path: Path, kind: str) -> None:
     writer.add_head_count(config.num_heads)
     writer.add_head_count_kv(config.num_kv_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_dimension_count(config.head_dim)
+    rope = config.ropes[0]
+    assert rope is not None, "all layers of a Llama rotate"
+    writer.add_rope_freq_base(rope.theta)
+    writer.add_rope_dimension_count(rope.dim)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
     wanted, plain = gguf.GGMLQuantizationType[kind], gguf.GGMLQuantizationType.F32

@@ -6,18 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from transformers import AutoConfig, GenerationConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tandem.engine import families
+from tandem.engine.backends.pytorch.layers.frequencies import inverse_frequencies
 from tandem.engine.families.llama import LlamaConfig
 
 
 def ours(folder: Path) -> dict[str, Any]:
     config = families.read_config(folder)
     assert isinstance(config, LlamaConfig)
-    rope = config.rope_scaling
-    scaled = rope.rope_type != "default"
-    llama3 = rope.rope_type == "llama3"
+    (rope,) = set(config.ropes)
+    assert rope is not None
+    short, long = (
+        inverse_frequencies(rope, context).tolist() for context in (1, config.context_length)
+    )
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -32,8 +38,7 @@ def ours(folder: Path) -> dict[str, Any]:
         "dtype": config.dtype,
         "biases": (config.qkv_bias, config.output_bias, config.mlp_bias),
         "windows": config.sliding_windows,
-        "rope": (config.rope_theta, rope.rope_type, rope.factor if scaled else None),
-        "llama3": rope.original_max_position_embeddings if llama3 else None,
+        "rotary": (pytest.approx(short), pytest.approx(long), rope.attention_factor),
         "ends": config.eos_token_ids,
     }
 
@@ -60,7 +65,7 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
 
 def theirs(folder: Path) -> dict[str, Any]:
     config: Any = AutoConfig.from_pretrained(folder)
-    rope, layers = config.rope_parameters, config.num_hidden_layers
+    layers = config.num_hidden_layers
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
     window = getattr(config, "sliding_window", None)
     ends = GenerationConfig.from_model_config(config).eos_token_id
@@ -69,7 +74,18 @@ def theirs(folder: Path) -> dict[str, Any]:
         "dtype": str(config.dtype or "float32").removeprefix("torch."),
         "biases": BIASES[config.model_type](config),
         "windows": tuple(window if kind == "sliding_attention" else None for kind in kinds),
-        "rope": (rope["rope_theta"], rope["rope_type"], rope.get("factor")),
-        "llama3": rope.get("original_max_position_embeddings"),
+        "rotary": _rotary(config),
         "ends": frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends]),
     }
+
+
+def _rotary(config: Any) -> tuple[list[float], list[float], float]:  # noqa: ANN401
+    """Frequencies of short and of long sequences, and what cos and sin are multiplied by."""
+    rule = config.rope_parameters["rope_type"]
+    compute: Any = ROPE_INIT_FUNCTIONS.get(
+        rule, LlamaRotaryEmbedding.compute_default_rope_parameters
+    )
+    # A length within the context: beyond it `dynamic` has frequencies that are never served.
+    short, factor = compute(config, device="cpu", seq_len=1)
+    long, _ = compute(config, device="cpu", seq_len=config.max_position_embeddings)
+    return short.tolist(), long.tolist(), factor

@@ -25,6 +25,19 @@ _ROPES = st.one_of(
     st.just(
         {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     ),
+    st.just({"type": "dynamic", "factor": 3.0}),
+    st.fixed_dictionaries(
+        {"rope_type": st.just("yarn"), "factor": st.sampled_from([1.0, 4, 40.0])},
+        optional={
+            "original_max_position_embeddings": st.sampled_from([32, 64, 4096]),
+            "attention_factor": st.sampled_from([0.7, 1.3]) | st.none(),
+            "beta_fast": st.sampled_from([16, 32.0]) | st.none(),
+            "beta_slow": st.sampled_from([1, 2.0]) | st.none(),
+            "mscale": st.sampled_from([0.0, 0.707, 1.0]),
+            "mscale_all_dim": st.sampled_from([0.0, 1.0, 1.2]),
+            "truncate": st.booleans(),
+        },
+    ),
 )
 _ENDS = st.none() | st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=3)
 _COMMON: dict[str, st.SearchStrategy[Any]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import msgspec
 from tandem.engine.checkpoint.config import (
     CONFIG_FILE,
     ModelConfig,
-    RawConfig,
     common_fields,
     read_raw,
 )
@@ -27,11 +26,10 @@ from tandem.engine.checkpoint.layout import (
     projection,
 )
 from tandem.engine.families.family import Family, Size
-from tandem.engine.families.rope import RawRope, RopeScaling, rope_scaling
+from tandem.engine.families.rope import FULL, SLIDING, RawRotary, Rope, read_ropes
 from tandem.errors import CheckpointError
 
-_WINDOWED = "sliding_attention"
-_LAYER_TYPES = {_WINDOWED, "full_attention"}
+_LAYER_TYPES = {SLIDING, FULL}
 #: Two names of one function.
 _ACTIVATIONS = {"silu", "swish"}
 #: What a `config.json` may leave out; a family's own come on top.
@@ -46,8 +44,7 @@ _DEFAULTS = {
 
 class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     rms_norm_eps: float
-    rope_theta: float
-    rope_scaling: RopeScaling
+    ropes: tuple[Rope | None, ...]
     qkv_bias: bool
     output_bias: bool
     mlp_bias: bool
@@ -70,11 +67,8 @@ class LlamaLayer(msgspec.Struct, frozen=True):
     key_norm: TensorSpec | None
 
 
-class _RawLlama(RawConfig, frozen=True, kw_only=True):
+class _RawLlama(RawRotary, frozen=True, kw_only=True):
     rms_norm_eps: float
-    rope_theta: float | None = None
-    rope_scaling: RawRope | None = None
-    rope_parameters: RawRope | None = None
     attention_bias: bool | None = None
     mlp_bias: bool | None = None
     hidden_act: str = "silu"
@@ -109,20 +103,18 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         path = directory / CONFIG_FILE
         raw = read_raw(directory, _RawLlama, {**_DEFAULTS, **self.defaults})
         attention_bias = bool(raw.attention_bias)
-        empty = RawRope()
-        stated = (raw.rope_scaling, raw.rope_parameters)
-        rope = next((part for part in stated if part not in (None, empty)), None) or empty
+        common = common_fields(raw, directory, self.default_eos)
+        windows = self._sliding_windows(raw, path)
         config = LlamaConfig(
             architecture=architecture,
-            **common_fields(raw, directory, self.default_eos),
+            **common,
             rms_norm_eps=raw.rms_norm_eps,
-            rope_theta=rope.rope_theta or raw.rope_theta or 10000.0,
-            rope_scaling=rope_scaling(rope, raw.max_position_embeddings, path),
+            ropes=read_ropes(raw, common["head_dim"], _kinds(windows), path),
             qkv_bias=attention_bias if self.qkv_bias is None else self.qkv_bias,
             output_bias=attention_bias if self.output_bias is None else self.output_bias,
             mlp_bias=bool(raw.mlp_bias) if self.mlp_bias is None else self.mlp_bias,
             qk_norm=self.qk_norm,
-            sliding_windows=self._sliding_windows(raw, path),
+            sliding_windows=windows,
         )
         _check(config, raw, path)
         return config
@@ -164,9 +156,13 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         if window < 1:
             raise CheckpointError(f"{path}: sliding_window is {window}; expected at least 1")
         if kinds is not None:
-            return tuple(window if kind == _WINDOWED else None for kind in kinds)
+            return tuple(window if kind == SLIDING else None for kind in kinds)
         first = 0 if self.always_windowed else raw.max_window_layers or 0
         return tuple(window if layer >= first else None for layer in range(layers))
+
+
+def _kinds(windows: Sequence[int | None]) -> list[str]:
+    return [FULL if window is None else SLIDING for window in windows]
 
 
 def _check(config: LlamaConfig, raw: _RawLlama, path: Path) -> None:
@@ -175,11 +171,10 @@ def _check(config: LlamaConfig, raw: _RawLlama, path: Path) -> None:
         raise CheckpointError(
             f"{path}: hidden_act {raw.hidden_act!r} is not supported; expected 'silu'"
         )
-    if config.head_dim % 2:
-        raise CheckpointError(f"{path}: head_dim is {config.head_dim}; rotary needs an even number")
-    for name, number in (("rms_norm_eps", config.rms_norm_eps), ("rope_theta", config.rope_theta)):
-        if not 0 < number < math.inf:
-            raise CheckpointError(f"{path}: {name} is {number}; expected a positive number")
+    if not 0 < config.rms_norm_eps < math.inf:
+        raise CheckpointError(
+            f"{path}: rms_norm_eps is {config.rms_norm_eps}; expected a positive number"
+        )
 
 
 def _layer(config: LlamaConfig, number: int) -> LlamaLayer:

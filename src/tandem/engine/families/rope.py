@@ -1,55 +1,259 @@
-"""Rotary position embedding as configs state it: its scaling, by one of several rules."""
+"""Rotary position embedding as configs state it: what of a head is rotated, and how fast.
+
+Both spellings are read: `rope_scaling` beside `rope_theta`, and `rope_parameters` with all of it,
+which may say it of each kind of layer by itself.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from tandem.engine.checkpoint.config import RawConfig
 from tandem.errors import CheckpointError
 
-#: The rules that are known, each with the numbers that it needs.
-_NEEDED = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
-}
+FULL, SLIDING = "full_attention", "sliding_attention"
+_THETA = 10000.0
+_MOST_POSITIONS = 2**31
 
 
-class RopeScaling(msgspec.Struct, frozen=True):
-    """A config's rotary scaling; `rope_type` is `default`, `linear` or `llama3`."""
+class Linear(msgspec.Struct, frozen=True):
+    """All frequencies divided by `factor`."""
 
-    rope_type: str = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position_embeddings: int = 8192
+    factor: float
 
 
-class RawRope(msgspec.Struct, frozen=True):
+class Llama3(msgspec.Struct, frozen=True):
+    """Low frequencies are divided by `factor`, high ones kept, those between interpolated."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: int
+
+
+class Yarn(msgspec.Struct, frozen=True):
+    """The same between `beta_slow` and `beta_fast` turns within the original context."""
+
+    factor: float
+    beta_fast: float
+    beta_slow: float
+    original_context: int
+    truncate: bool
+    attention_factor: float
+
+
+class LongRope(msgspec.Struct, frozen=True):
+    """Each frequency divided by its own factor, another one where contexts may be longer."""
+
+    short_factors: tuple[float, ...]
+    long_factors: tuple[float, ...]
+    original_context: int
+    attention_factor: float
+
+
+Scaling = Linear | Llama3 | Yarn | LongRope
+
+
+class Rope(msgspec.Struct, frozen=True):
+    """The first `dim` numbers of each head are rotated, at powers of `theta` that are scaled."""
+
+    theta: float
+    dim: int
+    scaling: Scaling | None = None
+
+    @property
+    def attention_factor(self) -> float:
+        """What the rotated numbers are multiplied by, queries and keys alike."""
+        return self.scaling.attention_factor if isinstance(self.scaling, Yarn | LongRope) else 1.0
+
+
+class RawRope(msgspec.Struct, frozen=True, kw_only=True):
     """`rope_scaling` or `rope_parameters` of a `config.json`."""
 
     rope_type: str | None = None
     type: str | None = None
     rope_theta: float | None = None
+    partial_rotary_factor: float | None = None
     factor: float | None = None
+    original_max_position_embeddings: int | None = None
     low_freq_factor: float | None = None
     high_freq_factor: float | None = None
+    attention_factor: float | None = None
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool | None = None
+    short_factor: tuple[float, ...] | None = None
+    long_factor: tuple[float, ...] | None = None
+    full_attention: RawRope | None = None
+    sliding_attention: RawRope | None = None
+
+
+class RawRotary(RawConfig, frozen=True, kw_only=True):
+    """A `config.json` that says how to rotate."""
+
+    rope_theta: float | None = None
+    rope_scaling: RawRope | None = None
+    rope_parameters: RawRope | None = None
+    partial_rotary_factor: float | None = None
     original_max_position_embeddings: int | None = None
 
 
-def rope_scaling(rope: RawRope, context_length: int, path: Path) -> RopeScaling:
-    """Raises CheckpointError, naming the file, for a rule that isn't known or isn't complete."""
-    rope_type = rope.rope_type or rope.type or "default"
-    if rope_type not in _NEEDED:
+def read_ropes(
+    raw: RawRotary, head_dim: int, kinds: Sequence[str], path: Path
+) -> tuple[Rope | None, ...]:
+    """How layers of these kinds, `FULL` or `SLIDING`, rotate; None: they don't.
+
+    Raises CheckpointError, naming file and field, for a rule that isn't known or isn't complete.
+    """
+    empty = RawRope()
+    spellings = (raw.rope_scaling, raw.rope_parameters)
+    stated = next((part for part in spellings if part not in (None, empty)), None) or empty
+    own = {FULL: stated.full_attention, SLIDING: stated.sliding_attention}
+    if not any(own.values()):
+        return (_read(stated, raw, head_dim, path),) * len(kinds)
+    ropes = {
+        kind: None if part is None else _read(part, raw, head_dim, path)
+        for kind, part in own.items()
+    }
+    return tuple(ropes[kind] for kind in kinds)
+
+
+class _Stated(NamedTuple):
+    """A rule with what it may need from outside."""
+
+    rule: str
+    rope: RawRope
+    context: int
+    stated_original: int | None
+    frequencies: int
+    path: Path
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """Of the rule's own field."""
+        stated: float | None = getattr(self.rope, name)
+        return _positive(name, default if stated is None else stated, self.rule, self.path)
+
+    @property
+    def original(self) -> int:
+        """The context that the model was first trained for, in tokens."""
+        original = self.context if self.stated_original is None else self.stated_original
+        if not 1 < original <= _MOST_POSITIONS:
+            raise CheckpointError(
+                f"{self.path}: original_max_position_embeddings is {original}; "
+                f"expected 2 to {_MOST_POSITIONS}"
+            )
+        return original
+
+    @property
+    def factor(self) -> float:
+        """By how much the context has grown, stated or from what it was."""
+        grown = None if self.stated_original is None else self.context / self.original
+        return self.number("factor", grown)
+
+
+def _read(rope: RawRope, raw: RawRotary, head_dim: int, path: Path) -> Rope:
+    rule = rope.rope_type or rope.type or "default"
+    if rule not in _RULES:
         raise CheckpointError(
-            f"{path}: rope_type {rope_type!r} is not supported; expected one of {tuple(_NEEDED)}"
+            f"{path}: rope_type {rule!r} is not supported; expected one of {tuple(_RULES)}"
         )
-    numbers = {name: getattr(rope, name) for name in _NEEDED[rope_type]}
-    numbers.setdefault("factor", 1.0)
-    for name, number in numbers.items():
-        if number is None or not 0 < number < math.inf:
-            raise CheckpointError(f"{path}: {name} is {number}; rope_type {rope_type!r} needs one")
-    original = rope.original_max_position_embeddings or context_length
-    return RopeScaling(rope_type=rope_type, original_max_position_embeddings=original, **numbers)
+    theta = _positive("rope_theta", rope.rope_theta or raw.rope_theta or _THETA, rule, path)
+    dim = _rotary_dim(rope, raw, head_dim, path)
+    originals = (raw.original_max_position_embeddings, rope.original_max_position_embeddings)
+    original = next((found for found in originals if found is not None), None)
+    stated = _Stated(rule, rope, raw.max_position_embeddings, original, (dim + 1) // 2, path)
+    return Rope(theta, dim, _RULES[rule](stated))
+
+
+def _rotary_dim(rope: RawRope, raw: RawRotary, head_dim: int, path: Path) -> int:
+    parts = (rope.partial_rotary_factor, raw.partial_rotary_factor)
+    part = next((found for found in parts if found is not None), 1.0)
+    dim = int(head_dim * part) if 0 < part <= 1 else 0
+    if not dim:
+        raise CheckpointError(
+            f"{path}: partial_rotary_factor is {part}; expected a part of {head_dim} numbers"
+        )
+    if dim % 2 and dim == head_dim:
+        raise CheckpointError(f"{path}: head_dim is {head_dim}; rotary needs an even number")
+    return dim
+
+
+def _positive(name: str, number: float | None, rule: str, path: Path) -> float:
+    if number is None or not 0 < number < math.inf:
+        raise CheckpointError(f"{path}: {name} is {number}; rope_type {rule!r} needs one")
+    return number
+
+
+def _linear(stated: _Stated) -> Linear:
+    return Linear(stated.number("factor"))
+
+
+def _llama3(stated: _Stated) -> Llama3:
+    low, high = stated.number("low_freq_factor"), stated.number("high_freq_factor")
+    if low >= high:
+        raise CheckpointError(
+            f"{stated.path}: low_freq_factor is {low}; expected less than high_freq_factor, {high}"
+        )
+    return Llama3(stated.number("factor"), low, high, stated.original)
+
+
+def _yarn(stated: _Stated) -> Yarn:
+    rope, factor = stated.rope, stated.factor
+    inferred = _mscale(factor, 1.0)
+    if rope.mscale and rope.mscale_all_dim:
+        inferred = _mscale(factor, rope.mscale) / _mscale(factor, rope.mscale_all_dim)
+    return Yarn(
+        factor,
+        _positive("beta_fast", rope.beta_fast or 32.0, stated.rule, stated.path),
+        _positive("beta_slow", rope.beta_slow or 1.0, stated.rule, stated.path),
+        stated.original,
+        rope.truncate is not False,
+        stated.number("attention_factor", inferred),
+    )
+
+
+def _mscale(factor: float, weight: float) -> float:
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1.0 else 1.0
+
+
+def _longrope(stated: _Stated) -> LongRope:
+    factor = stated.factor
+    inferred = math.sqrt(1 + math.log(max(factor, 1.0)) / math.log(stated.original))
+    return LongRope(
+        _factors("short_factor", stated),
+        _factors("long_factor", stated),
+        stated.original,
+        stated.number("attention_factor", inferred),
+    )
+
+
+def _factors(name: str, stated: _Stated) -> tuple[float, ...]:
+    factors: tuple[float, ...] = getattr(stated.rope, name) or ()
+    if len(factors) != stated.frequencies:
+        raise CheckpointError(
+            f"{stated.path}: {name} has {len(factors)} numbers; expected {stated.frequencies}"
+        )
+    return tuple(_positive(name, number, stated.rule, stated.path) for number in factors)
+
+
+def _dynamic(stated: _Stated) -> None:
+    """It would stretch what exceeds the context, which is not served: keys in a cache stay."""
+    stated.number("factor")
+
+
+#: `default` and `dynamic` scale nothing.
+_RULES: Mapping[str, Callable[[_Stated], Scaling | None]] = {
+    "default": lambda _: None,
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+    "dynamic": _dynamic,
+}

@@ -36,7 +36,7 @@ from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
 from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
 from tandem.engine.backends.pytorch.layers.norm import RMSNorm
-from tandem.engine.backends.pytorch.layers.rotary import Rotary, RotarySlots
+from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.checkpoint.config import CONFIG_FILE, RawConfig, common_fields
 from tandem.engine.checkpoint.files import read_json
@@ -45,7 +45,7 @@ from tandem.engine.core.communicator import Communicator
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
 from tandem.engine.families.llama import LlamaConfig, LlamaFamily, LlamaLayer
-from tandem.engine.families.rope import RopeScaling
+from tandem.engine.families.rope import Rope
 from tandem.engine.random_checkpoint import create_checkpoint
 
 # What `families/gemma.py` would be.
@@ -64,8 +64,7 @@ class GemmaFamily(LlamaFamily):
             architecture=architecture,
             **common_fields(raw, directory),
             rms_norm_eps=raw.rms_norm_eps,
-            rope_theta=1e4,
-            rope_scaling=RopeScaling(),
+            ropes=(Rope(theta=1e4, dim=raw.head_dim or 0),) * raw.num_hidden_layers,
             qkv_bias=False,
             output_bias=False,
             mlp_bias=False,
@@ -129,9 +128,7 @@ class Model:
         on_layer: Callable[[], None],
     ) -> None:
         self._scale = math.sqrt(config.hidden_size)
-        self._rotary = Rotary(
-            config.head_dim, config.rope_theta, config.rope_scaling, loader.device
-        )
+        self._rotary = loader.rotary(config.ropes)
         self._vocabulary = loader.vocabulary(tensors, group)
         self._blocks = []
         for number in range(loader.shard.layers.start, loader.shard.layers.stop):
@@ -143,8 +140,8 @@ class Model:
         return self._vocabulary.embed(tokens) * self._scale
 
     def forward(self, states: torch.Tensor, batch: StepBatch, cache: KVCache) -> torch.Tensor:
-        step = self._rotary.of_step(batch, states.dtype)
-        for block, layer in zip(self._blocks, cache.layers, strict=True):
+        steps = self._rotary.of_step(batch)
+        for block, step, layer in zip(self._blocks, steps, cache.layers, strict=True):
             states = block(states, batch, step, layer)
         return states
 

@@ -17,8 +17,16 @@ from tandem.engine.checkpoint.layout import specs_of
 from tandem.engine.checkpoint.sharding import Span, tensor_parallel
 from tandem.engine.families import FAMILIES, Size
 from tandem.engine.families.llama import LlamaConfig
+from tandem.engine.families.rope import Linear, Rope
 from tandem.errors import CheckpointError
 
+LLAMA3 = {"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}
+LONGROPE = {
+    "type": "longrope",
+    "short_factor": [1.0] * 8,
+    "long_factor": [2.0] * 8,
+    "original_max_position_embeddings": 64,
+}
 SIZE = Size(2, 48, 80, 8, 4, 16, 389, 256)
 
 
@@ -89,13 +97,55 @@ def test_windows_are_stated_in_several_ways(tmp_path: Path) -> None:
     assert read(tmp_path, "Qwen2ForCausalLM", **qwen, **kinds).sliding_windows == (9, None)
 
 
+def test_how_layers_rotate_is_stated_in_several_ways(tmp_path: Path) -> None:
+    plain = Rope(theta=5e5, dim=8)
+    for spelling in (
+        {"rope_theta": 5e5, "partial_rotary_factor": 0.5},
+        {"rope_parameters": {"rope_theta": 5e5, "partial_rotary_factor": 0.5}},
+        {"rope_parameters": {"rope_theta": 5e5}, "partial_rotary_factor": 0.5, "rope_theta": 1.0},
+        {"rope_theta": 5e5, "partial_rotary_factor": 0.5, "rope_scaling": {"rope_type": "default"}},
+    ):
+        assert read(tmp_path, "LlamaForCausalLM", **spelling).ropes == (plain, plain)
+    by_kind = {
+        "sliding_window": 9,
+        "use_sliding_window": True,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_theta": 7e3,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default"},
+        },
+    }
+    found = read(tmp_path, "Qwen2ForCausalLM", **by_kind).ropes
+    assert found == (Rope(7e3, 16), Rope(1e6, 16, Linear(8.0)))
+    by_kind["rope_parameters"] = {"full_attention": None, "sliding_attention": {"rope_theta": 1e4}}
+    assert read(tmp_path, "Qwen2ForCausalLM", **by_kind).ropes == (Rope(1e4, 16), None)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"torch_dtype": "float8"}, "dtype 'float8'"),
         ({"quantization_config": {"bits": 4}}, "unquantized checkpoint and --quantize int8"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
+        ({"rope_scaling": {"rope_type": "mrope"}}, "rope_type 'mrope' is not supported"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "factor is None; rope_type 'yarn' needs one"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": -1}}, "beta_fast is -1"),
+        ({"rope_scaling": {"type": "dynamic"}}, "factor is None; rope_type 'dynamic' needs one"),
+        ({"rope_scaling": LONGROPE | {"short_factor": [1.0]}}, "short_factor has 1 numbers"),
+        ({"rope_scaling": LONGROPE | {"long_factor": [0.0] * 8}}, "long_factor is 0.0"),
+        ({"rope_scaling": LONGROPE | {"long_factor": ["1"] * 8}}, "long_factor"),
+        (
+            {"rope_scaling": LONGROPE | {"original_max_position_embeddings": 1}},
+            "original_max_position_embeddings is 1; expected 2",
+        ),
+        (
+            {"rope_scaling": LLAMA3 | {"low_freq_factor": 4}},
+            "low_freq_factor is 4.0; expected less than high_freq_factor",
+        ),
+        ({"partial_rotary_factor": 0.01}, "partial_rotary_factor is 0.01"),
+        ({"partial_rotary_factor": 1.5}, "partial_rotary_factor is 1.5"),
+        ({"rope_parameters": {"rope_theta": -1e4}}, "rope_theta is -10000.0"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_hidden_layers": 200_000}, "num_hidden_layers is 200000; expected 1 to 1024"),
         ({"hidden_size": 10**30}, "hidden_size is out of all bounds"),

@@ -80,7 +80,8 @@ class TorchBackend:
     ) -> TorchStage:
         config, size = setup.config, setup.options.block_size
         dtype, device = DTYPES[setup.dtype], torch.device(setup.device)
-        model = load_model(setup, shard, group, on_progress)
+        context = min(config.context_length, blocks * size)
+        model = load_model(setup, shard, group, context, on_progress)
         _give_back_memory()
         cache = KVCache(config, shard, blocks=blocks, block_size=size, dtype=dtype, device=device)
         builder = BatchBuilder(config, shard, size, dtype, device)
@@ -92,9 +93,13 @@ def load_model(
     setup: ModelSetup,
     shard: Shard,
     group: Communicator[torch.Tensor],
+    context: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Decoder:
-    """One rank's weights, read from disk slice by slice. Raises CheckpointError."""
+    """One rank's weights, read from disk slice by slice. Raises CheckpointError.
+
+    `context` is what sequences may reach, prompt and output, in tokens.
+    """
     config, options = setup.config, setup.options
     family, loaded = family_of(config), itertools.count(1)
 
@@ -105,7 +110,7 @@ def load_model(
     expected, ignored = tensor_shapes(config), family.ignored_tensors
     with open_weights(options.directory, "pt", expected, ignored) as weights:
         dtype, device = DTYPES[setup.dtype], torch.device(setup.device)
-        loader = ShardLoader(shard, weights, dtype, device, options.quantization)
+        loader = ShardLoader(shard, weights, dtype, device, options.quantization, context)
         make = find_model(family.model)
         return make(config, family.tensors(config), loader, group, on_layer)
 

@@ -17,6 +17,7 @@ from tandem.engine.backends.pytorch.layers.linear import (
     make_tied,
 )
 from tandem.engine.backends.pytorch.layers.quantized import QuantizedEmbedding
+from tandem.engine.backends.pytorch.layers.rotary import Rotary
 from tandem.engine.backends.pytorch.layers.vocabulary import Vocabulary
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.checkpoint.layout import DecoderTensors, Layer, Projection, TensorSpec
@@ -24,17 +25,22 @@ from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor, stacked
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.checkpoint.weights import WeightSource
 from tandem.engine.core.communicator import Communicator
+from tandem.engine.families.rope import Rope
 
 
 @dataclass(frozen=True)
 class ShardLoader:
-    """What every layer needs to load its part."""
+    """What every layer needs to load its part.
+
+    `context` is what sequences may reach, prompt and output, in tokens.
+    """
 
     shard: Shard
     weights: WeightSource[torch.Tensor]
     dtype: torch.dtype
     device: torch.device
     quantization: Quantization | None
+    context: int
 
     def read(self, spec: TensorSpec) -> torch.Tensor:
         tensor = self.weights.read(spec.name, *self.shard.part(spec))
@@ -55,6 +61,12 @@ class ShardLoader:
         if whole is not None and None not in stored:
             return make_quantized_linear(whole, self._biases(projections), self.device)
         return JoinedLinear([self.linear(projection) for projection in projections])
+
+    def rotary(self, ropes: Sequence[Rope | None]) -> Rotary:
+        """Of the shard's layers; `ropes` are those of all."""
+        layers = self.shard.layers
+        own = ropes[layers.start : layers.stop]
+        return Rotary(own, self.context, self.dtype, self.device)
 
     def vocabulary(
         self, tensors: DecoderTensors[Layer], group: Communicator[torch.Tensor]

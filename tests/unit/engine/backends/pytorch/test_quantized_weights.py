@@ -116,7 +116,7 @@ def test_ranks_hold_their_slices(tmp_path: Path) -> None:
         found = torch.zeros(4, 72)
         for rank in range(3):
             shard = tensor_parallel(setup.config, rank, 3)
-            loader = ShardLoader(shard, source, torch.float32, torch.device("cpu"), None)
+            loader = ShardLoader(shard, source, torch.float32, torch.device("cpu"), None, 64)
             span = Span(width * rank // 3, width * (rank + 1) // 3)
             found += loader.linear(projection)(states[:, span.start : span.stop])
         weight = torch.from_numpy(source.tensors[projection.weight.name].dequantize())

@@ -175,8 +175,8 @@ def rotate_and_cache(
     """Rotates queries, in halves, and writes rotated keys and plain values into their slots.
 
     `joined` is (rows, heads + 2 * kv_heads, head_dim): queries, keys, values. `queries` is
-    (rows, heads, head_dim), `keys` and `values` (blocks, block_size, kv_heads, head_dim), tables
-    are (rows, head_dim).
+    (rows, heads, head_dim), `keys` and `values` (blocks, block_size, kv_heads, head_dim). Tables
+    are (rows, rotary_dim): so many numbers of each head are rotated, those behind them are kept.
     """
     rows, heads, head_dim = queries.shape
     block_size, kv_heads = keys.shape[1], keys.shape[2]
@@ -193,12 +193,14 @@ def rotate_and_cache(
 
 @_compile_sum
 def _rotate(head: Numbers, cosines: Numbers, sines: Numbers, rotated: Numbers) -> None:
-    half = len(head) // 2
+    half = len(cosines) // 2
     for index in range(half):
         first, second = wide(head[index]), wide(head[half + index])
         cosine, sine = wide(cosines[index]), wide(sines[index])
         rotated[index] = narrow(first * cosine - second * sine, rotated)
         rotated[half + index] = narrow(second * cosine + first * sine, rotated)
+    for index in range(2 * half, len(head)):
+        rotated[index] = head[index]
 
 
 @_compile_sum

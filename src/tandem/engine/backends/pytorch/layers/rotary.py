@@ -1,8 +1,8 @@
-"""Rotary position embedding (Su et al., 2021), with `linear` and `llama3` scaling."""
+"""Rotary position embedding (Su et al., 2021) of a head or its first part, as layers have it."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +16,17 @@ from tandem.engine.backends.pytorch.kernels.arrays import (
 )
 from tandem.engine.backends.pytorch.kernels.compiled import Numbers
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
+from tandem.engine.backends.pytorch.layers.frequencies import inverse_frequencies
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
-from tandem.engine.families.rope import RopeScaling
+from tandem.engine.families.rope import Rope
 
 
 @dataclass(frozen=True)
 class RotarySlots:
-    """A step's rows: cos and sin of their rotation (rows, head_dim), and their cache slots."""
+    """A step's rows: cos and sin of their rotation (rows, rotary_dim), and their slots.
+
+    With a `rotary_dim` of 0 nothing is rotated.
+    """
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -40,21 +44,34 @@ class Rotary:
     """cos and sin of each position, computed in float32 a step at a time: no table to outgrow."""
 
     def __init__(
-        self, head_dim: int, theta: float, scaling: RopeScaling, device: torch.device
+        self, ropes: Sequence[Rope | None], context: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self._frequencies = inverse_frequencies(head_dim, theta, scaling).to(device)
+        """`ropes` are the layers', None for those that don't rotate.
 
-    def tables(
-        self, positions: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos, sin of shape (tokens, head_dim) for int64 positions of shape (tokens,)."""
-        angles = positions.to(torch.float32)[:, None] * self._frequencies
-        angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        `context` is what sequences may reach, prompt and output, in tokens; `dtype` that of states.
+        """
+        distinct = list(dict.fromkeys(ropes))
+        self._of_layer = [distinct.index(rope) for rope in ropes]
+        self._turning = [_turning(rope, context, device) for rope in distinct]
+        self._dtype = dtype
 
-    def of_step(self, batch: StepBatch, dtype: torch.dtype) -> RotarySlots:
-        """What every layer needs to rotate a step's rows and to keep them."""
-        return RotarySlots.of(*self.tables(batch.positions, dtype), batch.slots)
+    def of_step(self, batch: StepBatch) -> list[RotarySlots]:
+        """What each layer needs to rotate a step's rows and to keep them."""
+        positions = batch.positions.to(torch.float32)[:, None]
+        found = []
+        for frequencies, factor in self._turning:
+            angles = positions * frequencies
+            angles = torch.cat((angles, angles), dim=-1)
+            cos, sin = ((table * factor).to(self._dtype) for table in (angles.cos(), angles.sin()))
+            found.append(RotarySlots.of(cos, sin, batch.slots))
+        return [found[number] for number in self._of_layer]
+
+
+def _turning(rope: Rope | None, context: int, device: torch.device) -> tuple[torch.Tensor, float]:
+    """The frequencies, (rotary_dim / 2,), and what cos and sin are multiplied by."""
+    if rope is None:
+        return torch.empty(0, device=device), 1.0
+    return inverse_frequencies(rope, context).to(device), rope.attention_factor
 
 
 def rotate_and_cache(
@@ -63,7 +80,8 @@ def rotate_and_cache(
     """Rotary embedding of queries and keys; keys and values go into the cache.
 
     `joined` is (rows, heads + 2 * kv_heads, head_dim), queries before keys before values. Returns
-    the queries, (rows, heads, head_dim). Halves are rotated, as Hugging Face stores them.
+    the queries, (rows, heads, head_dim). Halves are rotated, as Hugging Face stores them, of what
+    the tables are wide; the rest of a head is kept.
     """
     rows, all_heads, head_dim = joined.shape
     if cache.arrays is not None and step.arrays is not None:
@@ -72,33 +90,14 @@ def rotate_and_cache(
         return queries
     kv_heads = (all_heads - heads) // 2
     rotating, values = joined[:, : heads + kv_heads], joined[:, heads + kv_heads :]
-    first, second = rotating.chunk(2, dim=-1)
-    crossed = torch.cat((-second, first), dim=-1)
-    rotated = rotating * step.cos[:, None] + crossed * step.sin[:, None]
+    rotated = _rotated(rotating, step.cos[:, None], step.sin[:, None])
     for stored, new in ((cache.keys, rotated[:, heads:]), (cache.values, values)):
         stored.view(-1, kv_heads, head_dim).index_copy_(0, step.slots, new)
     return rotated[:, :heads]
 
 
-def inverse_frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> torch.Tensor:
-    """float32 frequencies of shape (head_dim / 2,), in radians a position."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(torch.float32) / head_dim
-    frequencies = 1.0 / (theta**exponents)
-    if scaling.rope_type == "linear":
-        return frequencies / scaling.factor
-    if scaling.rope_type == "llama3":
-        return _llama3(frequencies, scaling)
-    return frequencies
-
-
-def _llama3(frequencies: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
-    """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated.
-
-    Source: the Llama 3.1 model card's reference parameters and their meaning.
-    """
-    original = scaling.original_max_position_embeddings
-    wavelengths = 2.0 * math.pi / frequencies
-    span = scaling.high_freq_factor - scaling.low_freq_factor
-    # 0 where the wavelength is long (scaled in full), 1 where it is short (kept).
-    keep = ((original / wavelengths - scaling.low_freq_factor) / span).clamp(0.0, 1.0)
-    return keep * frequencies + (1.0 - keep) * frequencies / scaling.factor
+def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    width = cos.shape[-1]
+    first, second = heads[..., : width // 2], heads[..., width // 2 : width]
+    crossed = torch.cat((-second, first), dim=-1)
+    return torch.cat((heads[..., :width] * cos + crossed * sin, heads[..., width:]), dim=-1)

@@ -15,7 +15,7 @@ from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
 from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
 from tandem.engine.backends.pytorch.layers.norm import NormPerHead, Residual, RMSNorm
-from tandem.engine.backends.pytorch.layers.rotary import Rotary, RotarySlots
+from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.checkpoint.layout import DecoderTensors, TensorSpec
 from tandem.engine.core.communicator import Communicator
@@ -72,9 +72,7 @@ class Model:
         group: Communicator[torch.Tensor],
         on_layer: Callable[[], None],
     ) -> None:
-        self._rotary = Rotary(
-            config.head_dim, config.rope_theta, config.rope_scaling, loader.device
-        )
+        self._rotary = loader.rotary(config.ropes)
         self._vocabulary = loader.vocabulary(tensors, group)
         self._blocks = []
         for number in range(loader.shard.layers.start, loader.shard.layers.stop):
@@ -89,8 +87,8 @@ class Model:
         return self._vocabulary.embed(tokens)
 
     def forward(self, states: torch.Tensor, batch: StepBatch, cache: KVCache) -> torch.Tensor:
-        step = self._rotary.of_step(batch, states.dtype)
-        for block, layer in zip(self._blocks, cache.layers, strict=True):
+        steps = self._rotary.of_step(batch)
+        for block, step, layer in zip(self._blocks, steps, cache.layers, strict=True):
             states = block(states, batch, step, layer)
         return states
 

@@ -130,15 +130,14 @@ def test_gates_are_pytorchs(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize(("rows", "rotary_dim"), [(1, 12), (5, 12), (1, 8), (5, 4), (5, 0)])
 def test_rows_are_rotated_and_cached_as_by_pytorch(
-    by_pytorch: pytest.MonkeyPatch, dtype: torch.dtype, rows: int
+    by_pytorch: pytest.MonkeyPatch, dtype: torch.dtype, rows: int, rotary_dim: int
 ) -> None:
     heads, kv_heads, head_dim = 6, 2, 12
     joined = random_tensor(rows, heads + 2 * kv_heads, head_dim, dtype=dtype)
-    cos, sin = (random_tensor(rows, head_dim, seed=seed, dtype=dtype) for seed in (1, 2))
-    for table in (cos, sin):
-        table[:, head_dim // 2 :] = table[:, : head_dim // 2]
+    halves = (random_tensor(rows, rotary_dim // 2, seed=seed, dtype=dtype) for seed in (1, 2))
+    cos, sin = (torch.cat((half, half), dim=1) for half in halves)
     slots = torch.tensor([7, 0, 11, 4, 2])[:rows]
 
     def run() -> tuple[torch.Tensor, LayerCache]:
@@ -148,9 +147,12 @@ def test_rows_are_rotated_and_cached_as_by_pytorch(
         return rotate_and_cache(joined, heads, step, cache, ResultBuffer()), cache
 
     expected, expected_cache = run()
+    kept = slice(rotary_dim, None)
+    assert torch.equal(expected[:, :, kept], joined[:, :heads, kept])
     by_pytorch.undo()
     found, cache = run()
     assert_close(found, expected)
+    assert torch.equal(found[:, :, kept], expected[:, :, kept])
     assert_close(cache.keys, expected_cache.keys)
     assert torch.equal(cache.values, expected_cache.values)
 

@@ -76,7 +76,7 @@ class Runner:
         setup = prepare(EngineOptions(directory=directory, dtype="float32", device="cpu"))
         config, shard = setup.config, whole(setup.config)
         dtype, device = torch.float32, torch.device("cpu")
-        self.model = load_model(setup, shard, Solo())
+        self.model = load_model(setup, shard, Solo(), min(config.context_length, 64 * BLOCK))
         self.cache = KVCache(config, shard, blocks=64, block_size=BLOCK, dtype=dtype, device=device)
         self.builder = BatchBuilder(config, shard, BLOCK, dtype, device)
         self.vocabulary = config.vocab_size
