@@ -262,13 +262,15 @@ def attend(
     attended: Numbers,
     scale: np.float32,
     softcap: np.float32,
+    sinks: npt.NDArray[np.float32],
 ) -> None:
     """Attention of single tokens, each over its own blocks, which are read where they are.
 
     `queries` and `attended` are (rows, heads, head_dim), `keys` and `values` one layer's cache
     (blocks, block_size, kv_heads, head_dim), `tables` (rows, blocks) the block ids, `spans`
     (rows, 2) the first and behind the last position that a row sees. Products of queries and keys
-    are multiplied by `scale` and, unless `softcap` is 0, kept within it.
+    are multiplied by `scale` and, unless `softcap` is 0, kept within it. `sinks`, one a head or
+    none at all, take part in the softmax beside them.
     """
     rows, heads, head_dim = attended.shape
     fold = heads // keys.shape[2]
@@ -286,6 +288,9 @@ def attend(
             for position in range(len(visible)):
                 largest = max(largest, visible[position])
             total = np.float32(0)
+            if len(sinks):
+                largest = max(largest, sinks[head])
+                total = _exp(sinks[head] - largest)
             for position in range(len(visible)):
                 visible[position] = _exp(visible[position] - largest)
                 total += visible[position]

@@ -23,12 +23,14 @@ class Scoring:
     """How a layer's products of queries and keys become weights.
 
     They are multiplied by `scale`, 1 / sqrt(head_dim) if None, and kept within `softcap` by a tanh,
-    if there is one. A query sees the last `window` tokens, all of them if None.
+    if there is one. A query sees the last `window` tokens, all of them if None. `sinks`, float32
+    (heads,), are products with a key that has no value, one for each head.
     """
 
     window: int | None = None
     scale: float | None = None
     softcap: float | None = None
+    sinks: torch.Tensor | None = None
 
 
 class Group(Protocol):
@@ -45,6 +47,9 @@ class Group(Protocol):
         ...
 
 
+_NO_SINKS = torch.empty(0)
+
+
 @dataclass(frozen=True)
 class PagedGroup:
     """Sequences of one new token each, whose blocks are read where they are."""
@@ -56,6 +61,7 @@ class PagedGroup:
     def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         assert cache.arrays is not None, "blocks are read in place where loops can read them"
         attended = torch.empty_like(queries)
+        sinks = _NO_SINKS if scoring.sinks is None else scoring.sinks
         compiled.attend(
             as_array(queries),
             *cache.arrays,
@@ -64,6 +70,7 @@ class PagedGroup:
             as_array(attended),
             np.float32(scoring.scale or queries.shape[-1] ** -0.5),
             np.float32(scoring.softcap or 0.0),
+            sinks.numpy(),
         )
         return attended.view(len(queries), -1)
 
@@ -113,14 +120,29 @@ def _weighted(
     scoring: Scoring,
 ) -> torch.Tensor:
     """(batch, kv_heads, length, head_dim) queries, of which each sees what its `mask` lets it."""
-    if scoring.softcap is None:
+    if scoring.softcap is None and scoring.sinks is None:
         return functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, scale=scoring.scale
         )
     scores = queries.float() @ keys.float().transpose(-1, -2)
-    scores *= (scoring.scale or queries.shape[-1] ** -0.5) / scoring.softcap
-    weights = torch.softmax(scores.tanh_().mul_(scoring.softcap).add_(mask), dim=-1)
+    scores *= scoring.scale or queries.shape[-1] ** -0.5
+    if scoring.softcap is not None:
+        scores = scores.div_(scoring.softcap).tanh_().mul_(scoring.softcap)
+    scores += mask
+    if scoring.sinks is None:
+        weights = torch.softmax(scores, dim=-1)
+    else:
+        weights = _beside_sinks(scores, scoring.sinks)
     return weights.to(values.dtype) @ values
+
+
+def _beside_sinks(scores: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:
+    """The softmax of each row's scores and its head's sink, whose own share is left out."""
+    batch, kv_heads, length, _ = scores.shape
+    fold = len(sinks) // kv_heads
+    folded = sinks.repeat_interleave(length // fold).view(kv_heads, length, 1)
+    beside = torch.cat((scores, folded.expand(batch, -1, -1, -1)), dim=-1)
+    return torch.softmax(beside, dim=-1)[..., :-1]
 
 
 def paged_attention(

@@ -59,6 +59,8 @@ def attended(
         Scoring(window=6, scale=0.7),
         Scoring(softcap=0.8),
         Scoring(window=5, scale=1.7, softcap=2.0),
+        Scoring(sinks=random_tensor(6, seed=7)),
+        Scoring(window=5, softcap=2.0, sinks=20 * random_tensor(6, seed=8)),
     ],
 )
 @given(lengths=st.lists(st.integers(1, 16), min_size=1, max_size=5), seed=st.integers(0, 99))
@@ -130,4 +132,26 @@ def test_scores_are_scaled_and_capped_before_their_softmax(
     keys, values = (half.repeat_interleave(3, dim=1) for half in stored)
     scores = torch.einsum("hd,khd->hk", queries[0], keys) * 0.9
     weights = torch.softmax(1.5 * torch.tanh(scores / 1.5), dim=-1)
+    assert_close(found[0], torch.einsum("hk,khd->hd", weights, values).flatten())
+
+
+@pytest.mark.parametrize("threads", [0, 1024])
+def test_a_sink_takes_its_share_of_the_softmax_and_gives_nothing(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(batch, "_PAGED_THREADS", threads)
+    shape, device = config(None), torch.device("cpu")
+    cache = KVCache(
+        shape, whole(shape), blocks=2, block_size=BLOCK, dtype=torch.float32, device=device
+    )
+    layer, sinks = cache.layers[0], random_tensor(6, seed=5)
+    for number, half in enumerate((layer.keys, layer.values)):
+        half.copy_(random_tensor(*half.shape, seed=number))
+    queries, step = random_tensor(1, 6, 8, seed=2), SequenceStep(0, [1], 6, [0, 1], None)
+    found = attended(cache, queries, [step], Scoring(sinks=sinks))
+    keys, values = (
+        half.flatten(0, 1)[:7].repeat_interleave(3, dim=1) for half in (layer.keys, layer.values)
+    )
+    powers = torch.exp(torch.einsum("hd,khd->hk", queries[0], keys) / math.sqrt(8))
+    weights = powers / (powers.sum(dim=1) + torch.exp(sinks))[:, None]
     assert_close(found[0], torch.einsum("hk,khd->hd", weights, values).flatten())
