@@ -30,8 +30,8 @@ from tandem.engine.families.rope import FULL, SLIDING, RawRotary, Rope, read_rop
 from tandem.errors import CheckpointError
 
 _LAYER_TYPES = {SLIDING, FULL}
-#: Two names of one function.
-_ACTIVATIONS = {"silu", "swish"}
+#: Those that gates may have, by the names of configs.
+_ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh")
 #: What a `config.json` may leave out; a family's own come on top.
 _DEFAULTS = {
     "vocab_size": 32000,
@@ -43,19 +43,39 @@ _DEFAULTS = {
 
 
 class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
+    """What the layers of Llama need, and of those that differ from it by switches.
+
+    Products of queries and keys are multiplied by `attention_scale` (None: 1 / sqrt(head_dim)) and
+    kept within `attention_softcap`, logits likewise; the embedding's rows by `embedding_scale`. The
+    weights of norms are `norm_offset` more than stored; `wide_norms` apply them in float32, others
+    in the dtype of the states. With `norm_over_heads` all heads of queries are one row of a norm.
+    """
+
     rms_norm_eps: float
     ropes: tuple[Rope | None, ...]
     qkv_bias: bool
     output_bias: bool
     mlp_bias: bool
     qk_norm: bool
+    norm_over_heads: bool = False
+    wide_norms: bool = False
+    norm_offset: float = 0.0
+    activation: str = "silu"
+    embedding_scale: float = 1.0
+    attention_scale: float | None = None
+    attention_softcap: float | None = None
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
 
 
 class LlamaLayer(msgspec.Struct, frozen=True):
-    """A layer's tensors, norms before what they belong to. Gate and up make the MLP's columns."""
+    """A layer's tensors. Gate and up make the MLP's columns.
 
-    attention_norm: TensorSpec
-    mlp_norm: TensorSpec
+    Norms are of what goes into attention and MLP, and of what comes out of them.
+    """
+
+    attention_norm: TensorSpec | None
+    mlp_norm: TensorSpec | None
     queries: Projection
     keys: Projection
     values: Projection
@@ -65,6 +85,8 @@ class LlamaLayer(msgspec.Struct, frozen=True):
     down: Projection
     query_norm: TensorSpec | None
     key_norm: TensorSpec | None
+    attended_norm: TensorSpec | None = None
+    mlp_out_norm: TensorSpec | None = None
 
 
 class _RawLlama(RawRotary, frozen=True, kw_only=True):
@@ -114,6 +136,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             output_bias=attention_bias if self.output_bias is None else self.output_bias,
             mlp_bias=bool(raw.mlp_bias) if self.mlp_bias is None else self.mlp_bias,
             qk_norm=self.qk_norm,
+            activation=raw.hidden_act,
             sliding_windows=windows,
         )
         _check(config, raw, path)
@@ -169,7 +192,8 @@ def _check(config: LlamaConfig, raw: _RawLlama, path: Path) -> None:
     """Raises CheckpointError for what these layers can't compute."""
     if raw.hidden_act not in _ACTIVATIONS:
         raise CheckpointError(
-            f"{path}: hidden_act {raw.hidden_act!r} is not supported; expected 'silu'"
+            f"{path}: hidden_act {raw.hidden_act!r} is not supported; "
+            f"expected one of {_ACTIVATIONS}"
         )
     if not 0 < config.rms_norm_eps < math.inf:
         raise CheckpointError(

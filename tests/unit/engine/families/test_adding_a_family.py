@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,17 @@ from tandem.engine import (
     whole,
 )
 from tandem.engine.backends.pytorch import models
-from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
-from tandem.engine.backends.pytorch.layers.groups import Scoring
-from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
+from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
 from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
 from tandem.engine.backends.pytorch.layers.norm import RMSNorm
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
+from tandem.engine.backends.pytorch.models.llama import make_attention
+from tandem.engine.backends.pytorch.models.stack import Stack
 from tandem.engine.checkpoint.config import CONFIG_FILE, RawConfig, common_fields
 from tandem.engine.checkpoint.files import read_json
-from tandem.engine.checkpoint.layout import DecoderTensors, TensorSpec
+from tandem.engine.checkpoint.layout import TensorSpec
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
@@ -69,6 +69,7 @@ class GemmaFamily(LlamaFamily):
             output_bias=False,
             mlp_bias=False,
             qk_norm=False,
+            embedding_scale=math.sqrt(raw.hidden_size),
             sliding_windows=(None,) * raw.num_hidden_layers,
         )
 
@@ -94,20 +95,15 @@ class _Block:
         self,
         config: LlamaConfig,
         layer: LlamaLayer,
+        number: int,
         loader: ShardLoader,
         group: Communicator[torch.Tensor],
     ) -> None:
-        kv_heads = len(loader.shard.kv_heads)
-        self._attention_norm = _norm(layer.attention_norm, config, loader)
-        self._attention = Attention(
-            loader.linear(layer.queries, layer.keys, layer.values),
-            loader.linear(layer.output),
-            group,
-            heads=kv_heads * (config.num_heads // config.num_kv_heads),
-            kv_heads=kv_heads,
-            scoring=Scoring(),
-        )
-        self._mlp_norm = _norm(layer.mlp_norm, config, loader)
+        assert layer.attention_norm is not None
+        assert layer.mlp_norm is not None
+        self._attention_norm = _norm(config, layer.attention_norm, loader)
+        self._attention = make_attention(config, layer, number, loader, group)
+        self._mlp_norm = _norm(config, layer.mlp_norm, loader)
         gate_up, down = loader.linear(layer.gate, layer.up), loader.linear(layer.down)
         self._mlp = GatedMLP(gate_up, down, group, activation=_gelu)
 
@@ -118,39 +114,11 @@ class _Block:
         return states + self._mlp(self._mlp_norm(states))
 
 
-class Model:
-    def __init__(
-        self,
-        config: LlamaConfig,
-        tensors: DecoderTensors[LlamaLayer],
-        loader: ShardLoader,
-        group: Communicator[torch.Tensor],
-        on_layer: Callable[[], None],
-    ) -> None:
-        self._scale = math.sqrt(config.hidden_size)
-        self._rotary = loader.rotary(config.ropes)
-        self._vocabulary = loader.vocabulary(tensors, group)
-        self._blocks = []
-        for number in range(loader.shard.layers.start, loader.shard.layers.stop):
-            self._blocks.append(_Block(config, tensors.layers[number], loader, group))
-            on_layer()
-        self._norm = _norm(tensors.final_norm, config, loader)
-
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._vocabulary.embed(tokens) * self._scale
-
-    def forward(self, states: torch.Tensor, batch: StepBatch, cache: KVCache) -> torch.Tensor:
-        steps = self._rotary.of_step(batch)
-        for block, step, layer in zip(self._blocks, steps, cache.layers, strict=True):
-            states = block(states, batch, step, layer)
-        return states
-
-    def logits(self, states: torch.Tensor) -> torch.Tensor | None:
-        return self._vocabulary.logits(self._norm(states))
-
-
-def _norm(spec: TensorSpec, config: LlamaConfig, loader: ShardLoader) -> RMSNorm:
+def _norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> RMSNorm:
     return RMSNorm(1.0 + loader.read(spec), config.rms_norm_eps)
+
+
+Model = partial(Stack, block=_Block, norm=_norm)
 
 
 # The test.

@@ -125,7 +125,7 @@ def test_how_layers_rotate_is_stated_in_several_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"hidden_act": "mish"}, "hidden_act 'mish'"),
         ({"torch_dtype": "float8"}, "dtype 'float8'"),
         ({"quantization_config": {"bits": 4}}, "unquantized checkpoint and --quantize int8"),
         ({"rope_scaling": {"rope_type": "mrope"}}, "rope_type 'mrope' is not supported"),

@@ -1,23 +1,32 @@
 """The decoder of Llama (Touvron et al., 2023), and of families that differ from it by switches.
 
 Norm, attention, norm, gated MLP; each adds to the residual stream. Reads top down like the paper.
+Some families have a norm behind attention and MLP as well, or there alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
 from tandem.engine.backends.pytorch.layers.groups import Scoring
-from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
-from tandem.engine.backends.pytorch.layers.mlp import GatedMLP
-from tandem.engine.backends.pytorch.layers.norm import NormPerHead, Residual, RMSNorm
+from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
+from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, GatedMLP
+from tandem.engine.backends.pytorch.layers.norm import (
+    HeadNorm,
+    Norm,
+    NormOverHeads,
+    NormPerHead,
+    Residual,
+    RMSNorm,
+)
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
-from tandem.engine.checkpoint.layout import DecoderTensors, TensorSpec
+from tandem.engine.backends.pytorch.models.stack import Stack
+from tandem.engine.checkpoint.layout import TensorSpec
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families.llama import LlamaConfig, LlamaLayer
 
@@ -27,71 +36,91 @@ class Block:
         self,
         config: LlamaConfig,
         layer: LlamaLayer,
-        window: int | None,
+        number: int,
         loader: ShardLoader,
         group: Communicator[torch.Tensor],
     ) -> None:
-        def norm(spec: TensorSpec) -> RMSNorm:
-            return RMSNorm(loader.read(spec), config.rms_norm_eps)
+        def norm(spec: TensorSpec | None) -> Norm:
+            return _same if spec is None else make_norm(config, spec, loader)
 
-        kv_heads = len(loader.shard.kv_heads)
-        heads = kv_heads * (config.num_heads // config.num_kv_heads)
-        head_norm = None
-        if layer.query_norm is not None and layer.key_norm is not None:
-            head_norm = NormPerHead(norm(layer.query_norm), norm(layer.key_norm), heads, kv_heads)
         self._attention_norm = norm(layer.attention_norm)
-        self._attention = Attention(
-            loader.linear(layer.queries, layer.keys, layer.values),
-            loader.linear(layer.output),
-            group,
-            heads=heads,
-            kv_heads=kv_heads,
-            scoring=Scoring(window),
-            head_norm=head_norm,
-        )
+        self._attention = make_attention(config, layer, number, loader, group)
+        self._attended_norm = norm(layer.attended_norm)
         self._mlp_norm = norm(layer.mlp_norm)
-        self._mlp = GatedMLP(loader.linear(layer.gate, layer.up), loader.linear(layer.down), group)
+        self._mlp = make_mlp(config, layer, loader, group)
+        self._mlp_out_norm = norm(layer.mlp_out_norm)
         self._add_attended, self._add_mlp = Residual(), Residual()
 
     def __call__(
         self, states: torch.Tensor, batch: StepBatch, step: RotarySlots, cache: LayerCache
     ) -> torch.Tensor:
         attended = self._attention(self._attention_norm(states), batch, step, cache)
-        states = self._add_attended(states, attended)
-        return self._add_mlp(states, self._mlp(self._mlp_norm(states)))
+        states = self._add_attended(states, self._attended_norm(attended))
+        return self._add_mlp(states, self._mlp_out_norm(self._mlp(self._mlp_norm(states))))
 
 
-class Model:
-    """`tandem.engine.backends.pytorch.models.Decoder`."""
+def _same(states: torch.Tensor) -> torch.Tensor:
+    return states
 
-    def __init__(
-        self,
-        config: LlamaConfig,
-        tensors: DecoderTensors[LlamaLayer],
-        loader: ShardLoader,
-        group: Communicator[torch.Tensor],
-        on_layer: Callable[[], None],
-    ) -> None:
-        self._rotary = loader.rotary(config.ropes)
-        self._vocabulary = loader.vocabulary(tensors, group)
-        self._blocks = []
-        for number in range(loader.shard.layers.start, loader.shard.layers.stop):
-            window = config.sliding_windows[number]
-            self._blocks.append(Block(config, tensors.layers[number], window, loader, group))
-            on_layer()
-        self._norm = None
-        if loader.shard.has_head:
-            self._norm = RMSNorm(loader.read(tensors.final_norm), config.rms_norm_eps)
 
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._vocabulary.embed(tokens)
+def make_norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> RMSNorm:
+    weight = loader.read(spec)
+    if config.wide_norms:
+        weight = weight.float() + config.norm_offset
+    return RMSNorm(weight, config.rms_norm_eps)
 
-    def forward(self, states: torch.Tensor, batch: StepBatch, cache: KVCache) -> torch.Tensor:
-        steps = self._rotary.of_step(batch)
-        for block, step, layer in zip(self._blocks, steps, cache.layers, strict=True):
-            states = block(states, batch, step, layer)
-        return states
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor | None:
-        assert self._norm is not None, "this shard has no head"
-        return self._vocabulary.logits(self._norm(states))
+def make_attention(
+    config: LlamaConfig,
+    layer: LlamaLayer,
+    number: int,
+    loader: ShardLoader,
+    group: Communicator[torch.Tensor],
+) -> Attention:
+    kv_heads = len(loader.shard.kv_heads)
+    return Attention(
+        loader.linear(layer.queries, layer.keys, layer.values),
+        loader.linear(layer.output),
+        group,
+        heads=kv_heads * (config.num_heads // config.num_kv_heads),
+        kv_heads=kv_heads,
+        scoring=Scoring(
+            config.sliding_windows[number], config.attention_scale, config.attention_softcap
+        ),
+        head_norm=_head_norm(config, layer, loader, group),
+    )
+
+
+def make_mlp(
+    config: LlamaConfig,
+    layer: LlamaLayer,
+    loader: ShardLoader,
+    group: Communicator[torch.Tensor],
+) -> GatedMLP:
+    gate_up, down = loader.linear(layer.gate, layer.up), loader.linear(layer.down)
+    return GatedMLP(gate_up, down, group, ACTIVATIONS[config.activation])
+
+
+def _head_norm(
+    config: LlamaConfig,
+    layer: LlamaLayer,
+    loader: ShardLoader,
+    group: Communicator[torch.Tensor],
+) -> HeadNorm | None:
+    if layer.query_norm is None or layer.key_norm is None:
+        return None
+    kv_heads, head_dim = len(loader.shard.kv_heads), config.head_dim
+    heads = kv_heads * (config.num_heads // config.num_kv_heads)
+    if not config.norm_over_heads:
+        queries = make_norm(config, layer.query_norm, loader)
+        return NormPerHead(queries, make_norm(config, layer.key_norm, loader), heads, kv_heads)
+    return NormOverHeads(
+        loader.read(layer.query_norm).view(heads, head_dim),
+        loader.read(layer.key_norm).view(kv_heads, head_dim),
+        config.rms_norm_eps,
+        widths=(config.num_heads * head_dim, config.num_kv_heads * head_dim),
+        group=group,
+    )
+
+
+Model = partial(Stack, block=Block, norm=make_norm)

@@ -49,6 +49,7 @@ SHAPES: dict[str, tuple[str, Size, dict[str, Any]]] = {
         Size(2, 60, 90, 3, 1, 20, 299, 256),
         {"attention_bias": True, "mlp_bias": True},
     ),
+    "llama-gelu": ("llama", Size(2, 64, 96, 4, 1, 16, 300, 256), {"hidden_act": "gelu"}),
     "qwen2-three-heads": ("qwen2", Size(2, 120, 77, 3, 3, 40, 333, 256), {}),
     "qwen2-window": (
         "qwen2",
