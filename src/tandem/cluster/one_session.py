@@ -83,7 +83,8 @@ class Asker:
                 answer = answers[int(event.request_id)]
                 if not answer:
                     on_first()
-                answer += event.deltas[0].token_ids
+                for delta in event.deltas:
+                    answer += delta.token_ids
         return answers
 
 

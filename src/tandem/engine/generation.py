@@ -119,6 +119,11 @@ class Choice:
             entries = [_logprob_entry(sampled.token, sampled.token.logprob, tokenizer)]
         return self._delta(text, [sampled.token.token], entries)
 
+    def leave_out(self, sampled: Sampled) -> None:
+        """A token of a step that went beyond a stop string: it is no part of the answer."""
+        assert sampled.outcome is not Outcome.NOT_SAMPLED, "after others it comes in its own step"
+        self.sequence.tokens.pop()
+
     def _delta(
         self, text: str, token_ids: list[int], logprobs: list[LogprobEntry] | None
     ) -> ChoiceDelta:
@@ -151,15 +156,15 @@ class Generation:
 
     def accept(self, sampled: Items[Sampled], tokenizer: Tokenizer) -> list[EngineEvent]:
         """Events of one step's tokens for this request."""
-        if any(entry.outcome is Outcome.NOT_SAMPLED for entry in sampled):
-            error = ExecutorFailed(
-                "no token could be drawn: the model's logits were not finite (a wider dtype "
-                "helps), or sampling failed"
-            )
-            return [Aborted(self.request_id, error)]
-        deltas = [
-            self.choices[entry.sequence.sequence_id].accept(entry, tokenizer) for entry in sampled
-        ]
+        deltas: list[ChoiceDelta] = []
+        for entry in sampled:
+            choice = self.choices[entry.sequence.sequence_id]
+            if choice.finish is not None:
+                choice.leave_out(entry)
+            elif entry.outcome is Outcome.NOT_SAMPLED:
+                return [Aborted(self.request_id, _not_sampled())]
+            else:
+                deltas.append(choice.accept(entry, tokenizer))
         events: list[EngineEvent] = [Progress(self.request_id, deltas)]
         if self.done:
             events.append(self._completed())
@@ -175,6 +180,13 @@ class Generation:
             completion_tokens=sum(sequence.output_length for sequence in sequences),
             cached_tokens=sum(sequence.cached for sequence in first_of_prompt.values()),
         )
+
+
+def _not_sampled() -> ExecutorFailed:
+    return ExecutorFailed(
+        "no token could be drawn: the model's logits were not finite (a wider dtype helps), or "
+        "sampling failed"
+    )
 
 
 def _logprob_entry(sampled: SampledToken, logprob: float, tokenizer: Tokenizer) -> LogprobEntry:

@@ -135,3 +135,23 @@ def test_logits_that_are_not_finite_end_the_request(generation: Generation) -> N
     (event,) = step(generation, Outcome.CONTINUES, Outcome.NOT_SAMPLED)
     assert isinstance(event, Aborted)
     assert isinstance(event.error, ExecutorFailed)
+
+
+def test_what_a_step_sampled_beyond_a_stop_string_is_no_part_of_the_answer(
+    generation: Generation,
+) -> None:
+    stopping, other = generation.choices[0], generation.choices[1]
+    stopping.stops = StopMatcher(StopStrings(["b"]))
+    ids = [TOKENIZER.encode(letter)[0] for letter in "abcd"]
+    sampled = []
+    for number, choice in enumerate((stopping, other)):
+        for token in ids:
+            choice.sequence.tokens.append(token)
+            outcome = Outcome.LENGTH if token == ids[-1] else Outcome.CONTINUES
+            sampled.append(Sampled(choice.sequence, SampledToken(number, token), outcome))
+    progress, completed = generation.accept(sampled, TOKENIZER)
+    assert isinstance(progress, Progress)
+    texts = ["".join(d.text for d in progress.deltas if d.index == number) for number in (0, 1)]
+    assert texts == ["a", "abcd"]
+    assert [d.finish for d in progress.deltas if d.index == 0] == [None, Finish.STOP]
+    assert completed == Completed("r", 3, 2 + 4, 0)

@@ -12,15 +12,20 @@ served. So a short prompt waits for a step, and a long one takes twice its time 
 Where that step would take twice as long for those that decode in it, since they are no fewer than
 the prompt's tokens, the prompt goes ahead in a step of its own; they wait so once in nine steps.
 
+A step in which sequences only decode may carry guesses at what they will say (`core.speculation`),
+which are computed with it: of those that are right, each is a step saved.
+
 Blocks for a whole prompt are taken at admission; when decoding runs out of blocks the sequence
 admitted last is preempted and computed again later, with the same tokens.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from collections.abc import Sequence as Items
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 
@@ -31,6 +36,22 @@ from tandem.errors import Overloaded
 
 #: Steps in which sequences decode, between two that go ahead of them.
 _BETWEEN_AHEAD = 8
+
+
+class Guesser(Protocol):
+    """Guesses how sequences go on. Called on the scheduler's thread, between steps."""
+
+    def guess(self, sequences: Items[Sequence], most: Items[int]) -> list[list[int]]:
+        """Token ids of the vocabulary to follow each sequence, no more than `most` of them."""
+        ...
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """A step of so many tokens, in which sequences only decoded, took so long."""
+        ...
+
+    def forget(self, sequence: Sequence) -> None:
+        """The sequence has ended."""
+        ...
 
 
 class SchedulerLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,15 +85,25 @@ class BatchScheduler:
     for all of them.
     """
 
-    def __init__(self, blocks: BlockManager, limits: SchedulerLimits, *, stages: int = 1) -> None:
+    def __init__(
+        self,
+        blocks: BlockManager,
+        limits: SchedulerLimits,
+        *,
+        stages: int = 1,
+        guesser: Guesser | None = None,
+    ) -> None:
         self._blocks = blocks
         self._limits = limits
         self._stages = stages
+        self._guesser = guesser
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # in order of admission
         self._step = 0
         self._decode_steps: set[int] = set()  # under way, with a share of the decoding
         self._next_ahead = 0  # the first step that prompts may have for themselves
+        #: Guesses that were computed, and those of them that were right.
+        self.guessed = self.guessed_right = 0
 
     @property
     def running(self) -> int:
@@ -105,6 +136,8 @@ class BatchScheduler:
             self._waiting.remove(sequence)
         sequence.state = SequenceState.FINISHED
         self._blocks.release(sequence, poisoned=poisoned)
+        if self._guesser is not None:
+            self._guesser.forget(sequence)
         if not self._running and not self._waiting:
             self._blocks.check(())
 
@@ -116,33 +149,37 @@ class BatchScheduler:
     def schedule(self) -> StepPlan | None:
         """The next step, or None when there is nothing to run."""
         decoding = self._decoding()
-        steps, decodes = self._ahead_of(len(decoding)), False
+        steps = self._ahead_of(len(decoding))
+        decodes: list[SequenceStep] = []
         if not steps:
-            steps = [self._advance(s, 1) for s in decoding if self._make_room(s)]
-            decodes = bool(steps)
-            steps += self._prefills(self._limits.step_tokens - len(steps))
-        if not steps:
+            ready = [(s, self._advance(s, 1)) for s in decoding if self._make_room(s)]
+            steps = list(self._prefills(self._limits.step_tokens - len(ready)))
+            decodes = [step for _, step in ready] if steps else list(self._with_guesses(ready))
+        if not steps and not decodes:
             return None
         self._step += 1
         if decodes:
             self._decode_steps.add(self._step)
-        return StepPlan(self._step, steps, self._blocks.take_dirty())
+        return StepPlan(self._step, decodes + steps, self._blocks.take_dirty())
 
-    def commit(self, plan: StepPlan, result: StepResult) -> list[Sampled]:
-        """Applies a result: advances the cache, appends tokens, finishes what is done."""
+    def commit(self, plan: StepPlan, result: StepResult, seconds: float = 0.0) -> list[Sampled]:
+        """Applies a result that took so long: advances the cache, appends tokens, finishes."""
         assert plan.step == result.step, "a result belongs to the plan that was just run"
+        if self._guesser is not None and plan.step in self._decode_steps and plan.only_decodes:
+            self._guesser.observe(plan.rows, seconds)
         self._decode_steps.discard(plan.step)
         planned = {step.sequence_id: step for step in plan.sequences}
-        tokens = {token.sequence_id: token for token in result.tokens}
+        tokens: defaultdict[int, list[SampledToken]] = defaultdict(list)
+        for token in result.tokens:
+            tokens[token.sequence_id].append(token)
         sampled: list[Sampled] = []
         for sequence in tuple(self._running):
             step = planned.get(sequence.sequence_id)
-            if step is None:
-                continue
-            sequence.computed += len(step.tokens)
-            self._blocks.remember(sequence)
-            if step.sample is not None:
-                sampled.append(self._accept(sequence, tokens[sequence.sequence_id]))
+            if step is not None and step.sample is None:
+                sequence.computed += len(step.tokens)
+                self._blocks.remember(sequence)
+            elif step is not None:
+                sampled += self._accept(sequence, step, tokens[sequence.sequence_id])
         return sampled
 
     def _decoding(self) -> list[Sequence]:
@@ -243,9 +280,36 @@ class BatchScheduler:
             self._preempt([entry for entry in self._running if not entry.is_under_way][-1])
         return False
 
-    def _preempt(self, sequence: Sequence) -> None:
+    def _with_guesses(
+        self, decoding: list[tuple[Sequence, SequenceStep]]
+    ) -> Iterator[SequenceStep]:
+        """The steps of those that decode, with guesses as far as there is room for them."""
+        if self._guesser is None or not decoding:
+            yield from (step for _, step in decoding)
+            return
+        budget = max(0, self._limits.step_tokens - len(decoding))
+        sequences = [sequence for sequence, _ in decoding]
+        guesses = self._guesser.guess(sequences, [self._most(one) for one in sequences])
+        for (sequence, step), guessed in zip(decoding, guesses, strict=True):
+            drafts = guessed[: min(budget, self._most(sequence))]
+            budget -= len(drafts)
+            self._blocks.grow(sequence, len(sequence.tokens) + len(drafts))
+            tokens, blocks = [*step.tokens, *drafts], list(sequence.blocks)
+            yield msgspec.structs.replace(step, tokens=tokens, blocks=blocks, drafts=len(drafts))
+
+    def _most(self, sequence: Sequence) -> int:
+        """How many guesses behind its last token are of use, and take no block from others."""
+        if not sequence.may_guess:
+            return 0
+        known = len(sequence.tokens)
+        slots = (len(sequence.blocks) + self._blocks.free - len(self._running)) * (
+            self._blocks.block_size
+        )
+        return max(0, min(sequence.params.max_tokens - sequence.output_length - 1, slots - known))
+
+    def _preempt(self, sequence: Sequence, *, poisoned: bool = False) -> None:
         self._running.remove(sequence)
-        self._blocks.release(sequence)
+        self._blocks.release(sequence, poisoned=poisoned)
         sequence.state = SequenceState.WAITING
         self._waiting.appendleft(sequence)
 
@@ -261,19 +325,41 @@ class BatchScheduler:
             sample=_sample_spec(sequence) if last else None,
         )
 
-    def _accept(self, sequence: Sequence, sampled: SampledToken) -> Sampled:
-        if sampled.token is None:
-            self.finish(sequence, poisoned=True)
-            return Sampled(sequence, sampled, Outcome.NOT_SAMPLED)
-        sequence.tokens.append(sampled.token)
-        outcome = Outcome.CONTINUES
-        if sampled.token in sequence.params.stop_token_ids:
-            outcome = Outcome.STOPPED
-        elif sequence.output_length >= sequence.params.max_tokens:
-            outcome = Outcome.LENGTH
-        if outcome is not Outcome.CONTINUES:
+    def _accept(
+        self, sequence: Sequence, step: SequenceStep, tokens: list[SampledToken]
+    ) -> list[Sampled]:
+        """Appends what was sampled, up to the sequence's end; its cache has the right guesses."""
+        sampled = list(self._appended(sequence, tokens))
+        right = min(step.right(tokens), len(sampled))
+        self.guessed += step.drafts
+        self.guessed_right += right
+        sequence.computed += len(step.tokens) - step.drafts + right
+        sequence.planned = sequence.computed
+        self._blocks.remember(sequence)
+        if sampled and sampled[-1].outcome is not Outcome.CONTINUES:
             self.finish(sequence)
-        return Sampled(sequence, sampled, outcome)
+        elif tokens[-1].token is None and step.drafts:
+            # A guess may be at fault: computed again without any, the same tokens come.
+            sequence.may_guess = False
+            self._preempt(sequence, poisoned=True)
+        elif tokens[-1].token is None:
+            self.finish(sequence, poisoned=True)
+            sampled.append(Sampled(sequence, tokens[-1], Outcome.NOT_SAMPLED))
+        return sampled
+
+    def _appended(self, sequence: Sequence, tokens: list[SampledToken]) -> Iterator[Sampled]:
+        for one in tokens:
+            if one.token is None:
+                return
+            sequence.tokens.append(one.token)
+            outcome = Outcome.CONTINUES
+            if one.token in sequence.params.stop_token_ids:
+                outcome = Outcome.STOPPED
+            elif sequence.output_length >= sequence.params.max_tokens:
+                outcome = Outcome.LENGTH
+            yield Sampled(sequence, one, outcome)
+            if outcome is not Outcome.CONTINUES:
+                return
 
 
 def _sample_spec(sequence: Sequence) -> SampleSpec:

@@ -54,6 +54,8 @@ class Sequence:
     block_keys: list[bytes] = field(default_factory=list)
     #: How many of its blocks are known by their keys.
     remembered: int = 0
+    #: Whether its next tokens may be guessed: not again once a guess has spoilt its blocks.
+    may_guess: bool = True
     state: SequenceState = SequenceState.WAITING
     _packed: array[int] = field(default_factory=lambda: array("i"))
 

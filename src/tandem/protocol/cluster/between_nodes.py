@@ -29,8 +29,9 @@ from msgspec import Meta
 
 from tandem.protocol.bounds import Count, Name, Sentence
 
-#: Raised with every change to these messages. Nodes of different versions refuse each other.
-CLUSTER_VERSION = 3
+#: Raised with every change to these messages, or to the plans and results of steps. Nodes of
+#: different versions refuse each other.
+CLUSTER_VERSION = 4
 #: Ranks of a cluster; layers of a model that it serves, and settings of its configuration.
 MAX_RANKS, MAX_LAYERS, MAX_SETTINGS = 64, 4096, 128
 _A_RANK_EACH = Meta(max_length=MAX_RANKS)

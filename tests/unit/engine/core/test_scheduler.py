@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.engines.played_model import BLOCK, Guesses, PlayedModel, expected_tokens
 
 from tandem.engine import SamplingParams, SchedulerLimits
 from tandem.engine.core.block_manager import BlockManager
@@ -14,48 +13,6 @@ from tandem.engine.core.scheduler import BatchScheduler, Outcome
 from tandem.engine.core.sequence import Sequence, SequenceState
 from tandem.engine.core.step import SampledToken, StepPlan, StepResult
 from tandem.errors import Overloaded
-
-BLOCK = 4
-
-
-def _next_token(tokens: list[int]) -> int:
-    """What the played model says after these tokens: a function of all of them."""
-    return hashlib.blake2b(repr(tokens).encode(), digest_size=1).digest()[0]
-
-
-def _expected(prompt: list[int], max_tokens: int) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(max_tokens):
-        tokens.append(_next_token(tokens))
-    return tokens[len(prompt) :]
-
-
-class PlayedModel:
-    """Runs plans against a cache of its own, and fails when a plan reads what was not written."""
-
-    def __init__(self, blocks: int) -> None:
-        self.slots: dict[int, int] = {}
-        self.blocks = blocks
-
-    def run(self, plan: StepPlan) -> StepResult:
-        sampled = []
-        written: set[int] = set()
-        for step in plan.sequences:
-            assert len(set(step.blocks)) == len(step.blocks)
-            assert all(0 <= block < self.blocks for block in step.blocks)
-            slots = [
-                step.blocks[position // BLOCK] * BLOCK + position % BLOCK
-                for position in range(step.start + len(step.tokens))
-            ]
-            new = slots[step.start :]
-            assert not written.intersection(new), "two sequences write the same slot in one step"
-            written.update(new)
-            self.slots.update(zip(new, step.tokens, strict=True))
-            if step.sample is not None:
-                tokens = [self.slots[slot] for slot in slots]
-                sampled.append(SampledToken(step.sequence_id, _next_token(tokens)))
-        return StepResult(plan.step, sampled)
-
 
 Request = tuple[list[int], int]
 requests = st.lists(
@@ -75,6 +32,9 @@ requests = st.lists(
     depth=st.integers(1, 3),
     extra=st.integers(0, 2),
     cancel_at=st.dictionaries(st.integers(0, 9), st.integers(0, 30), max_size=4),
+    lengths=st.lists(st.integers(0, 6), min_size=1, max_size=5),
+    wrong=st.lists(st.booleans(), min_size=1, max_size=7),
+    spoils=st.frozensets(st.integers(0, 255), max_size=128),
 )
 def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
     requests: list[Request],
@@ -83,10 +43,16 @@ def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
     depth: int,
     extra: int,
     cancel_at: dict[int, int],
+    lengths: list[int],
+    wrong: list[bool],
+    spoils: frozenset[int],
 ) -> None:
+    """With guesses, right or wrong, as without."""
     manager = BlockManager(blocks, BLOCK)
-    scheduler = BatchScheduler(manager, limits, stages=depth)
-    model = PlayedModel(blocks)
+    guesses = Guesses(lengths, wrong)
+    scheduler = BatchScheduler(manager, limits, stages=depth, guesser=guesses)
+    spoils -= {token for prompt, count in requests for token in expected_tokens(prompt, count)}
+    model = PlayedModel(blocks, spoils)
     sequences = [
         Sequence(i, i, 0, list(prompt), SamplingParams(max_tokens=count), len(prompt))
         for i, (prompt, count) in enumerate(requests)
@@ -109,12 +75,14 @@ def test_every_sequence_gets_its_tokens_and_gives_its_blocks_back(
         manager.check([s for s in sequences if s.blocks])
     assert all(sequence.state is SequenceState.FINISHED for sequence in sequences)
     assert manager.free == blocks
+    assert sorted(guesses.forgotten) == list(range(len(sequences)))
+    assert scheduler.guessed_right <= scheduler.guessed
     for index, (sequence, (prompt, count)) in enumerate(zip(sequences, requests, strict=True)):
         output = sequence.tokens[len(prompt) :]
         if index in cancel_at:
-            assert output == _expected(prompt, count)[: len(output)]
+            assert output == expected_tokens(prompt, count)[: len(output)]
         else:
-            assert output == _expected(prompt, count)
+            assert output == expected_tokens(prompt, count)
 
 
 def _scheduler(blocks: int = 64, **limits: int) -> BatchScheduler:

@@ -52,7 +52,7 @@ TO_RANK: list[ToRank] = [
 ]
 GOLDEN = {
     "PeerHello": (
-        "8da474797065a95065657248656c6c6fa776657273696f6e03a46e616d65a46e6f6465ab696e6361726e"
+        "8da474797065a95065657248656c6c6fa776657273696f6e04a46e616d65a46e6f6465ab696e6361726e"
         "6174696f6ea169a56d6f64656c8ba474797065aa4d6f64656c4661637473a46e616d65a16da873657474"
         "696e677381ab68696464656e5f73697a65a23634a9746f6b656e697a6572a174a777656967687473a177"
         "a86b765f686561647308ab6c617965725f6279746573920102af656d62656464696e675f6279746573ce"
@@ -93,8 +93,8 @@ def _name(message: ToNode | ToRank) -> str:
 
 
 @pytest.mark.parametrize("message", [*TO_NODE, *TO_RANK], ids=_name)
-def test_golden_bytes_of_version_3(message: ToNode | ToRank) -> None:
-    assert CLUSTER_VERSION == 3
+def test_golden_bytes_of_version_4(message: ToNode | ToRank) -> None:
+    assert CLUSTER_VERSION == 4
     assert msgspec.msgpack.encode(message).hex() == GOLDEN[_name(message)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 
@@ -66,8 +67,8 @@ class TorchStageRun:
     def result(self, logits: torch.Tensor | None) -> StepResult:
         if logits is None:
             return StepResult(self.step, [])
-        wanted = [
-            (item.sequence_id, item.sample) for item in self.ordered if item.sample is not None
-        ]
-        ids, specs = zip(*wanted, strict=True)
-        return StepResult(self.step, sample(logits, ids, specs))
+        wanted = [(item, item.samples()) for item in self.ordered]
+        ids = [item.sequence_id for item, specs in wanted for _ in specs]
+        sampled = iter(sample(logits, ids, [spec for _, specs in wanted for spec in specs]))
+        verified = [item.verified(list(islice(sampled, len(specs)))) for item, specs in wanted]
+        return StepResult(self.step, list(chain.from_iterable(verified)))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tandem.engine import (
     EngineOptions,
@@ -20,7 +22,9 @@ from tandem.engine import (
     prepare,
     whole,
 )
-from tandem.engine.core.step import SampleSpec, SequenceStep
+from tandem.engine.backends.pytorch.layers import batch
+from tandem.engine.core.sampling import LogitBias, pack
+from tandem.engine.core.step import SampledToken, SampleSpec, SequenceStep
 from tandem.engine.random_checkpoint import create_checkpoint
 
 GREEDY = SampleSpec(3, temperature=0.0)
@@ -93,3 +97,85 @@ def test_progress_is_told_layer_by_layer(setup: ModelSetup) -> None:
     shard = whole(setup.config)
     setup.backend.load_stage(setup, shard, Solo(), 4, lambda *done: told.append(done))
     assert told == [(1, 2), (2, 2)]
+
+
+SPECS = [
+    GREEDY,
+    SampleSpec(3, seed=4, temperature=1.2, top_p=0.8, logprobs=2),
+    SampleSpec(3, choice=2, seed=5, temperature=0.7, repetition_penalty=1.4, prompt=pack([5, 6])),
+    SampleSpec(
+        3,
+        temperature=0.0,
+        presence_penalty=0.9,
+        frequency_penalty=0.4,
+        logit_bias=LogitBias.of({9: 3.0, 70: 2.0}),
+        logprobs=1,
+    ),
+]
+
+
+def answer(stage: Stage[torch.Tensor], spec: SampleSpec, count: int) -> list[SampledToken]:
+    """So many tokens after the prompt 5, 6, 7, one a step."""
+    tokens = [5, 6, 7]
+    found: list[SampledToken] = []
+    for start in (0, *range(3, 2 + count)):
+        own = spec.after(tokens[3:])
+        plan = StepPlan(1, [SequenceStep(7, tokens[start:], start, [3, 0], own)])
+        (one,) = run(stage, plan).tokens
+        assert one.token is not None
+        found.append(one)
+        tokens.append(one.token)
+    return found
+
+
+@pytest.mark.parametrize("paged_threads", [0, 1024])
+@pytest.mark.parametrize("spec", SPECS)
+@given(wrong=st.lists(st.booleans(), max_size=6), beside=st.booleans())
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_is_guessed_the_tokens_are_those_that_come_one_by_one(
+    setup: ModelSetup,
+    monkeypatch: pytest.MonkeyPatch,
+    paged_threads: int,
+    spec: SampleSpec,
+    wrong: list[bool],
+    beside: bool,
+) -> None:
+    """With their log probabilities, in the same float32."""
+    monkeypatch.setattr(batch, "_PAGED_THREADS", paged_threads)
+    stage = setup.backend.load_stage(setup, whole(setup.config), Solo(), 4)
+    expected = answer(stage, spec, len(wrong) + 2)
+    tokens = [one.token for one in expected if one.token is not None]
+    drafts = [(token + off) % 300 for token, off in zip(tokens[1:], wrong, strict=False)]
+    run(stage, StepPlan(1, [SequenceStep(7, [5, 6, 7], 0, [3, 0], spec)]))
+    own = spec.after(tokens[:1])
+    step = SequenceStep(7, [tokens[0], *drafts], 3, [3, 0], own, drafts=len(drafts))
+    neighbour = [SequenceStep(8, [11], 0, [2], GREEDY)] if beside else []
+    found = [
+        one
+        for one in run(stage, StepPlan(2, [*neighbour, step])).tokens
+        if one.sequence_id == step.sequence_id
+    ]
+    right = wrong.index(True) if True in wrong else len(wrong)
+    assert [one.token for one in found] == tokens[1 : right + 2]
+    for one, plain in zip(found, expected[1:], strict=False):
+        assert [token for token, _ in one.top] == [token for token, _ in plain.top]
+        if plain.logprob is not None:
+            assert one.logprob == pytest.approx(plain.logprob, abs=1e-4)
+
+
+def test_what_is_not_finite_is_told_behind_the_tokens_that_count() -> None:
+    step = SequenceStep(7, [1, 2, 3, 4], 0, [0], GREEDY, drafts=3)
+    assert [spec.position for spec in step.samples()] == [3, 4, 5, 6]
+
+    def verified(*tokens: int | None) -> list[int | None]:
+        found = step.verified([SampledToken(7, token) for token in tokens])
+        return [one.token for one in found]
+
+    assert verified(2, 3, 4, 5) == [2, 3, 4, 5]
+    assert verified(2, 9, 4, 5) == [2, 9]
+    assert verified(9, 3, 4, 5) == [9]
+    assert verified(2, 9, None, None) == [2, 9, None]
+    assert verified(2, None, None, None) == [2, None]
+    assert verified(None, 3, 4, 5) == [None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -26,7 +28,9 @@ class StepBatch:
     positions: torch.Tensor  # int64 (rows,)
     slots: torch.Tensor  # int64 (rows,): block * block_size + offset of each new token
     groups: tuple[Group, ...]
-    sampled_rows: torch.Tensor  # int64: the last row of each sequence that samples
+    sampled_rows: (
+        torch.Tensor
+    )  # int64: the last row of each sequence that samples, and its drafts' before
 
 
 class BatchBuilder:
@@ -50,8 +54,8 @@ class BatchBuilder:
         self._pages = one_core and has_loops(dtype, device)
 
     def order(self, sequences: Sequence[SequenceStep]) -> list[SequenceStep]:
-        """Those that decode first, so that they are adjacent rows."""
-        return sorted(sequences, key=lambda sequence: len(sequence.tokens) > 1)
+        """Those that decode first, so that they are adjacent rows; as many tokens together."""
+        return sorted(sequences, key=lambda one: len(one.tokens) if _decodes(one) else math.inf)
 
     def build(self, ordered: Sequence[SequenceStep]) -> StepBatch:
         tokens: list[int] = []
@@ -65,7 +69,7 @@ class BatchBuilder:
                 positions.append(position)
                 slots.append(block * self._block_size + position % self._block_size)
             if sequence.sample is not None:
-                sampled.append(len(tokens) - 1)
+                sampled += range(len(tokens) - 1 - sequence.drafts, len(tokens))
         return StepBatch(
             tokens=self._tensor(tokens),
             positions=self._tensor(positions),
@@ -74,37 +78,52 @@ class BatchBuilder:
             sampled_rows=self._tensor(sampled),
         )
 
-    def _groups(self, ordered: Sequence[SequenceStep]) -> list[Group]:
-        decoding = [sequence for sequence in ordered if len(sequence.tokens) == 1]
-        groups = [self._group(0, decoding)] if decoding else []
-        start = len(decoding)
-        for sequence in ordered[len(decoding) :]:
-            groups.append(self._group(start, [sequence]))
-            start += len(sequence.tokens)
-        return groups
+    def _groups(self, ordered: Sequence[SequenceStep]) -> Iterator[Group]:
+        start = 0
+        for members in self._together(ordered):
+            rows = slice(start, start + sum(len(member.tokens) for member in members))
+            if self._pages and _decodes(members[0]):
+                yield self._paged(rows, members)
+            else:
+                yield self._padded(rows, members)
+            start = rows.stop
 
-    def _group(self, start: int, members: Sequence[SequenceStep]) -> Group:
-        length = len(members[0].tokens)
-        rows = slice(start, start + len(members) * length)
-        used = [-(-(member.start + length) // self._block_size) for member in members]
+    def _together(self, ordered: Sequence[SequenceStep]) -> Iterator[list[SequenceStep]]:
+        """Those that decode, of one length where they are padded, and each other by itself."""
+        decoding = [sequence for sequence in ordered if _decodes(sequence)]
+        for _, members in groupby(decoding, lambda one: self._pages or len(one.tokens)):
+            yield list(members)
+        yield from ([sequence] for sequence in ordered[len(decoding) :])
+
+    def _paged(self, rows: slice, members: Sequence[SequenceStep]) -> PagedGroup:
+        """Each token is a row with its own end: it sees none of the guesses behind it."""
+        tables = np.repeat(self._tables(members), [len(one.tokens) for one in members], axis=0)
+        positions = [one.start + number for one in members for number in range(len(one.tokens))]
+        spans = {window: _spans(positions, window) for window in self._windows}
+        return PagedGroup(rows, tables, spans)
+
+    def _padded(self, rows: slice, members: Sequence[SequenceStep]) -> PaddedGroup:
+        length, tables = len(members[0].tokens), self._tables(members)
+        starts = self._tensor([member.start for member in members])
+        queries = starts[:, None] + torch.arange(length, device=self._device)
+        context = tables.shape[1] * self._block_size
+        return PaddedGroup(
+            rows,
+            batch=len(members),
+            length=length,
+            tables=torch.from_numpy(tables.flatten()).to(self._device),
+            masks={window: self._mask(queries, context, window) for window in self._windows},
+        )
+
+    def _tables(self, members: Sequence[SequenceStep]) -> IntArray:
+        """(members, blocks): those that are read, padded with block 0."""
+        used = [-(-(one.start + len(one.tokens)) // self._block_size) for one in members]
         longest = max(used)
         tables = [
             [*member.blocks[:count], *[0] * (longest - count)]
             for member, count in zip(members, used, strict=True)
         ]
-        starts = [member.start for member in members]
-        if length == 1 and self._pages:
-            spans = {window: _spans(starts, window) for window in self._windows}
-            return PagedGroup(rows, np.array(tables), spans)
-        queries = self._tensor(starts)[:, None] + torch.arange(length, device=self._device)
-        context = longest * self._block_size
-        return PaddedGroup(
-            rows,
-            batch=len(members),
-            length=length,
-            tables=self._tensor(tables).flatten(),
-            masks={window: self._mask(queries, context, window) for window in self._windows},
-        )
+        return np.array(tables, dtype=np.int64)
 
     def _mask(self, queries: torch.Tensor, context: int, window: int | None) -> torch.Tensor:
         """0 where a query at q may see key k (q - window < k <= q), else minus infinity."""
@@ -118,8 +137,13 @@ class BatchBuilder:
         folded = mask[:, None].expand(batch, self._fold, length, context)
         return folded.reshape(batch, 1, self._fold * length, context)
 
-    def _tensor(self, values: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
+    def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _decodes(sequence: SequenceStep) -> bool:
+    """Its last token and the guesses behind it; not a part of a prompt."""
+    return len(sequence.tokens) == 1 + sequence.drafts
 
 
 def _spans(positions: Sequence[int], window: int | None) -> IntArray:

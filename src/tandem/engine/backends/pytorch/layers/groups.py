@@ -52,11 +52,11 @@ _NO_SINKS = torch.empty(0)
 
 @dataclass(frozen=True)
 class PagedGroup:
-    """Sequences of one new token each, whose blocks are read where they are."""
+    """New tokens of sequences that decode, each a row, whose blocks are read where they are."""
 
     rows: slice
-    tables: IntArray  # (batch, blocks): the block tables, padded with block 0
-    spans: dict[int | None, IntArray]  # window → (batch, 2): first, and behind the last, position
+    tables: IntArray  # (n, blocks): the block tables, padded with block 0
+    spans: dict[int | None, IntArray]  # window → (n, 2): first, and behind the last, position
 
     def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         assert cache.arrays is not None, "blocks are read in place where loops can read them"

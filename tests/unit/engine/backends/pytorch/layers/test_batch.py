@@ -86,3 +86,41 @@ def test_a_stage_masks_for_the_windows_of_its_own_layers() -> None:
     (group,) = builder.build([PREFILLING]).groups
     assert isinstance(group, PaddedGroup)
     assert set(group.masks) == {2}
+
+
+#: One that decodes, and two with guesses behind their last token, of which one has two.
+GUESSED = [
+    SequenceStep(1, [11], 5, [2, 0], SampleSpec(6)),
+    SequenceStep(2, [12, 13], 2, [1], SampleSpec(3), drafts=1),
+    SequenceStep(3, [14, 15, 16], 3, [4, 3], SampleSpec(4), drafts=2),
+]
+
+
+def test_a_token_is_sampled_before_each_guess_too(builder: BatchBuilder) -> None:
+    built = builder.build([*GUESSED, PREFILLING])
+    assert built.tokens.tolist() == [11, 12, 13, 14, 15, 16, 13, 14]
+    assert built.positions.tolist() == [5, 2, 3, 3, 4, 5, 3, 4]
+    assert built.sampled_rows.tolist() == [0, 1, 2, 3, 4, 5, 7]
+
+
+def test_gathered_guesses_are_grouped_by_their_number(builder: BatchBuilder) -> None:
+    more = [*GUESSED, SequenceStep(4, [17, 18], 0, [5], SampleSpec(1), drafts=1)]
+    ordered = builder.order([PREFILLING, *reversed(more)])
+    assert [step.sequence_id for step in ordered] == [1, 4, 2, 3, 3]
+    groups = builder.build(ordered).groups
+    assert [group.rows for group in groups] == [slice(0, 1), slice(1, 5), slice(5, 8), slice(8, 10)]
+    pairs = groups[1]
+    assert isinstance(pairs, PaddedGroup)
+    assert (pairs.batch, pairs.length, pairs.tables.tolist()) == (2, 2, [5, 1])
+
+
+def test_guesses_that_are_read_in_place_see_none_of_those_behind_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch, "_PAGED_THREADS", 1024)
+    builder = BatchBuilder(CONFIG, whole(CONFIG), BLOCK, torch.float32, torch.device("cpu"))
+    (group,) = builder.build(GUESSED).groups
+    assert isinstance(group, PagedGroup)
+    assert group.rows == slice(0, 6)
+    assert group.tables.tolist() == [[2, 0], [1, 0], [1, 0], [4, 3], [4, 3], [4, 3]]
+    assert group.spans[None].tolist() == [[0, end] for end in (6, 3, 4, 4, 5, 6)]
