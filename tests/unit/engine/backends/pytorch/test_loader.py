@@ -33,7 +33,7 @@ def test_a_linear_map_is_made_with_no_more_in_memory_than_its_own_weight(
 
     def make(weight: torch.Tensor, _: object, __: Quantization | None) -> Linear:
         assert all(matrix() is None or matrix() is weight for matrix in matrices)
-        return lambda states: states
+        return lambda states, dtype=None: states.to(dtype)
 
     monkeypatch.setattr(ShardLoader, "read", watched_read)
     monkeypatch.setattr(loader, "make_linear", make)

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from tests.support.tensors import random_quantized
 
 from tandem.engine import EngineOptions, Solo, Span, StepPlan, prepare, tensor_parallel, whole
+from tandem.engine.backends.pytorch.layers.linear import JoinedLinear
+from tandem.engine.backends.pytorch.layers.quantized import DequantizingLinear
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.checkpoint import formats
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
@@ -121,3 +123,14 @@ def test_ranks_hold_their_slices(tmp_path: Path) -> None:
             found += loader.linear(projection)(states[:, span.start : span.stop])
         weight = torch.from_numpy(source.tensors[projection.weight.name].dequantize())
         torch.testing.assert_close(found, states[:, :width] @ weight.T, rtol=1e-4, atol=1e-4)
+
+
+def test_sums_come_in_float32_where_that_is_asked_for() -> None:
+    weight = random_quantized(96, 64)
+    states = torch.randn(5, 64, generator=torch.Generator().manual_seed(1)).bfloat16()
+    linear = DequantizingLinear(weight, None, torch.device("cpu"))
+    found = JoinedLinear([linear, linear])(states, torch.float32)
+    rounded = torch.from_numpy(weight.dequantize()).bfloat16().double()
+    expected = (states.double() @ rounded.T).repeat(1, 2)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)

@@ -44,11 +44,14 @@ class ResultBuffer:
     def __init__(self) -> None:
         self._single: torch.Tensor | None = None
 
-    def empty(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """A tensor of `like`'s dtype and device, whose numbers mean nothing yet."""
-        if shape[0] != 1 or not has_loops(like.dtype, like.device):
-            return like.new_empty(shape)
-        if self._single is None or self._single.shape != shape:
-            self._single = like.new_empty(shape)
+    def empty(
+        self, shape: tuple[int, ...], like: torch.Tensor, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """A tensor on `like`'s device, of its dtype or another; its numbers mean nothing yet."""
+        dtype = dtype or like.dtype
+        if shape[0] != 1 or not has_loops(dtype, like.device):
+            return like.new_empty(shape, dtype=dtype)
+        if self._single is None or self._single.shape != shape or self._single.dtype != dtype:
+            self._single = like.new_empty(shape, dtype=dtype)
             setattr(self._single, _ARRAY, as_array(self._single))
         return self._single

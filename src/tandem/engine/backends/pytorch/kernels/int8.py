@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import products
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
@@ -19,6 +18,7 @@ from tandem.engine.backends.pytorch.kernels.autotune import (
     Call,
     sample_weight,
 )
+from tandem.engine.backends.pytorch.kernels.dense import linear
 from tandem.engine.backends.pytorch.kernels.products import ZERO_POINT, Tiles
 from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
 
@@ -90,10 +90,11 @@ class UnpackedInt8Linear:
         self._weight = weight
         self._bias = bias
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        scales = self._weight.scales.to(states.dtype)
-        weight = self._weight.values.to(states.dtype) * scales[:, None]
-        return functional.linear(states, weight, self._bias)
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        # Each of the integers is a bfloat16; the scales would be rounded.
+        product = linear(states, self._weight.values.to(states.dtype), None, dtype)
+        result = product * self._weight.scales
+        return (result if self._bias is None else result + self._bias).to(product.dtype)
 
 
 class PackedInt8:
@@ -154,10 +155,10 @@ class IntegerLinear:
         features = torch.cpu.get_capabilities()
         return bool(features.get("avx512_vnni")) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         if not has_loops(states.dtype, states.device):
-            return self(states.float()).to(states.dtype)
-        joined = self._results.empty((len(states), len(self._weight.scales)), states)
+            return self(states.float()).to(dtype or states.dtype)
+        joined = self._results.empty((len(states), len(self._weight.scales)), states, dtype)
         compiled = self._weight.tiles is not None and _tuner.kernel(len(states)) == COMPILED
         multiply = self._weight.multiply_tiles if compiled else self._weight.multiply
         result = multiply(QuantizedActivations.of(states, _LOW_UNIT), joined)

@@ -26,6 +26,8 @@ from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
 _mkldnn = torch.ops.mkldnn
 #: For which oneDNN chooses its blocks; it takes any number.
 _USUAL_ROWS = 16
+#: With more rows oneDNN is the fastest everywhere.
+MOST_ROWS = 16
 #: With fewer rows oneDNN is slower than with so many on some CPUs.
 _FULL_ROWS = 4
 #: How few rows are multiplied.
@@ -60,12 +62,16 @@ class PackedLinear:
         self._results = ResultBuffer()
         _tuner.tune()
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         count, tiles = len(states), self._weight.tiles
-        kernel = _tuner.kernel(count)
+        wide = dtype not in {None, states.dtype}
+        # oneDNN takes two passes to a wide result, as long as one of twice the rows.
+        kernel = _tuner.kernel(min(-(-count // 2), MOST_ROWS) if wide else count)
         if kernel == COMPILED and tiles is not None:
-            product = multiply_tiles(states, tiles, self._results)
+            product = multiply_tiles(states, tiles, self._results, dtype)
             return product if self._bias is None else product + self._bias
+        if wide:
+            return _multiply_wide(states, self._weight, self._bias)
         if kernel != ONEDNN and count < _FULL_ROWS:
             filled = states.new_zeros((_FULL_ROWS, states.shape[1]))
             filled[:count] = states
@@ -73,11 +79,12 @@ class PackedLinear:
         return _multiply(states, self._weight, self._bias)
 
 
-def multiply_tiles(states: torch.Tensor, tiles: Tiles, results: ResultBuffer) -> torch.Tensor:
+def multiply_tiles(
+    states: torch.Tensor, tiles: Tiles, results: ResultBuffer, dtype: torch.dtype | None = None
+) -> torch.Tensor:
     """`products.multiply_bfloat16` of bfloat16 (rows, in_features): (rows, out_features)."""
-    product = results.empty((len(states), len(tiles) * TILE_OUTPUTS), states)
-    pairs = as_array(states).view(np.int32)
-    multiply_bfloat16(tiles, pairs, as_array(product).view(np.int16))
+    product = results.empty((len(states), len(tiles) * TILE_OUTPUTS), states, dtype)
+    multiply_bfloat16(tiles, as_array(states).view(np.int32), as_array(product))
     return product
 
 
@@ -88,6 +95,17 @@ def _multiply(
         states, weight.blocks, bias, "none", [], ""
     )
     return product
+
+
+def _multiply_wide(
+    states: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """float32, as the sum of two bfloat16: oneDNN gives no other, but rounds after it has added."""
+    high = _multiply(states, weight, bias)
+    low: torch.Tensor = _mkldnn._linear_pointwise.binary(  # noqa: SLF001
+        states, -high, weight.blocks, bias, "add"
+    )
+    return high.float() + low.float()
 
 
 def _sample_weights() -> list[PackedWeight]:
@@ -108,4 +126,4 @@ def _candidates(count: int, weights: list[PackedWeight]) -> dict[str, list[Call]
     return kernels
 
 
-_tuner = Autotuner("bfloat16", (1, 3, 8, 16), _sample_weights, _candidates, beyond=ONEDNN)
+_tuner = Autotuner("bfloat16", (1, 3, 8, MOST_ROWS), _sample_weights, _candidates, beyond=ONEDNN)

@@ -22,7 +22,6 @@ from tandem.engine.backends.pytorch.kernels.compiled import (
     Numbers,
     compile_loop,
     narrow,
-    rounded,
     wide,
 )
 
@@ -216,10 +215,8 @@ def _sum_tile(
 
 
 @compile_loop
-def multiply_bfloat16(
-    tiles: Tiles, states: npt.NDArray[np.int32], products: npt.NDArray[np.int16]
-) -> None:
-    """Rows by bfloat16 weights; sums are float32, products rounded to bfloat16.
+def multiply_bfloat16(tiles: Tiles, states: npt.NDArray[np.int32], products: Numbers) -> None:
+    """Rows by bfloat16 weights; sums are float32, and so are products or rounded to bfloat16.
 
     `states` are (rows, words) pairs of bfloat16, `products` (rows, outputs). The result of a row
     does not depend on the rows beside it.
@@ -232,7 +229,7 @@ def multiply_bfloat16(
         for row in range(len(products)):
             for output in range(TILE_OUTPUTS):
                 total = sums[row // width, row % width, output]
-                products[row, number * TILE_OUTPUTS + output] = rounded(total)
+                products[row, number * TILE_OUTPUTS + output] = narrow(total, products)
 
 
 #: Added and taken away again, it leaves the nearest whole number, ties to even.

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
+from tandem.engine.backends.pytorch.kernels.dense import linear
 from tandem.engine.backends.pytorch.kernels.int8 import make_int8_linear
 from tandem.engine.backends.pytorch.kernels.packed import PackedLinear, PackedWeight
 from tandem.engine.backends.pytorch.layers.quantized import DequantizingLinear
@@ -16,9 +17,12 @@ from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
 
 class Linear(Protocol):
-    """(tokens, in_features) → (tokens, out_features), dtype kept."""
+    """(tokens, in_features) → (tokens, out_features), dtype kept.
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor: ...
+    With a `dtype` of float32 sums come as they are, not rounded to the dtype of the states.
+    """
+
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor: ...
 
 
 class Embedding(Protocol):
@@ -32,8 +36,8 @@ class DenseLinear:
         self._weight = weight
         self._bias = bias
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        return functional.linear(states, self._weight, self._bias)
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return linear(states, self._weight, self._bias, dtype)
 
 
 class JoinedLinear:
@@ -42,8 +46,8 @@ class JoinedLinear:
     def __init__(self, parts: Sequence[Linear]) -> None:
         self._parts = parts
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        return torch.cat([part(states) for part in self._parts], dim=-1)
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return torch.cat([part(states, dtype) for part in self._parts], dim=-1)
 
 
 def _make_unquantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
+from tandem.engine.backends.pytorch.kernels.dense import linear
 from tandem.engine.checkpoint.quantized.tensor import NIBBLE, QuantizedTensor, Scales
 
 
@@ -25,10 +25,10 @@ class DequantizingLinear:
         self._order = None if weight.order is None else torch.from_numpy(weight.order).to(device)
         self._bias = bias
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         if self._order is not None:
             states = states.index_select(-1, self._order)
-        return functional.linear(states, self._weight(states.dtype), self._bias)
+        return linear(states, self._weight(states.dtype), self._bias, dtype)
 
     def _weight(self, dtype: torch.dtype) -> torch.Tensor:
         codes = self._codes

@@ -36,7 +36,9 @@ class Vocabulary:
         return self._group.all_reduce(states * mine[:, None])
 
     def logits(self, states: torch.Tensor) -> torch.Tensor | None:
-        """(rows, hidden) → float32 (rows, vocabulary); None above rank 0."""
+        """(rows, hidden) → float32 (rows, vocabulary); None above rank 0.
+
+        Rounded to bfloat16, likely tokens would often be equally likely.
+        """
         assert self._head is not None, "this shard has no head"
-        logits = self._group.gather(self._head(states))
-        return None if logits is None else logits.float()
+        return self._group.gather(self._head(states, torch.float32))

@@ -45,10 +45,10 @@ def integer(kernel: str) -> Maker:
     def make(weight: QuantizedWeight, bias: torch.Tensor | None) -> Linear:
         linear = IntegerLinear(PackedInt8(weight), bias)
 
-        def multiply(states: torch.Tensor) -> torch.Tensor:
+        def multiply(states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(int8._tuner, "kernel", lambda _: kernel)
-                return linear(states)
+                return linear(states, dtype)
 
         return multiply
 
@@ -186,6 +186,55 @@ def test_packed_products_are_right_whichever_way_is_fastest(
     weight, bias, states = random_parts(shape, seed, torch.bfloat16)
     linear = PackedLinear(PackedWeight(weight), bias if biased else None)
     check_products(linear, (weight, bias if biased else torch.zeros_like(bias), states))
+
+
+def check_wide_products(
+    linear: Linear, weight: torch.Tensor, bias: torch.Tensor, states: torch.Tensor
+) -> None:
+    """Sixteen bits of each result at least: bfloat16 has eight."""
+    bound = exact(weight.abs(), bias.abs(), states.abs()) * 2**-15
+    expected = exact(weight, bias, states)
+    for count in {1, min(2, len(states)), len(states)}:
+        found = linear(states[:count], torch.float32)
+        assert found.dtype == torch.float32
+        assert ((found - expected[:count]).abs() <= bound[:count]).all()
+
+
+@given(shapes, st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_dense_products_are_not_rounded_where_float32_is_asked_for(
+    dtype: torch.dtype, shape: tuple[int, int, int], seed: int
+) -> None:
+    weight, bias, states = random_parts(shape, seed, dtype)
+    check_wide_products(DenseLinear(weight, bias), weight, bias, states)
+
+
+@needs_packing
+@pytest.mark.parametrize("kernel", [ONEDNN, ONEDNN_PADDED, COMPILED])
+@given(shapes, st.integers(0, 1000))
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_packed_products_are_not_rounded_where_float32_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, kernel: str, shape: tuple[int, int, int], seed: int
+) -> None:
+    monkeypatch.setattr(packed._tuner, "kernel", lambda _: kernel)
+    weight, bias, states = random_parts(shape, seed, torch.bfloat16)
+    check_wide_products(PackedLinear(PackedWeight(weight), bias), weight, bias, states)
+
+
+@pytest.mark.parametrize("make", INT8)
+@given(shapes, st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_int8_products_of_bfloat16_are_not_rounded_where_float32_is_asked_for(
+    make: Maker, shape: tuple[int, int, int], seed: int
+) -> None:
+    weight, bias, states = random_parts(shape, seed, torch.bfloat16)
+    quantized = QuantizedWeight(weight)
+    wide = make(quantized, bias)(states, torch.float32)
+    assert wide.dtype == torch.float32
+    assert torch.equal(wide, make(quantized, bias.float())(states.float()))
 
 
 @needs_packing
