@@ -68,8 +68,16 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     logit_softcap: float | None = None
 
 
+class MLPTensors(msgspec.Struct, frozen=True):
+    """Gate and up make the columns, which down takes."""
+
+    gate: Projection
+    up: Projection
+    down: Projection
+
+
 class LlamaLayer(msgspec.Struct, frozen=True):
-    """A layer's tensors. Gate and up make the MLP's columns.
+    """A layer's tensors.
 
     Norms are of what goes into attention and MLP, and of what comes out of them.
     """
@@ -80,9 +88,7 @@ class LlamaLayer(msgspec.Struct, frozen=True):
     keys: Projection
     values: Projection
     output: Projection
-    gate: Projection
-    up: Projection
-    down: Projection
+    mlp: MLPTensors
     query_norm: TensorSpec | None
     key_norm: TensorSpec | None
     attended_norm: TensorSpec | None = None
@@ -203,7 +209,7 @@ def _check(config: LlamaConfig, raw: _RawLlama, path: Path) -> None:
 
 def _layer(config: LlamaConfig, number: int) -> LlamaLayer:
     prefix, hidden = f"model.layers.{number}.", config.hidden_size
-    attention, mlp = prefix + "self_attn.", prefix + "mlp."
+    attention = prefix + "self_attn."
     fold = config.num_heads // config.num_kv_heads
     keys = (config.num_kv_heads * config.head_dim, hidden)
     by_key = Division(Axis.KV_HEADS, config.head_dim)
@@ -218,11 +224,20 @@ def _layer(config: LlamaConfig, number: int) -> LlamaLayer:
         keys=projection(attention + "k_proj", keys, bias=qkv, rows=by_key),
         values=projection(attention + "v_proj", keys, bias=qkv, rows=by_key),
         output=projection(attention + "o_proj", queries[::-1], bias=output, columns=by_query),
-        gate=projection(mlp + "gate_proj", columns, bias=biased, rows=by_column),
-        up=projection(mlp + "up_proj", columns, bias=biased, rows=by_column),
-        down=projection(mlp + "down_proj", columns[::-1], bias=biased, columns=by_column),
+        mlp=mlp_tensors(prefix + "mlp.", columns, by_column, bias=biased),
         query_norm=norm(attention + "q_norm", config.head_dim) if config.qk_norm else None,
         key_norm=norm(attention + "k_norm", config.head_dim) if config.qk_norm else None,
+    )
+
+
+def mlp_tensors(
+    prefix: str, columns: tuple[int, int], division: Division | None, *, bias: bool = False
+) -> MLPTensors:
+    """`columns` is the shape of gate and up, whose rows ranks divide by `division`."""
+    return MLPTensors(
+        gate=projection(prefix + "gate_proj", columns, bias=bias, rows=division),
+        up=projection(prefix + "up_proj", columns, bias=bias, rows=division),
+        down=projection(prefix + "down_proj", columns[::-1], bias=bias, columns=division),
     )
 
 

@@ -28,7 +28,7 @@ from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.backends.pytorch.models.stack import Stack
 from tandem.engine.checkpoint.layout import TensorSpec
 from tandem.engine.core.communicator import Communicator
-from tandem.engine.families.llama import LlamaConfig, LlamaLayer
+from tandem.engine.families.llama import LlamaConfig, LlamaLayer, MLPTensors
 
 
 class Block:
@@ -47,7 +47,7 @@ class Block:
         self._attention = make_attention(config, layer, number, loader, group)
         self._attended_norm = norm(layer.attended_norm)
         self._mlp_norm = norm(layer.mlp_norm)
-        self._mlp = make_mlp(config, layer, loader, group)
+        self._mlp = make_mlp(config, layer.mlp, loader, group)
         self._mlp_out_norm = norm(layer.mlp_out_norm)
         self._add_attended, self._add_mlp = Residual(), Residual()
 
@@ -93,11 +93,11 @@ def make_attention(
 
 def make_mlp(
     config: LlamaConfig,
-    layer: LlamaLayer,
+    mlp: MLPTensors,
     loader: ShardLoader,
     group: Communicator[torch.Tensor],
 ) -> GatedMLP:
-    gate_up, down = loader.linear(layer.gate, layer.up), loader.linear(layer.down)
+    gate_up, down = loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down)
     return GatedMLP(gate_up, down, group, ACTIVATIONS[config.activation])
 
 
