@@ -1,0 +1,82 @@
+"""Small models of every family, of odd shapes, whose logits are compared with `transformers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from tandem.engine.families import Size
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+
+
+class Shape(NamedTuple):
+    """A row; `overrides` replace fields of its `config.json`."""
+
+    family: str
+    size: Size
+    overrides: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def ways(self) -> list[str]:
+        """How it can be run: by one process, by ranks that share each layer, and as a pipeline."""
+        sharing = [f"tp{ranks}" for ranks in (2, 3) if self.size.kv_heads % ranks == 0]
+        return ["alone", *sharing[:1], "pp2"]
+
+
+SHAPES = {
+    "llama-gqa": Shape("llama", Size(3, 48, 100, 4, 2, 12, 301, 256)),
+    "llama3-rope-untied": Shape(
+        "llama",
+        Size(2, 64, 96, 4, 4, 16, 303, 256),
+        {"rope_scaling": LLAMA3_ROPE, "tie_word_embeddings": False},
+    ),
+    "llama-linear-rope": Shape(
+        "llama",
+        Size(2, 64, 96, 4, 1, 16, 300, 256),
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+    ),
+    "llama-dynamic-rope": Shape(
+        "llama",
+        Size(2, 64, 96, 4, 2, 16, 300, 40),
+        {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+    ),
+    "llama-biases": Shape(
+        "llama",
+        Size(2, 60, 90, 3, 1, 20, 299, 256),
+        {"attention_bias": True, "mlp_bias": True},
+    ),
+    "llama-gelu": Shape("llama", Size(2, 64, 96, 4, 1, 16, 300, 256), {"hidden_act": "gelu"}),
+    "qwen2-three-heads": Shape("qwen2", Size(2, 120, 77, 3, 3, 40, 333, 256)),
+    "qwen2-window": Shape(
+        "qwen2",
+        Size(4, 64, 96, 4, 2, 16, 301, 256),
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2},
+    ),
+    "qwen2-yarn": Shape("qwen2", Size(2, 64, 96, 4, 2, 16, 301, 64), {"rope_scaling": YARN}),
+    "qwen3-head-dim": Shape(
+        "qwen3",
+        Size(3, 48, 72, 6, 2, 40, 307, 256),
+        {"tie_word_embeddings": False, "rope_theta": 1e6},
+    ),
+    "qwen3-yarn": Shape(
+        "qwen3",
+        Size(2, 48, 72, 4, 2, 24, 307, 64),
+        {
+            "rope_parameters": YARN
+            | {"rope_theta": 1e6, "mscale": 0.7, "mscale_all_dim": 1.2, "truncate": False}
+        },
+    ),
+    "mistral-window": Shape("mistral", Size(3, 64, 80, 8, 2, 8, 311, 256), {"sliding_window": 7}),
+    "mistral-one-kv-head": Shape(
+        "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}
+    ),
+}
