@@ -88,8 +88,9 @@ def projection(
     return Projection(weight, TensorSpec(f"{name}.bias", shape[:1], rows) if bias else None)
 
 
-def norm(name: str, width: int) -> TensorSpec:
-    return TensorSpec(f"{name}.weight", (width,), mean=1.0)
+def norm(name: str, width: int, *, rows: Division | None = None, offset: float = 0.0) -> TensorSpec:
+    """`name.weight`, which is multiplied by after `offset` has been added."""
+    return TensorSpec(f"{name}.weight", (width,), rows, mean=1.0 - offset)
 
 
 Layer = TypeVar("Layer", bound=msgspec.Struct)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -68,6 +68,15 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     logit_softcap: float | None = None
 
 
+class AttentionTensors(msgspec.Struct, frozen=True):
+    queries: Projection
+    keys: Projection
+    values: Projection
+    output: Projection
+    query_norm: TensorSpec | None = None
+    key_norm: TensorSpec | None = None
+
+
 class MLPTensors(msgspec.Struct, frozen=True):
     """Gate and up make the columns, which down takes."""
 
@@ -77,25 +86,21 @@ class MLPTensors(msgspec.Struct, frozen=True):
 
 
 class LlamaLayer(msgspec.Struct, frozen=True):
-    """A layer's tensors.
+    """A layer's tensors. Norms are of what goes into attention and MLP, and of what comes out."""
 
-    Norms are of what goes into attention and MLP, and of what comes out of them.
-    """
-
-    attention_norm: TensorSpec | None
-    mlp_norm: TensorSpec | None
-    queries: Projection
-    keys: Projection
-    values: Projection
-    output: Projection
+    attention: AttentionTensors
     mlp: MLPTensors
-    query_norm: TensorSpec | None
-    key_norm: TensorSpec | None
+    attention_norm: TensorSpec | None = None
     attended_norm: TensorSpec | None = None
+    mlp_norm: TensorSpec | None = None
     mlp_out_norm: TensorSpec | None = None
 
 
-class _RawLlama(RawRotary, frozen=True, kw_only=True):
+#: A layer's norms, by what they are called in a file.
+_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+
+
+class RawLlama(RawRotary, frozen=True, kw_only=True):
     rms_norm_eps: float
     attention_bias: bool | None = None
     mlp_bias: bool | None = None
@@ -104,6 +109,7 @@ class _RawLlama(RawRotary, frozen=True, kw_only=True):
     use_sliding_window: bool | None = None
     max_window_layers: int | None = None
     layer_types: list[str] | None = None
+    sliding_window_pattern: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +117,18 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
     """What a family fixes in code rather than in its config.
 
     `defaults` are for fields that a `config.json` leaves out, as `transformers` has them. A bias of
-    None is as the config says; families without `always_windowed` need `use_sliding_window`.
+    None is as the config says; families without `always_windowed` need `use_sliding_window`. With
+    `full_every`, every so many-th layer has no window. `norms` are what files call a layer's.
     """
+
+    raw: ClassVar[type[RawLlama]] = RawLlama
+    activation_field: ClassVar[str] = "hidden_act"
 
     name: str
     model: str = "llama"
+    #: What the names of tensors begin with, but for the head's.
+    prefix: str = "model."
+    head: str = "lm_head.weight"
     #: Older exports carry the first, which derives from the config; the second is a tied head.
     ignored_tensors: tuple[str, ...] = ("rotary_emb.inv_freq", "lm_head.weight")
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -125,11 +138,13 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
     mlp_bias: bool | None = False
     qk_norm: bool = False
     always_windowed: bool = False
+    full_every: int | None = None
+    norms: Mapping[str, str] = field(default_factory=lambda: _NORMS)
     usually_tied: bool = True
 
     def read_config(self, architecture: str, directory: Path) -> LlamaConfig:
         path = directory / CONFIG_FILE
-        raw = read_raw(directory, _RawLlama, {**_DEFAULTS, **self.defaults})
+        raw = read_raw(directory, self.raw, {**_DEFAULTS, **self.defaults})
         attention_bias = bool(raw.attention_bias)
         common = common_fields(raw, directory, self.default_eos)
         windows = self._sliding_windows(raw, path)
@@ -137,28 +152,82 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             architecture=architecture,
             **common,
             rms_norm_eps=raw.rms_norm_eps,
-            ropes=read_ropes(raw, common["head_dim"], _kinds(windows), path),
+            ropes=self.ropes(raw, common["head_dim"], _kinds(windows), path),
             qkv_bias=attention_bias if self.qkv_bias is None else self.qkv_bias,
             output_bias=attention_bias if self.output_bias is None else self.output_bias,
             mlp_bias=bool(raw.mlp_bias) if self.mlp_bias is None else self.mlp_bias,
             qk_norm=self.qk_norm,
-            activation=raw.hidden_act,
+            activation=self._activation(raw, path),
             sliding_windows=windows,
+            **self.own_fields(raw, path),
         )
-        _check(config, raw, path)
+        positive("rms_norm_eps", config.rms_norm_eps, path)
         return config
+
+    def ropes(
+        self,
+        raw: Any,  # noqa: ANN401 - of `self.raw`
+        head_dim: int,
+        kinds: Sequence[str],
+        path: Path,
+    ) -> tuple[Rope | None, ...]:
+        """How layers of these kinds, `FULL` or `SLIDING`, rotate. Raises CheckpointError."""
+        return read_ropes(raw, head_dim, kinds, path)
+
+    def own_fields(self, raw: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401, ARG002
+        """Those of a `LlamaConfig` that Llama leaves as they are. Raises CheckpointError."""
+        return {}
 
     def tensors(self, config: LlamaConfig) -> DecoderTensors[LlamaLayer]:
         vocabulary = (config.vocab_size, config.hidden_size)
         by_token = Division(Axis.VOCABULARY)
         return DecoderTensors(
-            embedding=TensorSpec("model.embed_tokens.weight", vocabulary, rows=by_token),
-            final_norm=norm("model.norm", config.hidden_size),
+            embedding=TensorSpec(self.prefix + "embed_tokens.weight", vocabulary, rows=by_token),
+            final_norm=norm(self.prefix + "norm", config.hidden_size, offset=config.norm_offset),
             head=None
             if config.tie_word_embeddings
-            else TensorSpec("lm_head.weight", vocabulary, rows=by_token),
-            layers=tuple(_layer(config, number) for number in range(config.num_layers)),
+            else TensorSpec(self.head, vocabulary, rows=by_token),
+            layers=tuple(self.layer(config, number) for number in range(config.num_layers)),
         )
+
+    def layer(self, config: LlamaConfig, number: int) -> LlamaLayer:
+        prefix, offset = f"{self.prefix}layers.{number}.", config.norm_offset
+        norms = {
+            name: norm(prefix + stored, config.hidden_size, offset=offset)
+            for name, stored in self.norms.items()
+        }
+        attention = self.attention(config, prefix + "self_attn.")
+        return LlamaLayer(attention, self.mlp(config, prefix + "mlp."), **norms)
+
+    def attention(self, config: LlamaConfig, prefix: str) -> AttentionTensors:
+        by_query, by_key = _by_heads(config)
+        keys = (config.num_kv_heads * config.head_dim, config.hidden_size)
+        queries = (config.num_heads * config.head_dim, config.hidden_size)
+        bias, output = config.qkv_bias, config.output_bias
+        query_norm, key_norm = self._head_norms(config, prefix) if config.qk_norm else (None, None)
+        return AttentionTensors(
+            projection(prefix + "q_proj", queries, bias=bias, rows=by_query),
+            projection(prefix + "k_proj", keys, bias=bias, rows=by_key),
+            projection(prefix + "v_proj", keys, bias=bias, rows=by_key),
+            projection(prefix + "o_proj", queries[::-1], bias=output, columns=by_query),
+            query_norm,
+            key_norm,
+        )
+
+    def mlp(self, config: LlamaConfig, prefix: str) -> MLPTensors:
+        columns = (config.intermediate_size, config.hidden_size)
+        return mlp_tensors(prefix, columns, Division(Axis.COLUMNS), bias=config.mlp_bias)
+
+    def _head_norms(self, config: LlamaConfig, prefix: str) -> tuple[TensorSpec, TensorSpec]:
+        counts: tuple[int, int] = (1, 1)
+        divisions: tuple[Division | None, Division | None] = (None, None)
+        if config.norm_over_heads:
+            counts, divisions = (config.num_heads, config.num_kv_heads), _by_heads(config)
+        queries, keys = (
+            norm(prefix + name, count * config.head_dim, rows=rows, offset=config.norm_offset)
+            for name, count, rows in zip(("q_norm", "k_norm"), counts, divisions, strict=True)
+        )
+        return queries, keys
 
     def example_config(self, size: Size) -> dict[str, Any]:
         window = {"sliding_window": size.context // 4} if self.always_windowed else {}
@@ -171,7 +240,16 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             **window,
         }
 
-    def _sliding_windows(self, raw: _RawLlama, path: Path) -> tuple[int | None, ...]:
+    def _activation(self, raw: RawLlama, path: Path) -> str:
+        activation: str = getattr(raw, self.activation_field)
+        if activation not in _ACTIVATIONS:
+            raise CheckpointError(
+                f"{path}: {self.activation_field} {activation!r} is not supported; "
+                f"expected one of {_ACTIVATIONS}"
+            )
+        return activation
+
+    def _sliding_windows(self, raw: RawLlama, path: Path) -> tuple[int | None, ...]:
         """Each layer's attention window in tokens, None for full attention."""
         layers, window = raw.num_hidden_layers, raw.sliding_window
         kinds = raw.layer_types
@@ -186,6 +264,9 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             raise CheckpointError(f"{path}: sliding_window is {window}; expected at least 1")
         if kinds is not None:
             return tuple(window if kind == SLIDING else None for kind in kinds)
+        if self.full_every is not None:
+            every = raw.sliding_window_pattern or self.full_every
+            return tuple(None if layer % every == 0 else window for layer in range(1, layers + 1))
         first = 0 if self.always_windowed else raw.max_window_layers or 0
         return tuple(window if layer >= first else None for layer in range(layers))
 
@@ -194,40 +275,18 @@ def _kinds(windows: Sequence[int | None]) -> list[str]:
     return [FULL if window is None else SLIDING for window in windows]
 
 
-def _check(config: LlamaConfig, raw: _RawLlama, path: Path) -> None:
-    """Raises CheckpointError for what these layers can't compute."""
-    if raw.hidden_act not in _ACTIVATIONS:
-        raise CheckpointError(
-            f"{path}: hidden_act {raw.hidden_act!r} is not supported; "
-            f"expected one of {_ACTIVATIONS}"
-        )
-    if not 0 < config.rms_norm_eps < math.inf:
-        raise CheckpointError(
-            f"{path}: rms_norm_eps is {config.rms_norm_eps}; expected a positive number"
-        )
+def positive(name: str, number: float, path: Path) -> float:
+    """Raises CheckpointError for a field of a config that is no positive number."""
+    if not 0 < number < math.inf:
+        raise CheckpointError(f"{path}: {name} is {number}; expected a positive number")
+    return number
 
 
-def _layer(config: LlamaConfig, number: int) -> LlamaLayer:
-    prefix, hidden = f"model.layers.{number}.", config.hidden_size
-    attention = prefix + "self_attn."
+def _by_heads(config: LlamaConfig) -> tuple[Division, Division]:
+    """How ranks share what queries, and what keys and values, have of each head."""
     fold = config.num_heads // config.num_kv_heads
-    keys = (config.num_kv_heads * config.head_dim, hidden)
-    by_key = Division(Axis.KV_HEADS, config.head_dim)
-    queries = (config.num_heads * config.head_dim, hidden)
-    by_query = Division(Axis.KV_HEADS, fold * config.head_dim)
-    columns, by_column = (config.intermediate_size, hidden), Division(Axis.COLUMNS)
-    qkv, output, biased = config.qkv_bias, config.output_bias, config.mlp_bias
-    return LlamaLayer(
-        attention_norm=norm(prefix + "input_layernorm", hidden),
-        mlp_norm=norm(prefix + "post_attention_layernorm", hidden),
-        queries=projection(attention + "q_proj", queries, bias=qkv, rows=by_query),
-        keys=projection(attention + "k_proj", keys, bias=qkv, rows=by_key),
-        values=projection(attention + "v_proj", keys, bias=qkv, rows=by_key),
-        output=projection(attention + "o_proj", queries[::-1], bias=output, columns=by_query),
-        mlp=mlp_tensors(prefix + "mlp.", columns, by_column, bias=biased),
-        query_norm=norm(attention + "q_norm", config.head_dim) if config.qk_norm else None,
-        key_norm=norm(attention + "k_norm", config.head_dim) if config.qk_norm else None,
-    )
+    each = config.head_dim
+    return Division(Axis.KV_HEADS, fold * each), Division(Axis.KV_HEADS, each)
 
 
 def mlp_tensors(

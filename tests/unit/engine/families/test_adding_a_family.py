@@ -102,7 +102,7 @@ class _Block:
         assert layer.attention_norm is not None
         assert layer.mlp_norm is not None
         self._attention_norm = _norm(config, layer.attention_norm, loader)
-        self._attention = make_attention(config, layer, number, loader, group)
+        self._attention = make_attention(config, layer.attention, number, loader, group)
         self._mlp_norm = _norm(config, layer.mlp_norm, loader)
         gate_up, down = loader.linear(layer.mlp.gate, layer.mlp.up), loader.linear(layer.mlp.down)
         self._mlp = GatedMLP(gate_up, down, group, activation=_gelu)

@@ -28,7 +28,7 @@ from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.backends.pytorch.models.stack import Stack
 from tandem.engine.checkpoint.layout import TensorSpec
 from tandem.engine.core.communicator import Communicator
-from tandem.engine.families.llama import LlamaConfig, LlamaLayer, MLPTensors
+from tandem.engine.families.llama import AttentionTensors, LlamaConfig, LlamaLayer, MLPTensors
 
 
 class Block:
@@ -44,7 +44,7 @@ class Block:
             return _same if spec is None else make_norm(config, spec, loader)
 
         self._attention_norm = norm(layer.attention_norm)
-        self._attention = make_attention(config, layer, number, loader, group)
+        self._attention = make_attention(config, layer.attention, number, loader, group)
         self._attended_norm = norm(layer.attended_norm)
         self._mlp_norm = norm(layer.mlp_norm)
         self._mlp = make_mlp(config, layer.mlp, loader, group)
@@ -72,22 +72,22 @@ def make_norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> RMS
 
 def make_attention(
     config: LlamaConfig,
-    layer: LlamaLayer,
+    tensors: AttentionTensors,
     number: int,
     loader: ShardLoader,
     group: Communicator[torch.Tensor],
 ) -> Attention:
     kv_heads = len(loader.shard.kv_heads)
     return Attention(
-        loader.linear(layer.queries, layer.keys, layer.values),
-        loader.linear(layer.output),
+        loader.linear(tensors.queries, tensors.keys, tensors.values),
+        loader.linear(tensors.output),
         group,
         heads=kv_heads * (config.num_heads // config.num_kv_heads),
         kv_heads=kv_heads,
         scoring=Scoring(
             config.sliding_windows[number], config.attention_scale, config.attention_softcap
         ),
-        head_norm=_head_norm(config, layer, loader, group),
+        head_norm=_head_norm(config, tensors, loader, group),
     )
 
 
@@ -103,20 +103,20 @@ def make_mlp(
 
 def _head_norm(
     config: LlamaConfig,
-    layer: LlamaLayer,
+    tensors: AttentionTensors,
     loader: ShardLoader,
     group: Communicator[torch.Tensor],
 ) -> HeadNorm | None:
-    if layer.query_norm is None or layer.key_norm is None:
+    if tensors.query_norm is None or tensors.key_norm is None:
         return None
     kv_heads, head_dim = len(loader.shard.kv_heads), config.head_dim
     heads = kv_heads * (config.num_heads // config.num_kv_heads)
     if not config.norm_over_heads:
-        queries = make_norm(config, layer.query_norm, loader)
-        return NormPerHead(queries, make_norm(config, layer.key_norm, loader), heads, kv_heads)
+        queries = make_norm(config, tensors.query_norm, loader)
+        return NormPerHead(queries, make_norm(config, tensors.key_norm, loader), heads, kv_heads)
     return NormOverHeads(
-        loader.read(layer.query_norm).view(heads, head_dim),
-        loader.read(layer.key_norm).view(kv_heads, head_dim),
+        loader.read(tensors.query_norm).view(heads, head_dim),
+        loader.read(tensors.key_norm).view(kv_heads, head_dim),
         config.rms_norm_eps,
         widths=(config.num_heads * head_dim, config.num_kv_heads * head_dim),
         group=group,
