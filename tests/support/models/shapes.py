@@ -79,4 +79,44 @@ SHAPES = {
     "mistral-one-kv-head": Shape(
         "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}
     ),
+    "gemma2": Shape(
+        "gemma2",
+        Size(3, 48, 80, 8, 4, 20, 389, 256),
+        {
+            "sliding_window": 9,
+            "query_pre_attn_scalar": 5,
+            "attn_logit_softcapping": 0.02,
+            "final_logit_softcapping": 0.3,
+        },
+    ),
+    "gemma2-uncapped": Shape(
+        "gemma2",
+        Size(2, 56, 90, 4, 1, 12, 307, 256),
+        {"attn_logit_softcapping": None, "final_logit_softcapping": None, "attention_bias": True},
+    ),
+    "gemma3-two-bases": Shape(
+        "gemma3_text",
+        Size(7, 48, 72, 4, 2, 20, 307, 256),
+        {
+            "sliding_window": 6,
+            "rope_theta": 1e6,
+            "rope_local_base_freq": 1e4,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            "sliding_window_pattern": 3,
+            "query_pre_attn_scalar": 7,
+        },
+    ),
+    "gemma3-bases-by-kind": Shape(
+        "gemma3_text",
+        Size(2, 64, 72, 4, 1, 16, 307, 256),
+        {
+            "sliding_window": 7,
+            "layer_types": ["full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
+            },
+            "final_logit_softcapping": 0.3,
+        },
+    ),
 }

@@ -206,3 +206,33 @@ def test_both_files_name_the_tokens_that_end_a_text(
     assert config.eos_token_ids == stated
     (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": more}))
     assert families.read_config(directory).eos_token_ids == stated | {more}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_activation": "relu6"}, "hidden_activation 'relu6'"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
+        ({"attn_logit_softcapping": -1.0}, "attn_logit_softcapping is -1.0"),
+        ({"final_logit_softcapping": 0}, "final_logit_softcapping is 0"),
+    ],
+)
+def test_what_gemmas_layers_cannot_compute_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json") as caught:
+        read(tmp_path, "Gemma2ForCausalLM", **changes)
+    assert words in caught.value.message
+
+
+def test_gemmas_windows_alternate_unless_the_config_says_otherwise(tmp_path: Path) -> None:
+    layers = {"num_hidden_layers": 7, "sliding_window": 5}
+    assert read(tmp_path, "Gemma2ForCausalLM", **layers).sliding_windows == (5, None) * 3 + (5,)
+    five_of_six = (5,) * 5 + (None, 5)
+    assert read(tmp_path, "Gemma3ForCausalLM", **layers).sliding_windows == five_of_six
+    pattern = layers | {"sliding_window_pattern": 2}
+    assert read(tmp_path, "Gemma3ForCausalLM", **pattern).sliding_windows == (5, None) * 3 + (5,)
+    kinds = {"layer_types": ["full_attention"] * 6 + ["sliding_attention"]}
+    stated = read(tmp_path, "Gemma3ForCausalLM", **layers, **kinds)
+    assert stated.sliding_windows == (None,) * 6 + (5,)
