@@ -8,6 +8,7 @@ from benchmarks.commands.attacks import attacks
 from benchmarks.commands.engines import engines
 from benchmarks.commands.gateways import gateways
 from benchmarks.commands.near_ties import near_ties
+from benchmarks.commands.quality import quality
 from benchmarks.commands.reservations import reservations
 from benchmarks.commands.scaling import scaling
 from benchmarks.commands.service import service
@@ -22,7 +23,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for race in (engines, gateways, throughput, scaling, reservations, service, near_ties, attacks):
+for race in (
+    engines,
+    gateways,
+    throughput,
+    scaling,
+    reservations,
+    service,
+    near_ties,
+    quality,
+    attacks,
+):
     app.command()(grouped(race))
 
 

@@ -9,7 +9,7 @@ from benchmarks.__main__ import app
 
 _RACES = (
     *("engines", "gateways", "throughput", "scaling", "reservations", "service", "near-ties"),
-    "attacks",
+    *("quality", "attacks"),
 )
 
 

@@ -1,0 +1,115 @@
+"""How far what a model says of each next token is from `transformers` in float32.
+
+Every engine and format goes through the same texts, and gives a distribution for each token but the
+first few. Compared by the Kullback-Leibler divergence, in nats: how many of them are lost when the
+one distribution stands for the other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import torch
+
+from benchmarks.engines import tandem_logits, transformers_logits
+from benchmarks.engines.passages import PASSAGES
+from tandem.bench import Job
+from tandem.engine import Quantization, Tokenizer
+from tandem.errors import ConfigurationError
+
+Predict = Callable[[Job, Sequence[list[int]], int], torch.Tensor]
+"""(job, texts, known tokens of each) → float32 (texts, tokens - known, vocabulary) logits.
+
+All texts are of one length; the last token of each is not read, only foretold.
+"""
+
+#: So many tokens begin each text; nothing is asked about those.
+KNOWN = 16
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A way to compute a model, which takes part where `package` is installed."""
+
+    name: str
+    kind: str
+    package: str
+    predict: Predict
+
+    @property
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.package) is not None
+
+
+class Divergence(msgspec.Struct, frozen=True):
+    """From the reference, over `tokens` tokens.
+
+    `agreement` is the share of tokens for which both think the same one the likeliest.
+    """
+
+    name: str
+    kind: str
+    mean: float
+    largest: float
+    agreement: float
+    tokens: int
+
+
+REFERENCE: Predict = transformers_logits.predict("float32")
+SUBJECTS = (
+    Subject("Tandem", "float32", "tandem", tandem_logits.predict(dtype="float32")),
+    Subject("Tandem", "bfloat16", "tandem", tandem_logits.predict(dtype="bfloat16")),
+    Subject("transformers", "bfloat16", "transformers", transformers_logits.predict("bfloat16")),
+    *(
+        Subject("Tandem", f"{kind}", "tandem", tandem_logits.predict("bfloat16", quantization=kind))
+        for kind in Quantization
+    ),
+)
+
+
+def measure_quality(
+    job: Job, tokens: int, subjects: Sequence[Subject], on_progress: Callable[[str], None]
+) -> Iterator[Divergence]:
+    """Those that are installed, one after the other, on texts of so many tokens.
+
+    Raises ConfigurationError where the tokenizer makes fewer of one.
+    """
+    texts = _texts(job, tokens)
+    torch.set_num_threads(job.threads)
+    on_progress("transformers float32, the reference")
+    expected = REFERENCE(job, texts, KNOWN)
+    for subject in subjects:
+        if subject.installed:
+            on_progress(f"{subject.name} {subject.kind}")
+            yield compared(subject, expected, subject.predict(job, texts, KNOWN))
+
+
+def compared(subject: Subject, expected: torch.Tensor, found: torch.Tensor) -> Divergence:
+    """Of logits (texts, tokens, vocabulary)."""
+    pairs = zip(expected.flatten(0, 1), found.flatten(0, 1), strict=True)
+    divergences = torch.stack([_divergence(*pair) for pair in pairs])
+    agree = expected.argmax(dim=-1) == found.argmax(dim=-1)
+    return Divergence(
+        subject.name,
+        subject.kind,
+        mean=float(divergences.mean()),
+        largest=float(divergences.max()),
+        agreement=float(agree.double().mean()),
+        tokens=len(divergences),
+    )
+
+
+def _divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """Of one token's logits, in float64: small ones are differences of large numbers."""
+    wanted, given = (torch.log_softmax(one.double(), dim=-1) for one in (expected, found))
+    return (wanted.exp() * (wanted - given)).sum()
+
+
+def _texts(job: Job, tokens: int) -> list[list[int]]:
+    tokenizer = Tokenizer(job.model)
+    texts = [tokenizer.encode(passage)[:tokens] for passage in PASSAGES]
+    shortest = min(len(text) for text in texts)
+    if shortest < tokens:
+        raise ConfigurationError(f"--tokens is {tokens}: a text has {shortest} by this tokenizer")
+    return texts
