@@ -42,7 +42,7 @@ from tandem.engine.load import (
     prepare,
     start_engine,
 )
-from tandem.engine.options import EngineOptions
+from tandem.engine.options import EngineOptions, Speculate
 from tandem.engine.random_checkpoint import SIZES, create_checkpoint
 from tandem.engine.text.chat_template import Message
 from tandem.engine.text.encoder import PromptEncoder
@@ -90,6 +90,7 @@ __all__ = [
     "Shard",
     "Solo",
     "Span",
+    "Speculate",
     "Stage",
     "StageRun",
     "StepPlan",

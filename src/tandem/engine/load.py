@@ -14,11 +14,13 @@ from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Solo
 from tandem.engine.core.executor import Executor, LocalExecutor
+from tandem.engine.core.scheduler import Guesser
 from tandem.engine.engine import Engine
 from tandem.engine.families import kv_bytes_per_token, parameter_count, read_config
 from tandem.engine.generation import EngineEvent
 from tandem.engine.limits import EngineLimits, end_tokens
-from tandem.engine.options import EngineOptions
+from tandem.engine.options import EngineOptions, Speculate
+from tandem.engine.speculation import AdaptiveGuesser, Lookup
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import ConfigurationError
 
@@ -102,6 +104,7 @@ def start_engine(
             eos_token_ids=end_tokens(config, setup.tokenizer),
         ),
         scheduling=options.scheduling,
+        guesser=make_guesser(options),
         on_events=on_events,
     )
     return LoadedModel(
@@ -113,6 +116,11 @@ def start_engine(
         setup.dtype,
         options.quantization,
     )
+
+
+def make_guesser(options: EngineOptions) -> Guesser | None:
+    """Whoever guesses tokens ahead, as the options say."""
+    return None if options.speculate is Speculate.OFF else AdaptiveGuesser(Lookup())
 
 
 def choose_device(wanted: str, available: Sequence[str]) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.core.scheduler import SchedulerLimits
+
+
+class Speculate(StrEnum):
+    """Where guesses at the next tokens come from, if not from another model."""
+
+    OFF = "off"
+    LOOKUP = "lookup"
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,3 +33,4 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     kv_tokens: int | None = None
     block_size: int = 16
     scheduling: SchedulerLimits = SchedulerLimits()
+    speculate: Speculate = Speculate.LOOKUP

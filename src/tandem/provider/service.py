@@ -152,17 +152,19 @@ class _Provider:
             max_sequences=self._config.max_sequences,
             steps=stats.steps,
             cluster_role=protocol.cluster_role(None if self._node is None else self._node.role),
-            counters=self._counters(),
+            counters=self._counters(stats),
             members=[] if self._node is None else list[str](self._node.members),
             plaintext_collectives=self._node is not None and self._node.adds_up_in_plaintext,
             device=self._device.label,
         )
 
-    def _counters(self) -> dict[str, int]:
+    def _counters(self, stats: engine.EngineStats) -> dict[str, int]:
         own = {
             "uptime_seconds": int(time.monotonic() - self._started_at),
             "requests": self._runner.started,
             "requests_failed": self._runner.failed,
+            "tokens_guessed": stats.guessed,
+            "tokens_guessed_right": stats.guessed_right,
         }
         return own | ({} if self._node is None else self._node.counters)
 

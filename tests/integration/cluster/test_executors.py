@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ from tests.support.ranks import Ranks, running
 
 from tandem.cluster.collectives import SealedCommunicator
 from tandem.cluster.collectives.torch_collectives import check_group
-from tandem.engine import GenerationRequest, SamplingParams
+from tandem.engine import GenerationRequest, SamplingParams, load
 from tandem.engine.backends.pytorch.tensors import TorchTensors
+from tandem.engine.core.sequence import Sequence as Tokens
 from tandem.engine.families import Size
 from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import ProtocolError
@@ -37,10 +40,10 @@ def _request(
     )
 
 
-def _mixed(count: int) -> list[GenerationRequest]:
+def _mixed(size: int) -> list[GenerationRequest]:
     """Long and short, greedy and sampled, with penalties, logprobs, several samples."""
     requests = []
-    for i in range(count):
+    for i in range(size):
         prompt = [3 + (i * 7 + j) % 200 for j in range(5 + (i % 5) * 60)]
         if i % 3 == 0:
             requests.append(_request(f"r{i}", prompt))
@@ -122,3 +125,53 @@ def test_a_group_that_is_not_the_planned_one_is_an_error() -> None:
             check_group(rank, size, 1, 2)
     with pytest.raises(ProtocolError, match="not a whole group"):
         SealedCommunicator(0, {2: None}, TorchTensors())  # type: ignore[dict-item]
+
+
+class Guesses:
+    """Knows what will be said, by its prompt, and says something else now and then."""
+
+    def __init__(self, texts: Sequence[list[int]]) -> None:
+        self._texts = texts
+        self._turn = count(1)
+
+    def guess(self, sequences: Sequence[Tokens], most: Sequence[int]) -> list[list[int]]:
+        return [
+            self._one(sequence.tokens, min(bound, next(self._turn) % 5))
+            for sequence, bound in zip(sequences, most, strict=True)
+        ]
+
+    def _one(self, tokens: list[int], length: int) -> list[int]:
+        known = (text for text in self._texts if text[: len(tokens)] == tokens)
+        coming = next(known)[len(tokens) :][:length]
+        return [token if next(self._turn) % 4 else (token + 1) % 389 for token in coming]
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """They are not chosen by what they cost."""
+
+    def forget(self, sequence: Tokens) -> None:
+        """Nothing is kept of it."""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "size"), [("local", 1), ("tp", 2), ("pp", 2), ("pp", 3)], ids=str
+)
+def test_guesses_right_and_wrong_change_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, size: int
+) -> None:
+    checkpoint, requests = tmp_path / "model", _mixed(12)
+    create_checkpoint(checkpoint, family="qwen3", size=SHAPE, seed=3, dtype="float32")
+    monkeypatch.setattr(load, "make_guesser", lambda _: None)
+    with running(checkpoint, "local", 1, tmp_path) as group:
+        expected = group.generate(requests)
+        alone = group.engine.stats()
+    texts = [
+        [*request.prompts[0], *answer]
+        for request in requests
+        for answer in expected[request.request_id]
+    ]
+    monkeypatch.setattr(load, "make_guesser", lambda _: Guesses(texts))
+    with running(checkpoint, strategy, size, tmp_path / "nodes") as group:
+        assert group.generate(requests) == expected
+        stats = group.engine.stats()
+    assert 0 < stats.guessed_right < stats.guessed
+    assert alone.guessed == 0
