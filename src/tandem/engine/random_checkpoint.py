@@ -83,6 +83,7 @@ def _config_fields(architecture: str, size: Size, dtype: str) -> dict[str, Any]:
         "max_position_embeddings": size.context,
         "torch_dtype": dtype,
         "bos_token_id": None,
+        "pad_token_id": None,
         "eos_token_id": [0],
     }
     return common | family.example_config(size)

@@ -17,6 +17,13 @@ LLAMA3_ROPE = {
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 
+#: What 16 numbers of a head are rotated by.
+LONGROPE = {
+    "type": "longrope",
+    "short_factor": [1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6],
+    "long_factor": [1.0, 1.2, 1.9, 2.5, 4.0, 8.0, 16.0, 40.0],
+}
+
 
 class Shape(NamedTuple):
     """A row; `overrides` replace fields of its `config.json`."""
@@ -117,6 +124,33 @@ SHAPES = {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
             },
             "final_logit_softcapping": 0.3,
+        },
+    ),
+    "phi3-window": Shape("phi3", Size(2, 48, 90, 4, 2, 12, 303, 256), {"sliding_window": 7}),
+    "phi3-all-heads": Shape("phi3", Size(3, 48, 70, 6, 6, 8, 303, 256), {"sliding_window": None}),
+    "phi3-long-context": Shape(
+        "phi3",
+        Size(2, 80, 90, 4, 2, 20, 303, 256),
+        {
+            "sliding_window": None,
+            "partial_rotary_factor": 0.8,
+            "original_max_position_embeddings": 8,
+            "rope_scaling": LONGROPE,
+        },
+    ),
+    "phi3-short-context": Shape(
+        "phi3",
+        Size(2, 80, 90, 4, 2, 20, 303, 4096),
+        {
+            "tie_word_embeddings": True,
+            # The tests have room for no longer sequences.
+            "original_max_position_embeddings": 256,
+            "rope_parameters": LONGROPE
+            | {
+                "type": "su",
+                "partial_rotary_factor": 0.8,
+                "original_max_position_embeddings": 256,
+            },
         },
     ),
 }

@@ -5,6 +5,7 @@ Shapes are (out_features, in_features), as Hugging Face stores them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from enum import Enum
@@ -86,6 +87,28 @@ def projection(
     """`name.weight`, and with a bias `name.bias`."""
     weight = TensorSpec(f"{name}.weight", shape, rows, columns)
     return Projection(weight, TensorSpec(f"{name}.bias", shape[:1], rows) if bias else None)
+
+
+def fused(name: str, *projections: Projection) -> list[Projection]:
+    """The same maps where a file has them in one, `name.weight`, their outputs one after another.
+
+    All of them have a bias, which is a part of `name.bias`, or none has.
+    """
+    weights = _joined(f"{name}.weight", [one.weight for one in projections])
+    biases = [one.bias for one in projections if one.bias is not None]
+    if not biases:
+        return [Projection(weight, None) for weight in weights]
+    return list(map(Projection, weights, _joined(f"{name}.bias", biases)))
+
+
+def _joined(name: str, parts: list[TensorSpec]) -> list[TensorSpec]:
+    starts = [0, *itertools.accumulate(part.shape[0] for part in parts)]
+    return [
+        msgspec.structs.replace(
+            part, name=name, place=Place((starts[-1], *part.shape[1:]), first_row=start)
+        )
+        for part, start in zip(parts, starts, strict=False)
+    ]
 
 
 def norm(name: str, width: int, *, rows: Division | None = None, offset: float = 0.0) -> TensorSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tandem.engine.checkpoint.layout import specs_of
 from tandem.engine.checkpoint.sharding import Span, tensor_parallel
 from tandem.engine.families import FAMILIES, Size
 from tandem.engine.families.llama import LlamaConfig
-from tandem.engine.families.rope import Linear, Rope
+from tandem.engine.families.rope import Linear, LongRope, Rope
 from tandem.errors import CheckpointError
 
 LLAMA3 = {"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}
@@ -71,7 +72,7 @@ def test_ranks_share_every_tensor_without_gap_or_overlap(
             if spans[0] is None:
                 assert set(spans) == {None}
                 continue
-            bounds = [(span.start, span.stop) for span in spans if span is not None]
+            bounds = sorted((span.start, span.stop) for span in spans if span is not None)
             starts, stops = zip(*bounds, strict=True)
             assert (starts, stops[-1]) == ((0, *stops[:-1]), extent), name
 
@@ -168,6 +169,16 @@ def test_what_layers_cannot_compute_is_refused_by_name(
     with pytest.raises(CheckpointError, match=r"config\.json") as caught:
         read(tmp_path, "LlamaForCausalLM", **changes)
     assert words in caught.value.message
+
+
+def test_phi3_has_old_names_of_longrope(tmp_path: Path) -> None:
+    for name in ("su", "yarn", "longrope"):
+        config = read(tmp_path, "Phi3ForCausalLM", rope_scaling=LONGROPE | {"type": name})
+        (rope,) = set(config.ropes)
+        assert rope is not None
+        # Its own default goes before what the rule says, as in `transformers`.
+        factor = math.sqrt(1 + math.log(1.0) / math.log(4096))
+        assert rope.scaling == LongRope((1.0,) * 8, (2.0,) * 8, 4096, factor)
 
 
 def test_what_leaves_no_room_for_a_number_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Phi-3, 3.5 and 4: Llama, but for files that have queries, keys and values in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tandem.engine.checkpoint.layout import fused
+from tandem.engine.families.llama import (
+    AttentionTensors,
+    LlamaConfig,
+    LlamaFamily,
+    MLPTensors,
+    RawLlama,
+)
+from tandem.engine.families.rope import RawRope, Rope
+
+#: What `longrope` was called before.
+_OLD_NAMES = ("su", "yarn")
+
+
+class Phi3Family(LlamaFamily):
+    """Gate and up are in one tensor too. Where there is a window all layers have it."""
+
+    def ropes(
+        self, raw: RawLlama, head_dim: int, kinds: Sequence[str], path: Path
+    ) -> tuple[Rope | None, ...]:
+        today = msgspec.structs.replace(
+            raw,
+            rope_scaling=_renamed(raw.rope_scaling),
+            rope_parameters=_renamed(raw.rope_parameters),
+        )
+        return super().ropes(today, head_dim, kinds, path)
+
+    def attention(self, config: LlamaConfig, prefix: str) -> AttentionTensors:
+        one = super().attention(config, prefix)
+        parts = fused(prefix + "qkv_proj", one.queries, one.keys, one.values)
+        return msgspec.structs.replace(one, queries=parts[0], keys=parts[1], values=parts[2])
+
+    def mlp(self, config: LlamaConfig, prefix: str) -> MLPTensors:
+        one = super().mlp(config, prefix)
+        gate, up = fused(prefix + "gate_up_proj", one.gate, one.up)
+        return msgspec.structs.replace(one, gate=gate, up=up)
+
+
+def _renamed(rope: RawRope | None) -> RawRope | None:
+    if rope is None or (rope.rope_type or rope.type) not in _OLD_NAMES:
+        return rope
+    return msgspec.structs.replace(rope, rope_type="longrope")
+
+
+FAMILIES = {
+    "Phi3ForCausalLM": Phi3Family(
+        name="phi3",
+        defaults={
+            "vocab_size": 32064,
+            "hidden_size": 3072,
+            "intermediate_size": 8192,
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+        },
+        default_eos=32000,
+        qkv_bias=False,
+        output_bias=False,
+        always_windowed=True,
+        usually_tied=False,
+    ),
+}
