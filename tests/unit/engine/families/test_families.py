@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ def test_ranks_share_every_tensor_without_gap_or_overlap(
             bounds = sorted((span.start, span.stop) for span in spans if span is not None)
             starts, stops = zip(*bounds, strict=True)
             assert (starts, stops[-1]) == ((0, *stops[:-1]), extent), name
+
+
+def test_every_architecture_has_its_row_in_the_documentation() -> None:
+    document = Path(__file__).parents[4] / "docs" / "models.md"
+    rows = re.findall(r"^\| `(\w+For\w+)` \|", document.read_text(), flags=re.MULTILINE)
+    assert sorted(rows) == sorted(FAMILIES)
 
 
 def test_switches_are_the_families_or_the_configs(tmp_path: Path) -> None:
