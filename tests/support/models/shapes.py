@@ -62,30 +62,6 @@ SHAPES = {
         {"attention_bias": True, "mlp_bias": True},
     ),
     "llama-gelu": Shape("llama", Size(2, 64, 96, 4, 1, 16, 300, 256), {"hidden_act": "gelu"}),
-    "qwen2-three-heads": Shape("qwen2", Size(2, 120, 77, 3, 3, 40, 333, 256)),
-    "qwen2-window": Shape(
-        "qwen2",
-        Size(4, 64, 96, 4, 2, 16, 301, 256),
-        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2},
-    ),
-    "qwen2-yarn": Shape("qwen2", Size(2, 64, 96, 4, 2, 16, 301, 64), {"rope_scaling": YARN}),
-    "qwen3-head-dim": Shape(
-        "qwen3",
-        Size(3, 48, 72, 6, 2, 40, 307, 256),
-        {"tie_word_embeddings": False, "rope_theta": 1e6},
-    ),
-    "qwen3-yarn": Shape(
-        "qwen3",
-        Size(2, 48, 72, 4, 2, 24, 307, 64),
-        {
-            "rope_parameters": YARN
-            | {"rope_theta": 1e6, "mscale": 0.7, "mscale_all_dim": 1.2, "truncate": False}
-        },
-    ),
-    "mistral-window": Shape("mistral", Size(3, 64, 80, 8, 2, 8, 311, 256), {"sliding_window": 7}),
-    "mistral-one-kv-head": Shape(
-        "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}
-    ),
     "gemma2": Shape(
         "gemma2",
         Size(3, 48, 80, 8, 4, 20, 389, 256),
@@ -125,6 +101,51 @@ SHAPES = {
             },
             "final_logit_softcapping": 0.3,
         },
+    ),
+    "olmo2": Shape("olmo2", Size(3, 48, 80, 8, 4, 12, 389, 256), {"rope_theta": 5e5}),
+    "olmo2-all-heads": Shape(
+        "olmo2", Size(2, 60, 90, 3, 3, 20, 307, 256), {"attention_bias": True}
+    ),
+    "olmo3": Shape(
+        "olmo3",
+        Size(5, 48, 80, 8, 4, 12, 389, 64),
+        {"sliding_window": 6, "rope_theta": 5e5, "rope_scaling": YARN},
+    ),
+    "olmo3-kinds": Shape(
+        "olmo3",
+        Size(2, 48, 80, 8, 2, 6, 389, 64),
+        {
+            "sliding_window": 6,
+            "layer_types": ["full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": YARN | {"rope_theta": 2e4},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
+    "qwen2-three-heads": Shape("qwen2", Size(2, 120, 77, 3, 3, 40, 333, 256)),
+    "qwen2-window": Shape(
+        "qwen2",
+        Size(4, 64, 96, 4, 2, 16, 301, 256),
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2},
+    ),
+    "qwen2-yarn": Shape("qwen2", Size(2, 64, 96, 4, 2, 16, 301, 64), {"rope_scaling": YARN}),
+    "qwen3-head-dim": Shape(
+        "qwen3",
+        Size(3, 48, 72, 6, 2, 40, 307, 256),
+        {"tie_word_embeddings": False, "rope_theta": 1e6},
+    ),
+    "qwen3-yarn": Shape(
+        "qwen3",
+        Size(2, 48, 72, 4, 2, 24, 307, 64),
+        {
+            "rope_parameters": YARN
+            | {"rope_theta": 1e6, "mscale": 0.7, "mscale_all_dim": 1.2, "truncate": False}
+        },
+    ),
+    "mistral-window": Shape("mistral", Size(3, 64, 80, 8, 2, 8, 311, 256), {"sliding_window": 7}),
+    "mistral-one-kv-head": Shape(
+        "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}
     ),
     "phi3-window": Shape("phi3", Size(2, 48, 90, 4, 2, 12, 303, 256), {"sliding_window": 7}),
     "phi3-all-heads": Shape("phi3", Size(3, 48, 70, 6, 6, 8, 303, 256), {"sliding_window": None}),

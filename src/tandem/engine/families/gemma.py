@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
-
 from tandem.engine.families.family import Size
 from tandem.engine.families.llama import LlamaFamily, RawLlama, positive
-from tandem.engine.families.rope import RawRope, Rope, read_ropes
+from tandem.engine.families.rope import Rope, by_kind, read_ropes
 from tandem.errors import CheckpointError
 
 _NORMS = {
@@ -72,24 +70,12 @@ class Gemma3Family(GemmaFamily):
     def ropes(
         self, raw: _RawGemma, head_dim: int, kinds: Sequence[str], path: Path
     ) -> tuple[Rope | None, ...]:
-        """`rope_scaling` is of the layers without a window, as `rope_theta` is."""
-        stated = raw.rope_parameters or RawRope()
-        scaled = raw.rope_scaling or stated.full_attention or RawRope()
-        full = _with_theta(scaled, raw.rope_theta or _GLOBAL_THETA)
-        windowed = _with_theta(
-            stated.sliding_attention or RawRope(), raw.rope_local_base_freq or _LOCAL_THETA
-        )
-        by_kind = RawRope(full_attention=full, sliding_attention=windowed)
-        raw = msgspec.structs.replace(raw, rope_scaling=None, rope_parameters=by_kind)
-        return read_ropes(raw, head_dim, kinds, path)
+        thetas = raw.rope_theta or _GLOBAL_THETA, raw.rope_local_base_freq or _LOCAL_THETA
+        return read_ropes(by_kind(raw, *thetas), head_dim, kinds, path)
 
     def _attention_softcap(self, raw: _RawGemma, path: Path) -> float | None:  # noqa: ARG002
         """The reference implementation heeds none either."""
         return None
-
-
-def _with_theta(rope: RawRope, theta: float) -> RawRope:
-    return msgspec.structs.replace(rope, rope_theta=rope.rope_theta or theta)
 
 
 def _cap(name: str, cap: float | None, path: Path) -> float | None:

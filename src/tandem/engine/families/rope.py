@@ -125,6 +125,25 @@ def read_ropes(
     return tuple(ropes[kind] for kind in kinds)
 
 
+def by_kind(raw: RawRotary, full_theta: float, sliding_theta: float) -> RawRotary:
+    """The config with a part for each kind of layer, where `rope_scaling` is of full ones alone.
+
+    The bases are for parts that state none.
+    """
+    stated = raw.rope_parameters or RawRope()
+    full = raw.rope_scaling or stated.full_attention or RawRope()
+    sliding = stated.sliding_attention or RawRope()
+    parts = RawRope(
+        full_attention=_with_theta(full, full_theta),
+        sliding_attention=_with_theta(sliding, sliding_theta),
+    )
+    return msgspec.structs.replace(raw, rope_scaling=None, rope_parameters=parts)
+
+
+def _with_theta(rope: RawRope, theta: float) -> RawRope:
+    return msgspec.structs.replace(rope, rope_theta=rope.rope_theta or theta)
+
+
 class _Stated(NamedTuple):
     """A rule with what it may need from outside."""
 
