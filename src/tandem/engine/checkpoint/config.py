@@ -73,7 +73,6 @@ class RawConfig(msgspec.Struct, frozen=True, kw_only=True):
     torch_dtype: str | None = None
     dtype: str | None = None
     eos_token_id: int | list[int] | msgspec.UnsetType | None = msgspec.UNSET
-    quantization_config: Any = None
 
 
 Raw = TypeVar("Raw", bound=RawConfig)
@@ -106,11 +105,6 @@ def common_fields(
     the field and what was expected.
     """
     path = directory / CONFIG_FILE
-    if raw.quantization_config is not None:
-        raise CheckpointError(
-            f"{path}: quantization_config is not supported; use an unquantized checkpoint "
-            "and --quantize int8"
-        )
     sizes = _checked_sizes(raw, path)
     return {
         "vocab_size": sizes["vocab_size"],

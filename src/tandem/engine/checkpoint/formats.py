@@ -23,8 +23,14 @@ class Format(NamedTuple):
 
 def _safetensors(directory: Path, library: str) -> WeightSource[Any]:
     from tandem.engine.checkpoint.safetensors import Safetensors
+    from tandem.engine.checkpoint.schemes.settings import read_settings
+    from tandem.engine.checkpoint.schemes.source import QuantizedSafetensors
+    from tandem.engine.checkpoint.schemes.table import find_scheme
 
-    return Safetensors(directory, library)
+    settings = read_settings(directory)
+    scheme = None if settings is None else find_scheme(settings)
+    plain = Safetensors(directory, library)
+    return plain if scheme is None else QuantizedSafetensors(plain, scheme, library)
 
 
 #: By the name of the format; a directory that has none is said to lack the first.

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from tandem.engine.checkpoint.files import check_file, reading
@@ -16,6 +19,23 @@ from tandem.engine.checkpoint.weights import StoredTensor
 from tandem.errors import CheckpointError
 
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+#: Without floating-point numbers that NumPy does not have: those are unsigned integers.
+_ARRAYS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "F8_E5M2": "u1",
+    "F8_E8M0": "u1",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+}
 
 #: A file's own list of its tensors takes some hundred bytes for each.
 _MAX_HEADER_BYTES = 32 * 2**20
@@ -39,6 +59,32 @@ class _File(Protocol):
     def get_slice(self, name: str) -> _View: ...
 
 
+class _Entry(msgspec.Struct, frozen=True):
+    """What a header says of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+class _Mapped:
+    """A file whose header the library has found sound, as NumPy's arrays."""
+
+    def __init__(self, file: Path) -> None:
+        with reading(file):
+            self._bytes = np.memmap(file, np.uint8, "r")
+        length = int.from_bytes(self._bytes[:8].tobytes(), "little")
+        self._data = self._bytes[8 + length :]
+        header = self._bytes[8 : 8 + length].tobytes()
+        self._entries = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Raises KeyError for a format that no array has."""
+        entry = msgspec.json.decode(self._entries[name], type=_Entry)
+        start, end = entry.data_offsets
+        return np.asarray(self._data[start:end].view(_ARRAYS[entry.dtype]).reshape(entry.shape))
+
+
 class Safetensors:
     """`tandem.engine.checkpoint.weights.WeightSource` of a directory in Hugging Face's layout."""
 
@@ -46,6 +92,7 @@ class Safetensors:
         """`library` makes the tensors: `pt`, `mlx`, `numpy`. Raises CheckpointError."""
         self._library = library
         self._handles: dict[Path, _File] = {}
+        self._mapped: dict[Path, _Mapped] = {}
         self.files: Mapping[str, Path] = self._locate(directory)
 
     def stored(self, name: str) -> StoredTensor:
@@ -76,8 +123,22 @@ class Safetensors:
     ) -> QuantizedTensor | None:
         return None
 
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """A view of the file, whatever library reads the rest. Raises CheckpointError.
+
+        Floating-point numbers that NumPy does not have come as unsigned integers of their width.
+        """
+        file, dtype = self.files[name], self.stored(name).dtype
+        if file not in self._mapped:
+            self._mapped[file] = _Mapped(file)
+        try:
+            return self._mapped[file].array(name)
+        except KeyError:
+            raise CheckpointError(f"{file}: tensor {name} has dtype {dtype}: no array") from None
+
     def close(self) -> None:
         self._handles.clear()
+        self._mapped.clear()
 
     def _locate(self, directory: Path) -> dict[str, Path]:
         """Tensor → file, by the files' own headers; of two that have one the last counts."""

@@ -135,7 +135,6 @@ def test_how_layers_rotate_is_stated_in_several_ways(tmp_path: Path) -> None:
     [
         ({"hidden_act": "mish"}, "hidden_act 'mish'"),
         ({"torch_dtype": "float8"}, "dtype 'float8'"),
-        ({"quantization_config": {"bits": 4}}, "unquantized checkpoint and --quantize int8"),
         ({"rope_scaling": {"rope_type": "mrope"}}, "rope_type 'mrope' is not supported"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "factor is None; rope_type 'yarn' needs one"),
         ({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": -1}}, "beta_fast is -1"),

@@ -66,7 +66,8 @@ class QuantizedTensor:
     `codes` of four bits are uint8 (rows, columns / 2), the even column in the low half; of eight
     bits (rows, columns), uint8 with a `table`, else int8. `table` is float32 of 16 or 256 numbers;
     without one a code is the number itself. `minimums` None are zeros. With an `order`, int64
-    (columns,), the column i is that of the input `order[i]`.
+    (columns,), the column i is that of the input `order[i]`; an input's later columns are zeros,
+    which fill up a group.
     """
 
     codes: Codes
@@ -90,7 +91,7 @@ class QuantizedTensor:
         return sum(part.nbytes for part in parts if part is not None)
 
     def dequantize(self) -> Floats:
-        """float32 (rows, columns), the columns in the order of the inputs."""
+        """float32 (rows, inputs), in the order of the inputs."""
         rows, columns = self.shape
         codes = self.unpacked()
         numbers = codes.astype(np.float32) if self.table is None else self.table[codes]
@@ -101,9 +102,7 @@ class QuantizedTensor:
         numbers = grouped.reshape(rows, columns)
         if self.order is None:
             return numbers
-        ordered = np.empty_like(numbers)
-        ordered[:, self.order] = numbers
-        return ordered
+        return numbers[:, np.unique(self.order, return_index=True)[1]]
 
     def unpacked(self) -> Codes:
         """(rows, columns) codes, a byte each."""

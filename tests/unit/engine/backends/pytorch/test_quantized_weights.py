@@ -110,11 +110,11 @@ def test_ranks_hold_their_slices(tmp_path: Path) -> None:
     layer = family_of(setup.config).tensors(setup.config).layers[0]
     source = FewBits(tmp_path, "pt")
     source.tensors = {
-        layer.output.weight.name: random_quantized(72, 72, group=36),
+        layer.attention.output.weight.name: random_quantized(72, 72, group=36),
         layer.mlp.down.weight.name: random_quantized(72, 96, group=24),
     }
     states = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
-    for projection, width in ((layer.output, 72), (layer.mlp.down, 96)):
+    for projection, width in ((layer.attention.output, 72), (layer.mlp.down, 96)):
         found = torch.zeros(4, 72)
         for rank in range(3):
             shard = tensor_parallel(setup.config, rank, 3)

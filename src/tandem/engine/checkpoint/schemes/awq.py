@@ -1,0 +1,81 @@
+"""AWQ (Lin et al., 2023) as AutoAWQ stores it for its GEMM kernels: four bits and zero points.
+
+Eight outputs of an input are in one word, in an order that suits tensor cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from tandem.engine.checkpoint.quantized.affine import affine, code_bits, groups_of
+from tandem.engine.checkpoint.quantized.numbers import Bytes, as_bytes, unpacked
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
+from tandem.engine.checkpoint.schemes.parts import WIDE, Array, Layout, Part, Parts
+from tandem.engine.checkpoint.schemes.settings import Settings
+from tandem.engine.checkpoint.sharding import Span
+
+_BITS, _PER_WORD = 4, 8
+#: Where in a word the first, second, ... output is.
+_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
+
+
+class _Stated(msgspec.Struct, frozen=True):
+    bits: int | None = None
+    w_bit: int | None = None
+    version: str | None = None
+
+
+class Awq:
+    suffixes: Mapping[str, str] = {
+        "qweight": ".qweight",
+        "qzeros": ".qzeros",
+        "scales": ".scales",
+    }
+    optional: frozenset[str] = frozenset()
+    presents = ".weight"
+    ignored: tuple[str, ...] = ()
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises CheckpointError for another width or layout."""
+        stated = settings.read(_Stated)
+        bits = stated.bits or stated.w_bit or _BITS
+        if bits != _BITS:
+            raise settings.unsupported("bits", bits, str(_BITS))
+        if (stated.version or "gemm").lower() != "gemm":
+            raise settings.unsupported("version", stated.version, "'gemm'")
+
+    def layout(self, parts: Parts) -> Layout:
+        columns, words = parts.shape("qweight", ("I32",), (2,))
+        rows = words * _PER_WORD
+        groups, _ = parts.shape("scales", WIDE, (2,))
+        if groups > columns or columns % groups:
+            raise parts.fault("scales", f"has {groups} groups of {columns} inputs")
+        parts.expect("scales", WIDE, (groups, rows))
+        parts.expect("qzeros", ("I32",), (groups, words))
+        group = columns // groups
+        label = f"AWQ 4 bits, groups of {group}"
+        return Layout((rows, columns), code_bits(_BITS), group, minimums=True, label=label)
+
+    def read(self, parts: Parts, part: Part) -> QuantizedTensor:
+        columns, _ = parts.array("qweight").shape
+        group, groups = groups_of(part.columns, columns // len(parts.array("scales")))
+        return affine(
+            np.ascontiguousarray(_outputs(parts.array("qweight")[part.width], part.rows).T),
+            _BITS,
+            group,
+            np.ascontiguousarray(parts.floats("scales", (slice(None), part.height)).T[:, groups]),
+            _outputs(parts.array("qzeros"), part.rows).T[:, groups],
+            wide=parts.dtype("scales") == "float32",
+        )
+
+
+def _outputs(words: Array, rows: Span) -> Bytes:
+    """(inputs, words) → (inputs, rows) codes of these outputs."""
+    first, last = rows.start // _PER_WORD, -(-rows.stop // _PER_WORD)
+    codes = unpacked(as_bytes(words[:, first:last]), _BITS).reshape(len(words), -1, _PER_WORD)
+    ordered = codes[:, :, _PLACES].reshape(len(words), -1)
+    start = first * _PER_WORD
+    return ordered[:, rows.start - start : rows.stop - start]

@@ -1,0 +1,96 @@
+"""Quantised safetensors as a source of weights: each matrix by its own name, whatever stores it.
+
+Which modules are quantised is what the files hold, so that lists of those that are not, and of
+those with settings of their own, need no reading; all else is read as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tandem.engine.checkpoint.libraries import as_tensor
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
+from tandem.engine.checkpoint.safetensors import Safetensors
+from tandem.engine.checkpoint.schemes.parts import Layout, Part, Parts, Scheme
+from tandem.engine.checkpoint.sharding import Span
+from tandem.engine.checkpoint.weights import StoredTensor
+from tandem.errors import CheckpointError
+
+
+class _Matrix(NamedTuple):
+    parts: Parts
+    layout: Layout
+
+
+class QuantizedSafetensors:
+    """`tandem.engine.checkpoint.weights.WeightSource` of what a scheme has quantised."""
+
+    def __init__(self, plain: Safetensors, scheme: Scheme, library: str) -> None:
+        """Raises CheckpointError for a matrix of which something is missing or does not fit."""
+        self._plain, self._scheme, self._library = plain, scheme, library
+        self._matrices: dict[str, _Matrix] = {}
+        files = dict(plain.files)
+        for stem, names in _found(scheme, plain.files):
+            parts = Parts(plain, stem, names)
+            name = stem + scheme.presents
+            self._matrices[name] = _Matrix(parts, scheme.layout(parts))
+            anchor = files[next(iter(names.values()))]
+            for part in names.values():
+                files.pop(part)
+            files[name] = anchor
+        self.files: Mapping[str, Path] = {
+            name: file for name, file in files.items() if not name.endswith(scheme.ignored)
+        }
+
+    def stored(self, name: str) -> StoredTensor:
+        matrix = self._matrices.get(name)
+        if matrix is None:
+            return self._plain.stored(name)
+        return StoredTensor(matrix.layout.shape, matrix.layout.label, quantized=True)
+
+    def read(
+        self,
+        name: str,
+        rows: Span | None = None,
+        columns: Span | None = None,
+        entry: int | None = None,
+    ) -> Any:  # noqa: ANN401 - a library's tensor
+        tensor = self.quantized(name, rows, columns, entry)
+        if tensor is None:
+            return self._plain.read(name, rows, columns, entry)
+        return as_tensor(tensor.dequantize(), self._library)
+
+    def quantized(
+        self,
+        name: str,
+        rows: Span | None = None,
+        columns: Span | None = None,
+        entry: int | None = None,
+    ) -> QuantizedTensor | None:
+        matrix = self._matrices.get(name)
+        if matrix is None:
+            return None
+        height, width = matrix.layout.shape[-2:]
+        part = Part(rows or Span(0, height), columns or Span(0, width), entry)
+        return self._scheme.read(matrix.parts, part)
+
+    def close(self) -> None:
+        self._plain.close()
+
+
+def _found(scheme: Scheme, files: Mapping[str, Path]) -> Iterable[tuple[str, dict[str, str]]]:
+    """Each quantised matrix's stem, and the names of what stores it by role."""
+    marker = next(iter(scheme.suffixes.values()))
+    for name in files:
+        if not name.endswith(marker):
+            continue
+        stem = name.removesuffix(marker)
+        names = {role: stem + suffix for role, suffix in scheme.suffixes.items()}
+        for role, needed in names.items():
+            if needed not in files and role not in scheme.optional:
+                raise CheckpointError(
+                    f"{files[name]}: tensor {needed} is missing, which {name} needs"
+                )
+        yield stem, {role: found for role, found in names.items() if found in files}

@@ -1,0 +1,15 @@
+"""Random matrices as schemes store them, with the numbers that their publications say these are.
+
+Nothing of Tandem's own is used: the formulas go from codes to words, the readers from words to
+codes.
+"""
+
+from __future__ import annotations
+
+from tests.support.quantizers.integers import INTEGERS
+from tests.support.quantizers.kinds import Kind, Stored, quantize
+
+__all__ = ["KINDS", "Kind", "Stored", "quantize"]
+
+#: By a name for people.
+KINDS: dict[str, Kind] = {**INTEGERS}
