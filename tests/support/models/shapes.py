@@ -147,6 +147,19 @@ SHAPES = {
     "mistral-one-kv-head": Shape(
         "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}
     ),
+    "smollm3": Shape("smollm3", Size(5, 48, 90, 4, 2, 12, 303, 256)),
+    "smollm3-window": Shape(
+        "smollm3",
+        Size(3, 48, 90, 4, 1, 12, 303, 256),
+        {"no_rope_layers": [0, 1, 0], "use_sliding_window": True, "sliding_window": 6},
+    ),
+    "granite": Shape(
+        "granite", Size(3, 60, 90, 6, 2, 10, 303, 256), {"attention_bias": True, "mlp_bias": True}
+    ),
+    "granite4-dense": Shape("granitemoehybrid", Size(2, 64, 70, 4, 2, 16, 303, 256)),
+    "granite4-unrotated": Shape(
+        "granitemoehybrid", Size(2, 64, 70, 4, 1, 16, 303, 256), {"position_embedding_type": None}
+    ),
     "phi3-window": Shape("phi3", Size(2, 48, 90, 4, 2, 12, 303, 256), {"sliding_window": 7}),
     "phi3-all-heads": Shape("phi3", Size(3, 48, 70, 6, 6, 8, 303, 256), {"sliding_window": None}),
     "phi3-long-context": Shape(

@@ -46,9 +46,10 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     """What the layers of Llama need, and of those that differ from it by switches.
 
     Products of queries and keys are multiplied by `attention_scale` (None: 1 / sqrt(head_dim)) and
-    kept within `attention_softcap`, logits likewise; the embedding's rows by `embedding_scale`. The
-    weights of norms are `norm_offset` more than stored; `wide_norms` apply them in float32, others
-    in the dtype of the states. With `norm_over_heads` all heads of queries are one row of a norm.
+    kept within `attention_softcap`, logits likewise; the embedding's rows by `embedding_scale`,
+    what attention and MLP add to states by `residual_scale`. The weights of norms are `norm_offset`
+    more than stored; `wide_norms` apply them in float32, others in the dtype of the states. With
+    `norm_over_heads` all heads of queries are one row of a norm.
     """
 
     rms_norm_eps: float
@@ -62,6 +63,7 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     norm_offset: float = 0.0
     activation: str = "silu"
     embedding_scale: float = 1.0
+    residual_scale: float = 1.0
     attention_scale: float | None = None
     attention_softcap: float | None = None
     logit_scale: float = 1.0
@@ -144,7 +146,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
 
     def read_config(self, architecture: str, directory: Path) -> LlamaConfig:
         path = directory / CONFIG_FILE
-        raw = read_raw(directory, self.raw, {**_DEFAULTS, **self.defaults})
+        raw = self.stated(directory)
         attention_bias = bool(raw.attention_bias)
         common = common_fields(raw, directory, self.default_eos)
         windows = self._sliding_windows(raw, path)
@@ -163,6 +165,10 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         )
         positive("rms_norm_eps", config.rms_norm_eps, path)
         return config
+
+    def stated(self, directory: Path) -> Any:  # noqa: ANN401 - of `self.raw`
+        """The config with what it leaves out. Raises CheckpointError."""
+        return read_raw(directory, self.raw, {**_DEFAULTS, **self.defaults})
 
     def ropes(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +14,7 @@ from tandem.engine.families.llama import (
     MLPTensors,
     RawLlama,
 )
-from tandem.engine.families.rope import RawRope, Rope
+from tandem.engine.families.rope import RawRope
 
 #: What `longrope` was called before.
 _OLD_NAMES = ("su", "yarn")
@@ -24,15 +23,13 @@ _OLD_NAMES = ("su", "yarn")
 class Phi3Family(LlamaFamily):
     """Gate and up are in one tensor too. Where there is a window all layers have it."""
 
-    def ropes(
-        self, raw: RawLlama, head_dim: int, kinds: Sequence[str], path: Path
-    ) -> tuple[Rope | None, ...]:
-        today = msgspec.structs.replace(
+    def stated(self, directory: Path) -> RawLlama:
+        raw: RawLlama = super().stated(directory)
+        return msgspec.structs.replace(
             raw,
             rope_scaling=_renamed(raw.rope_scaling),
             rope_parameters=_renamed(raw.rope_parameters),
         )
-        return super().ropes(today, head_dim, kinds, path)
 
     def attention(self, config: LlamaConfig, prefix: str) -> AttentionTensors:
         one = super().attention(config, prefix)

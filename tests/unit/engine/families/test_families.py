@@ -177,6 +177,39 @@ def test_what_layers_cannot_compute_is_refused_by_name(
     assert words in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("architecture", "changes", "words"),
+    [
+        ("SmolLM3ForCausalLM", {"no_rope_layers": [1]}, "no_rope_layers has 1 entries; expected 2"),
+        ("SmolLM3ForCausalLM", {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0"),
+        ("GraniteForCausalLM", {"residual_multiplier": 0}, "residual_multiplier is 0.0"),
+        ("GraniteForCausalLM", {"logits_scaling": 0}, "logits_scaling is 0.0"),
+        ("GraniteMoeHybridForCausalLM", {"num_local_experts": 4}, "num_local_experts is 4"),
+        ("GraniteMoeHybridForCausalLM", {"layer_types": None}, "layer_types are ['mamba']"),
+        (
+            "GraniteMoeHybridForCausalLM",
+            {"layer_types": ["mamba", "attention"]},
+            "layer_types are ['attention', 'mamba']; expected 'attention' alone",
+        ),
+    ],
+)
+def test_what_a_family_does_not_have_is_refused_by_name(
+    tmp_path: Path, architecture: str, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json") as caught:
+        read(tmp_path, architecture, **changes)
+    assert words in caught.value.message
+
+
+def test_every_fourth_layer_of_smollm3_does_not_rotate(tmp_path: Path) -> None:
+    config = read(tmp_path, "SmolLM3ForCausalLM", num_hidden_layers=9)
+    assert [rope is not None for rope in config.ropes] == [True, True, True, False] * 2 + [True]
+    stated = {"no_rope_layers": [1, 0, 1], "sliding_window": 7, "use_sliding_window": True}
+    config = read(tmp_path, "SmolLM3ForCausalLM", **stated)
+    assert [rope is not None for rope in config.ropes] == [True, False]
+    assert config.sliding_windows == (None, 7)
+
+
 def test_phi3_has_old_names_of_longrope(tmp_path: Path) -> None:
     for name in ("su", "yarn", "longrope"):
         config = read(tmp_path, "Phi3ForCausalLM", rope_scaling=LONGROPE | {"type": name})

@@ -123,10 +123,12 @@ class NormOverHeads:
 
 
 class Residual:
-    """The sum of states and a change to them."""
+    """The sum of states and a change to them, which is multiplied by `scale`."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 1.0) -> None:
+        self._scale = scale
         self._results = ResultBuffer()
 
     def __call__(self, states: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        return torch.add(states, change, out=self._results.empty(states.shape, states))
+        results = self._results.empty(states.shape, states)
+        return torch.add(states, change, alpha=self._scale, out=results)

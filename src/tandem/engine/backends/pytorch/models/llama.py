@@ -49,7 +49,8 @@ class Block:
         self._mlp_norm = norm(layer.mlp_norm)
         self._mlp = make_mlp(config, layer.mlp, loader, group)
         self._mlp_out_norm = norm(layer.mlp_out_norm)
-        self._add_attended, self._add_mlp = Residual(), Residual()
+        scale = config.residual_scale
+        self._add_attended, self._add_mlp = Residual(scale), Residual(scale)
 
     def __call__(
         self, states: torch.Tensor, batch: StepBatch, step: RotarySlots, cache: LayerCache
