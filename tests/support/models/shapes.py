@@ -102,6 +102,18 @@ SHAPES = {
             "final_logit_softcapping": 0.3,
         },
     ),
+    "glm-bias": Shape("glm", Size(3, 48, 80, 8, 4, 12, 389, 256), {"attention_bias": True}),
+    "glm-whole-heads": Shape(
+        "glm",
+        Size(2, 60, 90, 3, 3, 20, 307, 256),
+        {"attention_bias": False, "partial_rotary_factor": 1.0, "tie_word_embeddings": True},
+    ),
+    "glm4": Shape("glm4", Size(3, 48, 80, 8, 2, 12, 389, 256), {"attention_bias": True}),
+    "glm4-quarter": Shape(
+        "glm4",
+        Size(2, 48, 90, 4, 1, 16, 307, 256),
+        {"rope_parameters": {"rope_theta": 2e4, "partial_rotary_factor": 0.25}},
+    ),
     "olmo2": Shape("olmo2", Size(3, 48, 80, 8, 4, 12, 389, 256), {"rope_theta": 5e5}),
     "olmo2-all-heads": Shape(
         "olmo2", Size(2, 60, 90, 3, 3, 20, 307, 256), {"attention_bias": True}

@@ -6,7 +6,7 @@ A family extends both structs: `RawConfig` by what it reads from Hugging Face's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,7 +97,7 @@ def read_raw(directory: Path, kind: type[Raw], defaults: Mapping[str, Any]) -> R
 
 
 def common_fields(
-    raw: RawConfig, directory: Path, default_eos: int | None = None
+    raw: RawConfig, directory: Path, default_eos: int | Sequence[int] | None = None
 ) -> dict[str, Any]:
     """Those of `ModelConfig`, but for the architecture and the windows.
 
@@ -154,7 +154,9 @@ def _checked_sizes(raw: RawConfig, path: Path) -> dict[str, int]:
     return sizes
 
 
-def _eos_token_ids(raw: RawConfig, directory: Path, default: int | None) -> frozenset[int]:
+def _eos_token_ids(
+    raw: RawConfig, directory: Path, default: int | Sequence[int] | None
+) -> frozenset[int]:
     """Every id that either file names: Llama 3 has two, in `generation_config.json` only."""
     ids = read_end_tokens(directory)
     if raw.eos_token_id is msgspec.UNSET:

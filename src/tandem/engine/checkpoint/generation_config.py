@@ -6,6 +6,7 @@ samples unless its temperature is 0, nor do limits of length, which are the requ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def read_end_tokens(directory: Path) -> set[int]:
     return id_set(_read(directory).eos_token_id)
 
 
-def id_set(value: int | list[int] | None) -> set[int]:
+def id_set(value: int | Sequence[int] | None) -> set[int]:
     if value is None:
         return set()
     return {value} if isinstance(value, int) else set(value)

@@ -41,11 +41,27 @@ class Place(msgspec.Struct, frozen=True):
     entry: int | None = None
 
 
+class Pairs(msgspec.Struct, frozen=True):
+    """Of each head's rows, `each` of them, the first `rotated` are pairs that rotate together.
+
+    Layers rotate halves: they want the firsts of all pairs before the seconds.
+    """
+
+    each: int
+    rotated: int
+
+    def halved(self, rows: int) -> list[int]:
+        """The numbers of a file's rows, of whole heads, in the order that layers want."""
+        rotated = range(self.rotated)
+        head = [*rotated[::2], *rotated[1::2], *range(self.rotated, self.each)]
+        return [first + row for first in range(0, rows, self.each) for row in head]
+
+
 class TensorSpec(msgspec.Struct, frozen=True):
     """A tensor; `rows` and `columns` say what divides its first and its second dimension.
 
     Random numbers in place of trained ones scatter about `mean`. With a `place` it is a part of
-    the tensor that the file has under this name.
+    the tensor that the file has under this name, with `pairs` the file has its rows in that order.
     """
 
     name: str
@@ -54,6 +70,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
     columns: Division | None = None
     mean: float = 0.0
     place: Place | None = None
+    pairs: Pairs | None = None
 
     @property
     def count(self) -> int:
@@ -83,10 +100,12 @@ def projection(
     bias: bool = False,
     rows: Division | None = None,
     columns: Division | None = None,
+    pairs: Pairs | None = None,
 ) -> Projection:
     """`name.weight`, and with a bias `name.bias`."""
-    weight = TensorSpec(f"{name}.weight", shape, rows, columns)
-    return Projection(weight, TensorSpec(f"{name}.bias", shape[:1], rows) if bias else None)
+    weight = TensorSpec(f"{name}.weight", shape, rows, columns, pairs=pairs)
+    biases = TensorSpec(f"{name}.bias", shape[:1], rows, pairs=pairs) if bias else None
+    return Projection(weight, biases)
 
 
 def fused(name: str, *projections: Projection) -> list[Projection]:

@@ -20,6 +20,7 @@ from tandem.engine.checkpoint.layout import (
     Axis,
     DecoderTensors,
     Division,
+    Pairs,
     Projection,
     TensorSpec,
     norm,
@@ -120,7 +121,8 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
 
     `defaults` are for fields that a `config.json` leaves out, as `transformers` has them. A bias of
     None is as the config says; families without `always_windowed` need `use_sliding_window`. With
-    `full_every`, every so many-th layer has no window. `norms` are what files call a layer's.
+    `full_every`, every so many-th layer has no window. `norms` are what files call a layer's. Where
+    a head's neighbours rotate together, `rotates_pairs`, and not those half a head apart.
     """
 
     raw: ClassVar[type[RawLlama]] = RawLlama
@@ -134,11 +136,12 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
     #: Older exports carry the first, which derives from the config; the second is a tied head.
     ignored_tensors: tuple[str, ...] = ("rotary_emb.inv_freq", "lm_head.weight")
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    default_eos: int | None = None
+    default_eos: int | Sequence[int] | None = None
     qkv_bias: bool | None = None
     output_bias: bool | None = None
     mlp_bias: bool | None = False
     qk_norm: bool = False
+    rotates_pairs: bool = False
     always_windowed: bool = False
     full_every: int | None = None
     norms: Mapping[str, str] = field(default_factory=lambda: _NORMS)
@@ -211,9 +214,10 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         queries = (config.num_heads * config.head_dim, config.hidden_size)
         bias, output = config.qkv_bias, config.output_bias
         query_norm, key_norm = self._head_norms(config, prefix) if config.qk_norm else (None, None)
+        pairs = head_pairs(config) if self.rotates_pairs else None
         return AttentionTensors(
-            projection(prefix + "q_proj", queries, bias=bias, rows=by_query),
-            projection(prefix + "k_proj", keys, bias=bias, rows=by_key),
+            projection(prefix + "q_proj", queries, bias=bias, rows=by_query, pairs=pairs),
+            projection(prefix + "k_proj", keys, bias=bias, rows=by_key, pairs=pairs),
             projection(prefix + "v_proj", keys, bias=bias, rows=by_key),
             projection(prefix + "o_proj", queries[::-1], bias=output, columns=by_query),
             query_norm,
@@ -286,6 +290,12 @@ def positive(name: str, number: float, path: Path) -> float:
     if not 0 < number < math.inf:
         raise CheckpointError(f"{path}: {name} is {number}; expected a positive number")
     return number
+
+
+def head_pairs(config: LlamaConfig) -> Pairs:
+    """Of a family that rotates pairs."""
+    rotated = next((rope.dim for rope in config.ropes if rope is not None), 0)
+    return Pairs(config.head_dim, rotated)
 
 
 def _by_heads(config: LlamaConfig) -> tuple[Division, Division]:

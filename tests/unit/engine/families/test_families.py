@@ -286,3 +286,13 @@ def test_gemmas_windows_alternate_unless_the_config_says_otherwise(tmp_path: Pat
     kinds = {"layer_types": ["full_attention"] * 6 + ["sliding_attention"]}
     stated = read(tmp_path, "Gemma3ForCausalLM", **layers, **kinds)
     assert stated.sliding_windows == (None,) * 6 + (5,)
+
+
+def test_pairs_must_be_whole(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json: partial_rotary_factor makes 3 "):
+        read(tmp_path, "GlmForCausalLM", head_dim=6, partial_rotary_factor=0.5)
+
+
+def test_glms_texts_end_with_the_tokens_that_its_models_have(tmp_path: Path) -> None:
+    ends = read(tmp_path, "Glm4ForCausalLM").eos_token_ids
+    assert ends == {151_329, 151_336, 151_338}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from tandem.engine.backends.pytorch.layers.linear import (
@@ -44,6 +45,8 @@ class ShardLoader:
 
     def read(self, spec: TensorSpec) -> torch.Tensor:
         tensor = self.weights.read(spec.name, *self.shard.part(spec))
+        if spec.pairs is not None:
+            tensor = tensor[spec.pairs.halved(len(tensor))]
         # A copy: a view would keep the whole file mapped, and every page of it that was touched.
         return tensor.to(self.dtype, copy=True).contiguous().to(self.device)
 
@@ -76,7 +79,10 @@ class ShardLoader:
         return Vocabulary(embedding, head, self.shard.vocabulary, group)
 
     def _quantized(self, spec: TensorSpec) -> QuantizedTensor | None:
-        return self.weights.quantized(spec.name, *self.shard.part(spec), spec.entry)
+        stored = self.weights.quantized(spec.name, *self.shard.part(spec), spec.entry)
+        if stored is None or spec.pairs is None:
+            return stored
+        return stored.rows(np.array(spec.pairs.halved(stored.shape[0])))
 
     def _biases(self, projections: Sequence[Projection]) -> torch.Tensor | None:
         biases = [bias for one in projections if (bias := self._bias(one)) is not None]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.support.tensors import assert_close, random_quantized, random_tensor
 
 from tandem.engine import EngineOptions, Solo, create_checkpoint, prepare, whole
 from tandem.engine.backends.pytorch import loader
@@ -14,7 +16,9 @@ from tandem.engine.backends.pytorch.backend import TorchBackend
 from tandem.engine.backends.pytorch.layers.linear import Linear
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.checkpoint.dtypes import Quantization
-from tandem.engine.checkpoint.layout import TensorSpec
+from tandem.engine.checkpoint.layout import Axis, Division, Pairs, Projection, TensorSpec
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
+from tandem.engine.checkpoint.sharding import Shard, Span
 
 
 def test_a_linear_map_is_made_with_no_more_in_memory_than_its_own_weight(
@@ -40,3 +44,47 @@ def test_a_linear_map_is_made_with_no_more_in_memory_than_its_own_weight(
     setup = prepare(EngineOptions(directory=tmp_path / "m", device="cpu"))
     TorchBackend().load_stage(setup, whole(setup.config), Solo(), blocks=1)
     assert len(matrices) == 7 * setup.config.num_layers
+
+
+class _FewBits:
+    """A source of one matrix, as it is stored or dequantised."""
+
+    def __init__(self, tensor: QuantizedTensor) -> None:
+        self._tensor = tensor
+
+    def read(self, name: str, rows: Span | None, columns: Span | None) -> torch.Tensor:  # noqa: ARG002
+        assert rows is not None
+        return torch.from_numpy(self._tensor.rows(rows).dequantize())
+
+    def quantized(
+        self,
+        name: str,  # noqa: ARG002
+        rows: Span | None,
+        columns: Span | None,  # noqa: ARG002
+        entry: int | None,  # noqa: ARG002
+    ) -> QuantizedTensor | None:
+        assert rows is not None
+        return self._tensor.rows(rows)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_pairs_are_parted_into_halves_whatever_the_bits(bits: int) -> None:
+    """Of the second of two ranks, which has the last two of four heads."""
+    stored = random_quantized(24, 32, group=16, bits=bits)
+    shard = Shard(
+        layers=Span(0, 1),
+        kv_heads=Span(1, 2),
+        columns=Span(0, 1),
+        vocabulary=Span(0, 1),
+        embeds=False,
+        has_head=False,
+    )
+    source: Any = _FewBits(stored)
+    loading = ShardLoader(shard, source, torch.float32, torch.device("cpu"), None, 64)
+    rows = Division(Axis.KV_HEADS, 12)
+    spec = TensorSpec("q_proj.weight", (24, 32), rows, pairs=Pairs(each=6, rotated=4))
+    order = [12, 14, 13, 15, 16, 17, 18, 20, 19, 21, 22, 23]
+    expected = torch.from_numpy(stored.dequantize())[order]
+    assert torch.equal(loading.read(spec), expected)
+    states = random_tensor(3, 32)
+    assert_close(loading.linear(Projection(spec, None))(states), states @ expected.T)
