@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from tests.support.quantizers.integers import INTEGERS
 from tests.support.quantizers.kinds import Kind, Stored, quantize
+from tests.support.quantizers.mlx import MLX
 
 __all__ = ["KINDS", "Kind", "Stored", "quantize"]
 
 #: By a name for people.
-KINDS: dict[str, Kind] = {**INTEGERS}
+KINDS: dict[str, Kind] = INTEGERS | MLX

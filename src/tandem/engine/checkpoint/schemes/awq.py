@@ -13,7 +13,7 @@ import numpy as np
 from tandem.engine.checkpoint.quantized.affine import affine, code_bits, groups_of
 from tandem.engine.checkpoint.quantized.numbers import Bytes, as_bytes, unpacked
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
-from tandem.engine.checkpoint.schemes.parts import WIDE, Array, Layout, Part, Parts
+from tandem.engine.checkpoint.schemes.parts import WIDE, Array, Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.schemes.settings import Settings
 from tandem.engine.checkpoint.sharding import Span
 
@@ -28,15 +28,12 @@ class _Stated(msgspec.Struct, frozen=True):
     version: str | None = None
 
 
-class Awq:
+class Awq(Scheme):
     suffixes: Mapping[str, str] = {
         "qweight": ".qweight",
         "qzeros": ".qzeros",
         "scales": ".scales",
     }
-    optional: frozenset[str] = frozenset()
-    presents = ".weight"
-    ignored: tuple[str, ...] = ()
 
     def __init__(self, settings: Settings) -> None:
         """Raises CheckpointError for another width or layout."""

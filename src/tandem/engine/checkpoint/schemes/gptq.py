@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tandem.engine.checkpoint.quantized.affine import affine, code_bits, groups_of, in_order
 from tandem.engine.checkpoint.quantized.numbers import Bytes, as_bytes, unpacked
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
-from tandem.engine.checkpoint.schemes.parts import WIDE, Array, Layout, Part, Parts
+from tandem.engine.checkpoint.schemes.parts import WIDE, Array, Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.schemes.settings import Settings
 
 _WIDTHS = (2, 3, 4, 8)
@@ -33,7 +33,7 @@ class _Stated(msgspec.Struct, frozen=True):
     dynamic: dict[str, Any] | None = None
 
 
-class Gptq:
+class Gptq(Scheme):
     """Of a module with settings of its own (`dynamic`) the tensors themselves say the width."""
 
     suffixes: Mapping[str, str] = {
@@ -42,9 +42,7 @@ class Gptq:
         "scales": ".scales",
         "g_idx": ".g_idx",
     }
-    optional: frozenset[str] = frozenset({"g_idx"})
-    presents = ".weight"
-    ignored: tuple[str, ...] = ()
+    optional = frozenset({"g_idx"})
 
     def __init__(self, settings: Settings) -> None:
         """Raises CheckpointError for a width or a layout that is none of these."""

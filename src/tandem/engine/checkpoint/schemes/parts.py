@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from tandem.engine.checkpoint.quantized.numbers import float32
 from tandem.engine.checkpoint.quantized.tensor import BYTE, Floats, QuantizedTensor
 from tandem.engine.checkpoint.safetensors import Safetensors
+from tandem.engine.checkpoint.schemes.settings import Settings
 from tandem.engine.checkpoint.sharding import Span
 from tandem.errors import CheckpointError
 
@@ -24,6 +26,11 @@ class Part(NamedTuple):
     rows: Span
     columns: Span
     entry: int | None = None
+
+    def of(self, array: Array) -> Array:
+        """Its rows, of (rows, ...) or with an entry of (entries, rows, ...)."""
+        matrix = array if self.entry is None else array[self.entry]
+        return matrix[self.height]
 
     @property
     def height(self) -> slice:
@@ -104,7 +111,7 @@ class Parts:
         return sum(self._source.array(name).nbytes for name in self._names.values())
 
 
-class Scheme(Protocol):
+class Scheme(ABC):
     """One way to store a matrix as other tensors.
 
     Their names are one stem with `suffixes`, by roles, of which the first marks a matrix and those
@@ -113,14 +120,22 @@ class Scheme(Protocol):
     """
 
     suffixes: Mapping[str, str]
-    optional: frozenset[str]
-    presents: str
-    ignored: tuple[str, ...]
+    optional: frozenset[str] = frozenset()
+    presents: str = ".weight"
+    ignored: tuple[str, ...] = ()
 
+    @abstractmethod
+    def __init__(self, settings: Settings) -> None:
+        """Raises CheckpointError for settings that are not supported."""
+
+    @abstractmethod
     def layout(self, parts: Parts) -> Layout:
         """By the headers. Raises CheckpointError for what does not fit together."""
-        ...
 
+    @abstractmethod
     def read(self, parts: Parts, part: Part) -> QuantizedTensor:
         """Raises CheckpointError for numbers that mean nothing."""
-        ...
+
+    def names(self, parts: Parts, layout: Layout) -> Iterator[tuple[str, int | None]]:  # noqa: ARG002
+        """What the matrix is called; of a stack of several each one, with its place there."""
+        yield parts.stem + self.presents, None

@@ -13,8 +13,10 @@ from tandem.errors import CheckpointError
 
 T = TypeVar("T")
 
-#: Where it stands: as `transformers` has it, as MLX has it, and as compressed-tensors had it once.
-FIELDS = ("quantization_config", "quantization", "compression_config")
+#: Where it stands: as MLX has it, which repeats it as `transformers` would, and as
+#: compressed-tensors had it once.
+MLX_FIELD = "quantization"
+_FIELDS = (MLX_FIELD, "quantization_config", "compression_config")
 
 
 class Settings(NamedTuple):
@@ -23,6 +25,10 @@ class Settings(NamedTuple):
     path: Path
     field: str
     values: dict[str, Any]
+
+    def inner(self, name: str) -> Settings:
+        """Those that stand under a name in these."""
+        return Settings(self.path, f"{self.field}.{name}", self.values[name])
 
     def read(self, kind: type[T]) -> T:
         """Raises CheckpointError naming the file and the field."""
@@ -44,7 +50,7 @@ def read_settings(directory: Path) -> Settings | None:
     if not is_there(path):
         return None
     config = read_json(path, dict[str, Any])
-    for field in FIELDS:
+    for field in _FIELDS:
         values = config.get(field)
         if values is None:
             continue

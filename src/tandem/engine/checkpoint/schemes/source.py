@@ -20,8 +20,11 @@ from tandem.errors import CheckpointError
 
 
 class _Matrix(NamedTuple):
+    """With an `entry` one of those that the parts store together."""
+
     parts: Parts
     layout: Layout
+    entry: int | None
 
 
 class QuantizedSafetensors:
@@ -34,12 +37,13 @@ class QuantizedSafetensors:
         files = dict(plain.files)
         for stem, names in _found(scheme, plain.files):
             parts = Parts(plain, stem, names)
-            name = stem + scheme.presents
-            self._matrices[name] = _Matrix(parts, scheme.layout(parts))
-            anchor = files[next(iter(names.values()))]
+            layout = scheme.layout(parts)
+            file = plain.files[next(iter(names.values()))]
             for part in names.values():
                 files.pop(part)
-            files[name] = anchor
+            for name, entry in scheme.names(parts, layout):
+                self._matrices[name] = _Matrix(parts, layout, entry)
+                files[name] = file
         self.files: Mapping[str, Path] = {
             name: file for name, file in files.items() if not name.endswith(scheme.ignored)
         }
@@ -48,7 +52,8 @@ class QuantizedSafetensors:
         matrix = self._matrices.get(name)
         if matrix is None:
             return self._plain.stored(name)
-        return StoredTensor(matrix.layout.shape, matrix.layout.label, quantized=True)
+        shape = matrix.layout.shape if matrix.entry is None else matrix.layout.shape[1:]
+        return StoredTensor(shape, matrix.layout.label, quantized=True)
 
     def read(
         self,
@@ -73,7 +78,8 @@ class QuantizedSafetensors:
         if matrix is None:
             return None
         height, width = matrix.layout.shape[-2:]
-        part = Part(rows or Span(0, height), columns or Span(0, width), entry)
+        own = entry if matrix.entry is None else matrix.entry
+        part = Part(rows or Span(0, height), columns or Span(0, width), own)
         return self._scheme.read(matrix.parts, part)
 
     def close(self) -> None:

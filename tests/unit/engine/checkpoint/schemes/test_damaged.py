@@ -53,7 +53,7 @@ def _emptied(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _otherwise(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.int16)
+    return tensor.to(torch.float64)
 
 
 DAMAGES = {
@@ -64,7 +64,7 @@ DAMAGES = {
     "of another dtype": _otherwise,
 }
 #: A kind of each scheme.
-SCHEMES = ["awq", "gptq", "gptq 3 bits in act-order"]
+SCHEMES = ["awq", "gptq", "gptq 3 bits in act-order", "mlx 4 bits", "mlx mxfp4"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -122,13 +122,18 @@ def test_act_order_needs_its_order(tmp_path: Path) -> None:
         ("gptq", "bits", 8, "has 4 bits for 64 outputs; expected (8,)"),
         ("gptq", "checkpoint_format", "marlin", "checkpoint_format is 'marlin'"),
         ("gptq", "is_marlin_format", True, "checkpoint_format is 'marlin'"),
+        ("mlx 4 bits", "bits", 7, "quantization.bits is 7"),
+        ("mlx 4 bits", "group_size", 0, "quantization.group_size is 0"),
+        ("mlx 4 bits", "mode", "odd", "quantization.mode is 'odd'"),
+        ("mlx mxfp4", "group_size", 64, "quantization.mode is 'mxfp4, bits 4, group_size 64'"),
+        ("mlx 4 bits", "lm_head", {"bits": 1}, "quantization.lm_head.bits is 1"),
     ],
 )
 def test_a_setting_that_is_not_supported_is_named(
     tmp_path: Path, name: str, field: str, value: object, words: str
 ) -> None:
     config, tensors, shape = sound(name)
-    config["quantization_config"][field] = value
+    next(iter(config.values()))[field] = value
     with pytest.raises(CheckpointError) as caught:
         read(tmp_path, config, tensors, shape)
     assert words in caught.value.message
