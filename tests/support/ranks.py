@@ -28,6 +28,7 @@ from tandem.engine import (
     Prefilling,
     Progress,
     Solo,
+    Speculate,
     prepare,
     start_engine,
     whole,
@@ -148,11 +149,14 @@ def running(
     *,
     dtype: str = "float32",
     layers: Sequence[int] | None = None,
+    speculate: Speculate | Path = Speculate.LOOKUP,
     timeout_s: float = TIMEOUT_S,
     via: Callable[[int], int] = lambda port: port,
 ) -> Iterator[Ranks]:
     """`strategy` is local, tp or pp; `layers` how many each pipeline stage runs."""
-    options = EngineOptions(directory=checkpoint, dtype=dtype, device="cpu", threads=1)
+    options = EngineOptions(
+        directory=checkpoint, dtype=dtype, device="cpu", threads=1, speculate=speculate
+    )
     setup = prepare(options)
     with ExitStack() as stack:
         if strategy == "local":

@@ -11,13 +11,14 @@ import msgspec
 import typer
 
 from tandem.client import find_endpoint
-from tandem.provider import DEFAULT_MAX_SEQUENCES
+from tandem.provider import DEFAULT_MAX_SEQUENCES, DEFAULT_SPECULATE
 
 if TYPE_CHECKING:
     from tandem.client import ChatRequest, Client, Endpoint, Message
 
 # As the engine has them, which is too heavy to import for a `--help`; a test compares both.
 DEFAULT_MODEL = "tandem-demo"
+SPECULATE_WITHOUT_MODEL = ("off", "lookup")
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
 
 
@@ -107,6 +108,13 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         typer.Option(min=64, help="Tokens that the KV cache holds.", show_default="what fits"),
     ] = None
+    speculate: Annotated[
+        str,
+        typer.Option(
+            help="What guesses tokens ahead: the text itself, or a smaller model.",
+            metavar="lookup|off|MODEL",
+        ),
+    ] = DEFAULT_SPECULATE
     max_sequences: Annotated[
         int, typer.Option(min=1, help="Sequences decoded at the same time.")
     ] = DEFAULT_MAX_SEQUENCES

@@ -13,6 +13,7 @@ from tandem.engine import (
     ITEM_BYTES,
     ModelConfig,
     ModelSetup,
+    draft_bytes,
     kv_bytes_per_token,
     layer_bytes,
     weight_files,
@@ -110,5 +111,5 @@ def _weights_digest(directory: Path) -> str:
 
 
 def available_memory_bytes(setup: ModelSetup) -> int:
-    """Of the device that the model is to be on, now."""
-    return setup.backend.free_bytes(setup.device)
+    """Of the device that the model is to be on, now, beside a draft model."""
+    return max(0, setup.backend.free_bytes(setup.device) - draft_bytes(setup))

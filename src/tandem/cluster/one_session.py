@@ -161,9 +161,12 @@ class _OneSessionHost(Generic[T]):
         asker = Asker()
         if self._instruments is not None:
             executor = self._instruments.executor(executor)
-        asker.engine = start_engine(self._setup, executor, blocks, asker.deliver).engine
-        self._engine = asker.engine
         try:
+            # A draft model's weights may have to be read.
+            loaded = await asyncio.to_thread(
+                start_engine, self._setup, executor, blocks, asker.deliver
+            )
+            asker.engine = self._engine = loaded.engine
             self._settle(await asyncio.to_thread(self._work, asker))
         except TandemError as error:
             if not self.result.done():

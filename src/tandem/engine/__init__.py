@@ -38,8 +38,10 @@ from tandem.engine.load import (
     CACHE_SHARE,
     LoadedModel,
     default_kv_tokens,
+    draft_bytes,
     load_engine,
     prepare,
+    speculate_from,
     start_engine,
 )
 from tandem.engine.options import EngineOptions, Speculate
@@ -101,6 +103,7 @@ __all__ = [
     "Tokenizer",
     "create_checkpoint",
     "default_kv_tokens",
+    "draft_bytes",
     "find_backend",
     "inspect_checkpoint",
     "kv_bytes_per_token",
@@ -111,6 +114,7 @@ __all__ = [
     "prepare",
     "read_config",
     "resolve_model",
+    "speculate_from",
     "start_engine",
     "tensor_parallel",
     "tensor_shapes",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tandem.engine.backends import Backend, ModelSetup, find_backend
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
 from tandem.engine.checkpoint.generation_config import read_sampling_defaults
+from tandem.engine.checkpoint.hub import resolve_model
 from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.communicator import Solo
@@ -20,7 +22,7 @@ from tandem.engine.families import kv_bytes_per_token, parameter_count, read_con
 from tandem.engine.generation import EngineEvent
 from tandem.engine.limits import EngineLimits, end_tokens
 from tandem.engine.options import EngineOptions, Speculate
-from tandem.engine.speculation import AdaptiveGuesser, Lookup
+from tandem.engine.speculation import AdaptiveGuesser, DraftLimits, DraftModel, Lookup
 from tandem.engine.text.tokenizer import Tokenizer
 from tandem.errors import ConfigurationError
 
@@ -55,16 +57,41 @@ def prepare(options: EngineOptions) -> ModelSetup:
     parameters = parameter_count(config)
     small = parameters < _SMALL_MODEL_PARAMETERS
     dtype = choose_dtype(options.dtype, config.dtype, device, backend, small=small)
+    tokenizer = Tokenizer(options.directory)
     return ModelSetup(
         options=options,
         config=config,
         sampling=read_sampling_defaults(options.directory),
         parameters=parameters,
-        tokenizer=Tokenizer(options.directory),
+        tokenizer=tokenizer,
         backend=backend,
         device=device,
         dtype=dtype,
+        draft=_prepare_draft(options, tokenizer),
     )
+
+
+def _prepare_draft(options: EngineOptions, tokenizer: Tokenizer) -> ModelSetup | None:
+    """The model that guesses tokens ahead, if one is named. Raises as `prepare` does."""
+    if isinstance(options.speculate, Speculate):
+        return None
+    directory = options.speculate
+    draft = prepare(msgspec.structs.replace(options, directory=directory, speculate=Speculate.OFF))
+    token = tokenizer.disagreement(draft.tokenizer)
+    if token is not None:
+        raise ConfigurationError(
+            f"{directory} cannot guess for {options.directory}: token {token} is "
+            f"{draft.tokenizer.token_text(token)!r} in the one and "
+            f"{tokenizer.token_text(token)!r} in the other; name a draft model of the same "
+            "vocabulary, or --speculate lookup"
+        )
+    return draft
+
+
+def speculate_from(text: str) -> Speculate | Path:
+    """What an operator says: `off`, `lookup`, or a draft model as `resolve_model` takes it."""
+    names = [kind.value for kind in Speculate]
+    return Speculate(text) if text in names else resolve_model(text)
 
 
 def load_engine(
@@ -77,8 +104,7 @@ def load_engine(
     Raises CheckpointError or ConfigurationError.
     """
     setup = prepare(options)
-    kv_tokens = options.kv_tokens or default_kv_tokens(setup)
-    blocks = max(1, kv_tokens // options.block_size)
+    blocks = max(1, _kv_tokens(setup) // options.block_size)
     shard = whole(setup.config)
     stage = setup.backend.load_stage(setup, shard, Solo(), blocks, on_progress)
     return start_engine(setup, LocalExecutor(stage), blocks, on_events)
@@ -104,7 +130,7 @@ def start_engine(
             eos_token_ids=end_tokens(config, setup.tokenizer),
         ),
         scheduling=options.scheduling,
-        guesser=make_guesser(options),
+        guesser=make_guesser(setup, blocks),
         on_events=on_events,
     )
     return LoadedModel(
@@ -118,9 +144,35 @@ def start_engine(
     )
 
 
-def make_guesser(options: EngineOptions) -> Guesser | None:
-    """Whoever guesses tokens ahead, as the options say."""
-    return None if options.speculate is Speculate.OFF else AdaptiveGuesser(Lookup())
+def make_guesser(setup: ModelSetup, blocks: int) -> Guesser | None:
+    """Whoever guesses tokens ahead, as the options say; reads a draft model's weights.
+
+    Its cache has as many blocks as the model's, if they fit. Raises CheckpointError.
+    """
+    if setup.draft is not None:
+        return AdaptiveGuesser(_draft_model(setup, setup.draft, blocks))
+    return None if setup.options.speculate is Speculate.OFF else AdaptiveGuesser(Lookup())
+
+
+def _draft_model(setup: ModelSetup, draft: ModelSetup, blocks: int) -> DraftModel:
+    size = setup.options.block_size
+    blocks = max(1, min(blocks, _kv_tokens(setup) // size))
+    stage = draft.backend.load_stage(draft, whole(draft.config), Solo(), blocks)
+    limits = DraftLimits(
+        vocabulary=draft.config.vocab_size,
+        guessable=setup.config.vocab_size,
+        context_length=draft.config.context_length,
+    )
+    return DraftModel(LocalExecutor(stage), BlockManager(blocks, size), limits)
+
+
+def draft_bytes(setup: ModelSetup) -> int:
+    """What a draft model's weights and cache take on this machine; 0 without one."""
+    draft = setup.draft
+    if draft is None:
+        return 0
+    weights = draft.parameters * weight_item_bytes(draft.dtype, draft.options.quantization)
+    return weights + _kv_tokens(setup) * kv_bytes_per_token(draft.config, draft.dtype)
 
 
 def choose_device(wanted: str, available: Sequence[str]) -> str:
@@ -150,10 +202,20 @@ def choose_dtype(
     return wanted
 
 
+def _kv_tokens(setup: ModelSetup) -> int:
+    return setup.options.kv_tokens or default_kv_tokens(setup)
+
+
 def default_kv_tokens(setup: ModelSetup) -> int:
-    """Every sequence at full context, or a share of the free memory, whichever is less."""
+    """Every sequence at full context, or a share of the free memory, whichever is less.
+
+    A draft model keeps as many tokens as the model itself, of the same share.
+    """
     config, options = setup.config, setup.options
     free_bytes = setup.backend.free_bytes(setup.device)
-    fits = int(free_bytes * CACHE_SHARE) // kv_bytes_per_token(config, setup.dtype)
+    token_bytes = sum(
+        kv_bytes_per_token(one.config, one.dtype) for one in (setup, setup.draft) if one is not None
+    )
+    fits = int(free_bytes * CACHE_SHARE) // token_bytes
     wanted = config.context_length * options.scheduling.max_sequences
     return max(options.block_size, min(wanted, fits))

@@ -12,7 +12,7 @@ from tandem.engine.core.scheduler import SchedulerLimits
 
 
 class Speculate(StrEnum):
-    """Where guesses at the next tokens come from, if not from another model."""
+    """Where guesses at the next tokens come from, if not from a draft model."""
 
     OFF = "off"
     LOOKUP = "lookup"
@@ -22,6 +22,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`dtype` "auto": see `choose_dtype`. `device` is "auto", "cpu", "cuda", "cuda:1", "mps".
 
     `backend` names a row of `tandem.engine.backends`. `kv_tokens` None: from the free memory.
+    `speculate` is the directory of a draft model, of the same vocabulary, or what else guesses.
     """
 
     directory: Path
@@ -33,4 +34,4 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     kv_tokens: int | None = None
     block_size: int = 16
     scheduling: SchedulerLimits = SchedulerLimits()
-    speculate: Speculate = Speculate.LOOKUP
+    speculate: Speculate | Path = Speculate.LOOKUP

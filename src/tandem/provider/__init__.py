@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tandem.provider.config import DEFAULT_MAX_SEQUENCES, ProviderConfig
+from tandem.provider.config import DEFAULT_MAX_SEQUENCES, DEFAULT_SPECULATE, ProviderConfig
 from tandem.runtime import on_demand
 
 if TYPE_CHECKING:
     from tandem.provider.service import serve
 
-__all__ = ["DEFAULT_MAX_SEQUENCES", "ProviderConfig", "serve"]
+__all__ = ["DEFAULT_MAX_SEQUENCES", "DEFAULT_SPECULATE", "ProviderConfig", "serve"]
 
 if not TYPE_CHECKING:  # to a type checker a name that is not imported above does not exist
     __getattr__ = on_demand(__name__, {"service": ("serve",)})

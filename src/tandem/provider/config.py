@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # they bring PyTorch or cryptography with them
 
 #: Said once: the command line shows them, and the struct below falls back on them.
 DEFAULT_MAX_SEQUENCES = 32
+DEFAULT_SPECULATE = "lookup"
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "auto"
     threads: int | None = None
     kv_tokens: int | None = None
+    #: `lookup`, `off`, or a draft model: a directory or a hub name.
+    speculate: str = DEFAULT_SPECULATE
     max_sequences: int = DEFAULT_MAX_SEQUENCES
     drain_timeout_s: float = DRAIN_TIMEOUT_S
     answer_timeout_s: float = 10.0

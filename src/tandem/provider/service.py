@@ -204,6 +204,7 @@ def _prepare(config: ProviderConfig) -> engine.ModelSetup:
             device=config.device,
             threads=config.threads,
             kv_tokens=config.kv_tokens,
+            speculate=engine.speculate_from(config.speculate),
             scheduling=engine.SchedulerLimits(max_sequences=config.max_sequences),
         )
     )

@@ -63,7 +63,9 @@ class Serving:
         async with self._changing:
             if self._loaded is not None or self._follows:
                 return
-            loaded = await self._load()
+            loaded = await self._load(
+                lambda: engine.load_engine(self._setup.options, self._deliver)
+            )
             await self._attach(loaded)
             self._alone = True
             log.info("serving_alone", kv_tokens=loaded.kv_tokens, why=why)
@@ -82,7 +84,9 @@ class Serving:
                 self.settled.set()
                 self._changed()
                 return
-            loaded = engine.start_engine(self._setup, executor, blocks, self._deliver)
+            loaded = await self._load(
+                lambda: engine.start_engine(self._setup, executor, blocks, self._deliver)
+            )
             await self._attach(loaded)
 
     async def deactivate(self, reason: str) -> None:
@@ -98,11 +102,9 @@ class Serving:
             self._runner.detach()
             await self._close()
 
-    async def _load(self) -> engine.LoadedModel:
+    async def _load(self, load: Callable[[], engine.LoadedModel]) -> engine.LoadedModel:
         """Reading weights cannot be interrupted: when cancelled, it is waited for and undone."""
-        reading = asyncio.ensure_future(
-            asyncio.to_thread(engine.load_engine, self._setup.options, self._deliver)
-        )
+        reading = asyncio.ensure_future(asyncio.to_thread(load))
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:

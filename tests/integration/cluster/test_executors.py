@@ -160,7 +160,7 @@ def test_guesses_right_and_wrong_change_no_token(
 ) -> None:
     checkpoint, requests = tmp_path / "model", _mixed(12)
     create_checkpoint(checkpoint, family="qwen3", size=SHAPE, seed=3, dtype="float32")
-    monkeypatch.setattr(load, "make_guesser", lambda _: None)
+    monkeypatch.setattr(load, "make_guesser", lambda *_: None)
     with running(checkpoint, "local", 1, tmp_path) as group:
         expected = group.generate(requests)
         alone = group.engine.stats()
@@ -169,9 +169,27 @@ def test_guesses_right_and_wrong_change_no_token(
         for request in requests
         for answer in expected[request.request_id]
     ]
-    monkeypatch.setattr(load, "make_guesser", lambda _: Guesses(texts))
+    monkeypatch.setattr(load, "make_guesser", lambda *_: Guesses(texts))
     with running(checkpoint, strategy, size, tmp_path / "nodes") as group:
         assert group.generate(requests) == expected
         stats = group.engine.stats()
     assert 0 < stats.guessed_right < stats.guessed
     assert alone.guessed == 0
+
+
+@pytest.mark.parametrize(("strategy", "size"), [("local", 1), ("tp", 2), ("pp", 2)], ids=str)
+@pytest.mark.parametrize("seed", [3, 4], ids=["itself", "another"])
+def test_a_draft_model_changes_no_token(
+    tmp_path: Path, strategy: str, size: int, seed: int
+) -> None:
+    checkpoint, draft = tmp_path / "model", tmp_path / "draft"
+    create_checkpoint(checkpoint, family="qwen3", size=SHAPE, seed=3, dtype="float32")
+    create_checkpoint(draft, family="qwen3", size=SHAPE, seed=seed, dtype="float32")
+    requests = [one for one in _mixed(6) if not one.params.has_penalties]
+    with running(checkpoint, "local", 1, tmp_path) as group:
+        expected = group.generate(requests)
+    with running(checkpoint, strategy, size, tmp_path / "nodes", speculate=draft) as group:
+        assert group.generate(requests) == expected
+        stats = group.engine.stats()
+    assert stats.guessed > 0
+    assert seed != 3 or stats.guessed_right == stats.guessed

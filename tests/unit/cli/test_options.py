@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tandem import engine
-from tandem.cli.options import DEFAULT_MODEL, Dtype, ModelOptions, Quantization
+from tandem.cli.options import (
+    DEFAULT_MODEL,
+    SPECULATE_WITHOUT_MODEL,
+    Dtype,
+    ModelOptions,
+    Quantization,
+)
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.dtypes import Quantization as OfEngine
 
@@ -19,3 +27,10 @@ def test_sequences_at_a_time() -> None:
 
 def test_the_model_that_is_shipped() -> None:
     assert DEFAULT_MODEL == engine.DEMO_MODEL
+
+
+def test_what_guesses_tokens_ahead() -> None:
+    assert list(SPECULATE_WITHOUT_MODEL) == [kind.value for kind in engine.Speculate]
+    said = engine.speculate_from(ModelOptions().speculate)
+    assert said is engine.EngineOptions(directory=Path()).speculate
+    assert engine.speculate_from(DEFAULT_MODEL) == engine.resolve_model(DEFAULT_MODEL)

@@ -21,7 +21,8 @@ from tandem.engine import (
     prepare,
     resolve_model,
 )
-from tandem.engine.load import choose_device
+from tandem.engine.load import choose_device, draft_bytes
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import ConfigurationError
 
 TWO_GPUS = ["cuda:0", "cuda:1", "cpu"]
@@ -139,3 +140,27 @@ def test_an_unknown_name_is_refused(played: PlayedBackend) -> None:
 def test_a_directory_without_a_model_is_an_error_of_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="device is 'tpu'"):
         prepare(options(backend="pytorch", device="tpu"))
+
+
+def test_a_draft_model_and_its_cache_count_in_the_memory(
+    played: PlayedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = options().directory
+    setup = prepare(options(device="cuda:1", speculate=draft))
+    assert setup.draft is not None
+    assert (setup.draft.options.directory, setup.draft.draft) == (draft, None)
+    a_token = kv_bytes_per_token(setup.config, setup.dtype)
+    monkeypatch.setattr(played, "_free_bytes", int(200 * a_token / CACHE_SHARE) + 1)
+    assert default_kv_tokens(setup) == 100
+    assert draft_bytes(setup) == 4 * setup.draft.parameters + 100 * a_token
+    assert draft_bytes(prepare(options())) == 0
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused(
+    played: PlayedBackend, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    create_checkpoint(other, family="llama")
+    with pytest.raises(ConfigurationError, match="same vocabulary") as caught:
+        prepare(options(speculate=other))
+    assert str(other) in caught.value.message

@@ -145,6 +145,7 @@ def provider_config(
         device=model.device,
         threads=model.threads,
         kv_tokens=model.kv_tokens,
+        speculate=model.speculate,
         max_sequences=model.max_sequences,
         drain_timeout_s=machine.drain_timeout,
         cluster=in_cluster,

@@ -18,7 +18,14 @@ from tandem.cli.extras import require_torch_extra
 from tandem.cli.failures import ExitCode
 from tandem.cli.local_keys import session_keys
 from tandem.cli.option_groups import arguments_of
-from tandem.cli.options import DEFAULT_MODEL, DataDir, Host, ModelOptions, RequestTimeout
+from tandem.cli.options import (
+    DEFAULT_MODEL,
+    SPECULATE_WITHOUT_MODEL,
+    DataDir,
+    Host,
+    ModelOptions,
+    RequestTimeout,
+)
 from tandem.cli.output import note
 from tandem.cli.tls_options import Tls, TlsOption
 from tandem.client import exclusive
@@ -83,7 +90,7 @@ def up(
     require_torch_extra()
     options = up_options(model, run, verbose=verbose)
     with exclusive(options.data_dir):
-        code = _serve(options, model.model, as_json=json)
+        code = _serve(options, _models(model), as_json=json)
     raise typer.Exit(code)
 
 
@@ -108,7 +115,7 @@ def up_options(model: ModelOptions, run: RunOptions, *, verbose: bool) -> UpOpti
     )
 
 
-def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
+def _serve(options: UpOptions, models: list[str], *, as_json: bool) -> ExitCode:
     from tandem.cli.up_screen import TerminalScreen
     from tandem.client import choose_port
     from tandem.coordinator import load_or_create_join_token
@@ -117,7 +124,8 @@ def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
     port = choose_port(options.host, options.port)
     if port == 0 and options.port is None:
         note(f"Port {DEFAULT_PORT} is in use: taking a free one.")
-    _fetch_model(model)
+    for model in models:
+        _fetch_model(model)
     prepare_logs(options)
     pair_nodes(options)
     plan = launch_plan(options, port=port, join_token=load_or_create_join_token(options.data_dir))
@@ -125,6 +133,12 @@ def _serve(options: UpOptions, model: str, *, as_json: bool) -> ExitCode:
         screen = TerminalScreen(options, as_json=as_json)
         served = asyncio.run(UpService(options, plan, keys, screen).run())
     return ExitCode.OK if served else ExitCode.INTERRUPTED
+
+
+def _models(options: ModelOptions) -> list[str]:
+    """The one that is served, and the one that guesses for it."""
+    draft = options.speculate
+    return [options.model, *([] if draft in SPECULATE_WITHOUT_MODEL else [draft])]
 
 
 def _fetch_model(model: str) -> None:

@@ -21,6 +21,7 @@ class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
     """A model directory read as far as planning needs: weights come with `load_stage`.
 
     `device` is one of the machine's (`cpu`, `cuda:0`, `mps`), `dtype` that of states and weights.
+    `draft` is the smaller model that guesses tokens ahead, where there is one.
     """
 
     options: EngineOptions
@@ -31,6 +32,7 @@ class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
     backend: Backend[Any]
     device: str
     dtype: str
+    draft: ModelSetup | None = None
 
 
 class DeviceFacts(msgspec.Struct, frozen=True):

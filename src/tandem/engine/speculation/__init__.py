@@ -7,6 +7,7 @@ out by sampling in its place (`tandem.engine.core.scheduler`), so guesses change
 from __future__ import annotations
 
 from tandem.engine.speculation.adaptive import AdaptiveGuesser
+from tandem.engine.speculation.draft_model import DraftLimits, DraftModel
 from tandem.engine.speculation.lookup import Lookup
 
-__all__ = ["AdaptiveGuesser", "Lookup"]
+__all__ = ["AdaptiveGuesser", "DraftLimits", "DraftModel", "Lookup"]

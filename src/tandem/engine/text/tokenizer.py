@@ -138,6 +138,16 @@ class Tokenizer:
             return bytes(BYTE_OF[character] for character in piece)
         return self.token_text(token_id).encode()
 
+    @no_panic
+    def disagreement(self, other: Tokenizer) -> int | None:
+        """The first id that stands for another token there; None if both mean the same by all."""
+        own, others = self._tokens(), other._tokens()
+        shared = own.keys() & others.keys()
+        return min((one for one in shared if own[one] != others[one]), default=None)
+
+    def _tokens(self) -> dict[int, str]:
+        return {number: token for token, number in self._tokenizer.get_vocab().items()}
+
     def shown(self, token_id: int) -> tuple[str, bytes]:
         """Text and bytes of a token that the vocabulary has, made once.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.conftest import RunCli
 
-from tandem.cli.commands.up import RunOptions, up_options
+from tandem.cli.commands.up import RunOptions, _models, up_options
 from tandem.cli.failures import ExitCode
 from tandem.cli.options import ModelOptions
 from tandem.protocol.cluster import Parallelism
@@ -16,7 +16,13 @@ from tandem.protocol.cluster import Parallelism
 
 def test_providers_are_told_what_was_said_of_the_model() -> None:
     model = ModelOptions(
-        model="x", model_name="mine", device="cuda:1", threads=3, kv_tokens=4096, max_sequences=8
+        model="x",
+        model_name="mine",
+        device="cuda:1",
+        threads=3,
+        kv_tokens=4096,
+        speculate="./small",
+        max_sequences=8,
     )
     assert up_options(model, RunOptions(), verbose=False).provider_arguments == [
         "--model=x",
@@ -25,6 +31,7 @@ def test_providers_are_told_what_was_said_of_the_model() -> None:
         "--device=cuda:1",
         "--threads=3",
         "--kv-tokens=4096",
+        "--speculate=./small",
         "--max-sequences=8",
     ]
 
@@ -57,3 +64,10 @@ def test_the_exit_code_tells_whether_it_had_served(
 
     monkeypatch.setattr("tandem.up.UpService", Played)
     assert run_cli("up", "--port=0", f"--data-dir={tmp_path}") == code
+
+
+def test_both_models_are_fetched_where_a_second_one_guesses() -> None:
+    assert _models(ModelOptions(model="org/large")) == ["org/large"]
+    assert _models(ModelOptions(model="org/large", speculate="off")) == ["org/large"]
+    both = ModelOptions(model="org/large", speculate="org/small")
+    assert _models(both) == ["org/large", "org/small"]
