@@ -14,6 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from tandem.engine import families
 from tandem.engine.backends.pytorch.layers.frequencies import inverse_frequencies
 from tandem.engine.families.llama import LlamaConfig
+from tandem.engine.families.mlp import Routing
 
 
 def ours(folder: Path) -> dict[str, Any]:
@@ -40,7 +41,13 @@ def ours(folder: Path) -> dict[str, Any]:
         "windows": config.sliding_windows,
         "rotary": (pytest.approx(short), pytest.approx(long), rope.attention_factor),
         "ends": config.eos_token_ids,
+        "experts": config.routing and _experts(config, config.routing),
     }
+
+
+def _experts(config: LlamaConfig, routing: Routing) -> tuple[object, ...]:
+    counts = (config.num_experts, routing.top_k, config.expert_columns, config.shared_columns)
+    return (*counts, routing.renormalised, list(config.dense_layers))
 
 
 SAME = (
@@ -60,11 +67,16 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     "mistral": lambda _: (False, False, False),
     "qwen2": lambda _: (True, False, False),
     "qwen3": lambda c: (c.attention_bias, c.attention_bias, False),
+    "mixtral": lambda _: (False, False, False),
+    "qwen2_moe": lambda c: (c.qkv_bias, False, False),
+    "qwen3_moe": lambda c: (c.attention_bias, c.attention_bias, False),
 }
 
 
 def theirs(folder: Path) -> dict[str, Any]:
     config: Any = AutoConfig.from_pretrained(folder)
+    if getattr(config, "head_dim", 0) is None:  # as its model reads it, but not its rope
+        config.head_dim = config.hidden_size // config.num_attention_heads
     layers = config.num_hidden_layers
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
     window = getattr(config, "sliding_window", None)
@@ -76,7 +88,24 @@ def theirs(folder: Path) -> dict[str, Any]:
         "windows": tuple(window if kind == "sliding_attention" else None for kind in kinds),
         "rotary": _rotary(config),
         "ends": frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends]),
+        "experts": _their_experts(config),
     }
+
+
+def _their_experts(config: Any) -> tuple[object, ...] | None:  # noqa: ANN401
+    """Dense layers as the models' code has them."""
+    if not hasattr(config, "num_experts_per_tok"):
+        return None
+    step, named = getattr(config, "decoder_sparse_step", 1), getattr(config, "mlp_only_layers", ())
+    layers = range(config.num_hidden_layers)
+    return (
+        config.num_experts,
+        config.num_experts_per_tok,
+        getattr(config, "moe_intermediate_size", config.intermediate_size),
+        getattr(config, "shared_expert_intermediate_size", 0),
+        getattr(config, "norm_topk_prob", True),
+        [number for number in layers if number in named or (number + 1) % step != 0],
+    )
 
 
 def _rotary(config: Any) -> tuple[list[float], list[float], float]:  # noqa: ANN401

@@ -63,11 +63,33 @@ _QWEN: dict[str, st.SearchStrategy[Any]] = {
     "use_sliding_window": st.booleans(),
     "max_window_layers": st.integers(0, 6),
 }
+_CHOSEN: dict[str, st.SearchStrategy[Any]] = {"num_experts_per_tok": st.just(1)}
+_QWEN_MOE: dict[str, st.SearchStrategy[Any]] = {
+    **_CHOSEN,
+    "num_experts": st.integers(1, 9),
+    "moe_intermediate_size": st.integers(1, 99),
+    "norm_topk_prob": st.booleans(),
+    "decoder_sparse_step": st.integers(1, 3),
+    "mlp_only_layers": st.none() | st.lists(st.integers(0, 4), max_size=2),
+}
 _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "llama": {"attention_bias": st.booleans(), "mlp_bias": st.booleans()},
     "mistral": _WINDOW,
     "qwen2": _QWEN,
     "qwen3": {**_QWEN, "attention_bias": st.booleans()},
+    "mixtral": {**_WINDOW, "num_local_experts": st.integers(1, 9), **_CHOSEN},
+    "qwen2_moe": {
+        **_QWEN,
+        **_QWEN_MOE,
+        "qkv_bias": st.booleans(),
+        "shared_expert_intermediate_size": st.integers(1, 99),
+    },
+    "qwen3_moe": {
+        **_WINDOW,
+        **_QWEN_MOE,
+        "use_sliding_window": st.booleans(),
+        "attention_bias": st.booleans(),
+    },
 }
 
 
@@ -83,8 +105,12 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         config["num_key_value_heads"] = draw(st.sampled_from([1, 2, heads]))
         if family in ("llama", "qwen2"):
             config["num_key_value_heads"] = draw(st.sampled_from([None, 2, heads]))
-    layers = config.get("num_hidden_layers", 32)
-    if family.startswith("qwen") and draw(st.booleans()):
+    layers = config.get("num_hidden_layers", 24 if family.endswith("_moe") else 32)
+    if "num_experts_per_tok" not in config:  # what is left out must not be more than there are
+        config = {name: config[name] for name in config if not name.endswith("_experts")}
+    # Where Qwen2-MoE uses no windows `transformers` would give these layers one of 0 tokens.
+    windowed = family == "qwen2_moe" and config.get("use_sliding_window", False)
+    if (windowed or family in ("qwen2", "qwen3")) and draw(st.booleans()):
         kinds = st.sampled_from(["sliding_attention", "full_attention"])
         config["layer_types"] = draw(st.lists(kinds, min_size=layers, max_size=layers))
     return config

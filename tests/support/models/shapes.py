@@ -156,6 +156,35 @@ SHAPES = {
         },
     ),
     "mistral-window": Shape("mistral", Size(3, 64, 80, 8, 2, 8, 311, 256), {"sliding_window": 7}),
+    "mixtral": Shape("mixtral", Size(3, 48, 80, 4, 2, 12, 301, 256, 5, 2, 36)),
+    "mixtral-window": Shape(
+        "mixtral", Size(2, 48, 80, 4, 2, 12, 301, 256, 7, 3, 52), {"sliding_window": 6}
+    ),
+    "qwen2-moe": Shape("qwen2_moe", Size(3, 48, 75, 4, 2, 12, 301, 256, 7, 3, 28)),
+    "qwen2-moe-sparse": Shape(
+        "qwen2_moe",
+        Size(5, 48, 60, 3, 3, 16, 303, 256, 5, 2, 28),
+        {
+            "decoder_sparse_step": 2,
+            "mlp_only_layers": [3],
+            "norm_topk_prob": True,
+            "qkv_bias": False,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "max_window_layers": 3,
+        },
+    ),
+    "qwen3-moe": Shape("qwen3_moe", Size(3, 48, 72, 6, 2, 24, 307, 256, 9, 4, 20)),
+    "qwen3-moe-sparse": Shape(
+        "qwen3_moe",
+        Size(4, 48, 72, 4, 4, 12, 301, 256, 6, 1, 28),
+        {
+            "decoder_sparse_step": 2,
+            "norm_topk_prob": True,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+        },
+    ),
     "mistral-one-kv-head": Shape(
         "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}
     ),

@@ -35,14 +35,17 @@ _LARGEST = {
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A decoder with grouped-query attention. Sizes count elements, not bytes.
 
-    `sliding_windows` has each layer's attention window in tokens, None for full attention. `dtype`
-    is that of the weights where `config.json` says none.
+    `num_experts` and `shared_columns`, those of an MLP that all tokens have beside their experts,
+    are 0 where there are none. `sliding_windows` has each layer's attention window in tokens, None
+    for full attention. `dtype` is that of the weights where `config.json` says none.
     """
 
     architecture: str
     vocab_size: int
     hidden_size: int
     intermediate_size: int
+    num_experts: int = 0
+    shared_columns: int = 0
     num_layers: int
     num_heads: int
     num_kv_heads: int

@@ -19,6 +19,7 @@ class Axis(Enum):
 
     KV_HEADS = "kv_heads"
     COLUMNS = "columns"
+    SHARED_COLUMNS = "shared_columns"
     VOCABULARY = "vocabulary"
 
 
@@ -32,13 +33,20 @@ class Division(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True):
     """Where in a larger tensor of a file another one is.
 
-    Its rows begin at `first_row` there. With an `entry`, an expert's number, the file's tensor has
-    one more dimension in front.
+    Its rows begin at `first_row` there and are each `every`th. With an `entry`, an expert's number,
+    the file's tensor has one more dimension in front. A `transposed` one has rows for columns.
     """
 
     shape: tuple[int, ...]
     first_row: int = 0
+    every: int = 1
     entry: int | None = None
+    transposed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Of the larger tensor, or of the entry."""
+        return self.shape[-1] if self.transposed else self.shape[self.entry is not None]
 
 
 class Pairs(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 A whole model is the shard that takes everything, so there is one code path. Slicing follows
 Megatron-LM (Shoeybi et al., 2019): q/k/v and gate/up by output rows, o and down by input columns,
-one all-reduce after each of the two.
+one all-reduce after each of the two. Experts come whole: each is on one rank.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Span(msgspec.Struct, frozen=True):
     def scaled(self, factor: int) -> Span:
         return Span(self.start * factor, self.stop * factor)
 
+    def spread(self, every: int) -> Span:
+        """From the first to the last, of which each is `every` from the one before."""
+        first = self.start * every
+        return Span(first, first + max(0, (len(self) - 1) * every + 1))
+
     def shifted(self, by: int) -> Span:
         return Span(self.start + by, self.stop + by)
 
@@ -36,15 +41,20 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     layers: Span
     kv_heads: Span
     columns: Span
+    experts: Span = Span(0, 0)
+    shared_columns: Span = Span(0, 0)
     vocabulary: Span
     embeds: bool
     has_head: bool
 
     def part(self, spec: TensorSpec) -> tuple[Span | None, Span | None]:
-        """The rows and the columns of a file's tensor that this rank holds; None: all of them."""
+        """The rows and the columns of a file's tensor that this rank holds; None: all of them.
+
+        Where only each `place.every`th row is the tensor's, those between are in the span as well.
+        """
         rows, place = self._span(spec.rows), spec.place
-        if place is not None and place.shape[place.entry is not None] != spec.shape[0]:
-            rows = (rows or Span(0, spec.shape[0])).shifted(place.first_row)
+        if place is not None and place.rows != spec.shape[0]:
+            rows = (rows or Span(0, spec.shape[0])).spread(place.every).shifted(place.first_row)
         return rows, self._span(spec.columns)
 
     def _span(self, division: Division | None) -> Span | None:
@@ -53,6 +63,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
         spans = {
             Axis.KV_HEADS: self.kv_heads,
             Axis.COLUMNS: self.columns,
+            Axis.SHARED_COLUMNS: self.shared_columns,
             Axis.VOCABULARY: self.vocabulary,
         }
         return spans[division.axis].scaled(division.each)
@@ -63,6 +74,8 @@ def whole(config: ModelConfig) -> Shard:
         layers=Span(0, config.num_layers),
         kv_heads=Span(0, config.num_kv_heads),
         columns=Span(0, config.intermediate_size),
+        experts=Span(0, config.num_experts),
+        shared_columns=Span(0, config.shared_columns),
         vocabulary=Span(0, config.vocab_size),
         embeds=True,
         has_head=True,
@@ -70,7 +83,7 @@ def whole(config: ModelConfig) -> Shard:
 
 
 def tensor_parallel(config: ModelConfig, rank: int, size: int) -> Shard:
-    """Rank's equal share of heads, MLP columns and vocabulary, in every layer.
+    """Rank's equal share of heads, MLP columns, experts and vocabulary, in every layer.
 
     Raises ConfigurationError when the KV heads do not divide by `size`.
     """
@@ -82,6 +95,8 @@ def tensor_parallel(config: ModelConfig, rank: int, size: int) -> Shard:
         whole(config),
         kv_heads=split(config.num_kv_heads, rank, size),
         columns=split(config.intermediate_size, rank, size),
+        experts=split(config.num_experts, rank, size),
+        shared_columns=split(config.shared_columns, rank, size),
         vocabulary=split(config.vocab_size, rank, size),
     )
     if not share.columns or not share.vocabulary:

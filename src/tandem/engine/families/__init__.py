@@ -14,7 +14,7 @@ from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_ident
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.formats import stored_dtype
 from tandem.engine.checkpoint.layout import specs_of
-from tandem.engine.families import gemma, glm, granite, llama, olmo, phi3, smollm3
+from tandem.engine.families import gemma, glm, granite, llama, moe, olmo, phi3, smollm3
 from tandem.engine.families.family import Family, Size
 from tandem.errors import CheckpointError
 
@@ -38,6 +38,7 @@ FAMILIES: dict[str, Family[Any, Any]] = {
     **phi3.FAMILIES,
     **smollm3.FAMILIES,
     **granite.FAMILIES,
+    **moe.FAMILIES,
 }
 
 

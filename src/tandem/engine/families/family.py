@@ -26,6 +26,9 @@ class Size(msgspec.Struct, frozen=True):
     head_dim: int
     vocabulary: int
     context: int = 4096
+    experts: int = 8
+    experts_per_token: int = 2
+    expert_columns: int = 48
 
 
 class Family(ABC, Generic[Config, Layer]):

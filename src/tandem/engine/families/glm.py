@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from tandem.engine.checkpoint.layout import fused
-from tandem.engine.families.llama import LlamaConfig, LlamaFamily, MLPTensors, RawLlama
+from tandem.engine.families.llama import LlamaConfig, LlamaFamily, RawLlama
+from tandem.engine.families.mlp import MLPTensors
 from tandem.engine.families.rope import Rope
 from tandem.errors import CheckpointError
 

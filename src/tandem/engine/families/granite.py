@@ -14,11 +14,10 @@ from tandem.engine.families.family import Size
 from tandem.engine.families.llama import (
     LlamaConfig,
     LlamaFamily,
-    MLPTensors,
     RawLlama,
-    mlp_tensors,
     positive,
 )
+from tandem.engine.families.mlp import MLPTensors, mlp_tensors
 from tandem.engine.families.rope import FULL, Rope
 from tandem.errors import CheckpointError
 

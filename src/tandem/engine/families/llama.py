@@ -27,6 +27,7 @@ from tandem.engine.checkpoint.layout import (
     projection,
 )
 from tandem.engine.families.family import Family, Size
+from tandem.engine.families.mlp import ExpertTensors, MLPTensors, Routing, mlp_tensors
 from tandem.engine.families.rope import FULL, SLIDING, RawRotary, Rope, read_ropes
 from tandem.errors import CheckpointError
 
@@ -51,6 +52,7 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     what attention and MLP add to states by `residual_scale`. The weights of norms are `norm_offset`
     more than stored; `wide_norms` apply them in float32, others in the dtype of the states. With
     `norm_over_heads` all heads of queries are one row of a norm.
+    `routing` chooses experts of so many columns in all layers but the `dense_layers`.
     """
 
     rms_norm_eps: float
@@ -69,6 +71,9 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     attention_softcap: float | None = None
     logit_scale: float = 1.0
     logit_softcap: float | None = None
+    routing: Routing | None = None
+    expert_columns: int = 0
+    dense_layers: tuple[int, ...] = ()
 
 
 class AttentionTensors(msgspec.Struct, frozen=True):
@@ -80,19 +85,11 @@ class AttentionTensors(msgspec.Struct, frozen=True):
     key_norm: TensorSpec | None = None
 
 
-class MLPTensors(msgspec.Struct, frozen=True):
-    """Gate and up make the columns, which down takes."""
-
-    gate: Projection
-    up: Projection
-    down: Projection
-
-
 class LlamaLayer(msgspec.Struct, frozen=True):
     """A layer's tensors. Norms are of what goes into attention and MLP, and of what comes out."""
 
     attention: AttentionTensors
-    mlp: MLPTensors
+    mlp: MLPTensors | ExpertTensors
     attention_norm: TensorSpec | None = None
     attended_norm: TensorSpec | None = None
     mlp_norm: TensorSpec | None = None
@@ -152,7 +149,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         raw = self.stated(directory)
         attention_bias = bool(raw.attention_bias)
         common = common_fields(raw, directory, self.default_eos)
-        windows = self._sliding_windows(raw, path)
+        windows = self.windows(raw, path)
         config = LlamaConfig(
             architecture=architecture,
             **common,
@@ -259,7 +256,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             )
         return activation
 
-    def _sliding_windows(self, raw: RawLlama, path: Path) -> tuple[int | None, ...]:
+    def windows(self, raw: RawLlama, path: Path) -> tuple[int | None, ...]:
         """Each layer's attention window in tokens, None for full attention."""
         layers, window = raw.num_hidden_layers, raw.sliding_window
         kinds = raw.layer_types
@@ -303,17 +300,6 @@ def _by_heads(config: LlamaConfig) -> tuple[Division, Division]:
     fold = config.num_heads // config.num_kv_heads
     each = config.head_dim
     return Division(Axis.KV_HEADS, fold * each), Division(Axis.KV_HEADS, each)
-
-
-def mlp_tensors(
-    prefix: str, columns: tuple[int, int], division: Division | None, *, bias: bool = False
-) -> MLPTensors:
-    """`columns` is the shape of gate and up, whose rows ranks divide by `division`."""
-    return MLPTensors(
-        gate=projection(prefix + "gate_proj", columns, bias=bias, rows=division),
-        up=projection(prefix + "up_proj", columns, bias=bias, rows=division),
-        down=projection(prefix + "down_proj", columns[::-1], bias=bias, columns=division),
-    )
 
 
 _QWEN = {

@@ -11,9 +11,9 @@ from tandem.engine.families.llama import (
     AttentionTensors,
     LlamaConfig,
     LlamaFamily,
-    MLPTensors,
     RawLlama,
 )
+from tandem.engine.families.mlp import MLPTensors
 from tandem.engine.families.rope import RawRope
 
 #: What `longrope` was called before.

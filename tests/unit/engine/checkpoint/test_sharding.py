@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +95,25 @@ def test_a_rank_finds_its_rows_in_a_larger_tensor() -> None:
     assert shard.part(shared) == (Span(16, 24), None)
     assert shard.part(expert) == (Span(16, 32), None)
     assert whole(config()).part(fused) == (Span(64, 96), None)
+
+
+def test_rows_of_two_tensors_may_alternate() -> None:
+    up = Place((3, 64, 48), first_row=1, every=2, entry=1)
+    assert whole(config()).part(TensorSpec("e", (32, 48), place=up)) == (Span(1, 64), None)
+    by_key = Division(Axis.KV_HEADS, 8)
+    shard = tensor_parallel(config(), 1, 2)
+    assert shard.part(TensorSpec("e", (32, 48), rows=by_key, place=up)) == (Span(33, 64), None)
+    turned = Place((3, 48, 64), first_row=1, every=2, entry=1, transposed=True)
+    assert shard.part(TensorSpec("e", (32, 48), place=turned)) == (Span(1, 64), None)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_experts_come_whole_and_the_columns_beside_them_by_parts(ranks: int) -> None:
+    model = msgspec.structs.replace(config(12), num_experts=7, shared_columns=20)
+    shards = [tensor_parallel(model, rank, ranks) for rank in range(ranks)]
+    held = [expert for shard in shards for expert in range(shard.experts.start, shard.experts.stop)]
+    assert held == list(range(7))
+    down = TensorSpec("down", (48, 20), columns=Division(Axis.SHARED_COLUMNS))
+    spans = [span for shard in shards if (span := shard.part(down)[1])]
+    assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])]
+    assert spans[-1].stop == 20

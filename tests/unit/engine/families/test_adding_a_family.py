@@ -45,6 +45,7 @@ from tandem.engine.core.communicator import Communicator
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
 from tandem.engine.families.llama import LlamaConfig, LlamaFamily, LlamaLayer
+from tandem.engine.families.mlp import MLPTensors
 from tandem.engine.families.rope import Rope
 from tandem.engine.random_checkpoint import create_checkpoint
 
@@ -104,6 +105,7 @@ class _Block:
         self._attention_norm = _norm(config, layer.attention_norm, loader)
         self._attention = make_attention(config, layer.attention, number, loader, group)
         self._mlp_norm = _norm(config, layer.mlp_norm, loader)
+        assert isinstance(layer.mlp, MLPTensors)
         gate_up, down = loader.linear(layer.mlp.gate, layer.mlp.up), loader.linear(layer.mlp.down)
         self._mlp = GatedMLP(gate_up, down, group, activation=_gelu)
 

@@ -21,7 +21,7 @@ from tandem.engine.backends.pytorch.layers.quantized import QuantizedEmbedding
 from tandem.engine.backends.pytorch.layers.rotary import Rotary
 from tandem.engine.backends.pytorch.layers.vocabulary import Vocabulary
 from tandem.engine.checkpoint.dtypes import Quantization
-from tandem.engine.checkpoint.layout import DecoderTensors, Layer, Projection, TensorSpec
+from tandem.engine.checkpoint.layout import DecoderTensors, Layer, Place, Projection, TensorSpec
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor, stacked
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.checkpoint.weights import WeightSource
@@ -43,12 +43,19 @@ class ShardLoader:
     quantization: Quantization | None
     context: int
 
-    def read(self, spec: TensorSpec) -> torch.Tensor:
-        tensor = self.weights.read(spec.name, *self.shard.part(spec))
+    def read(self, spec: TensorSpec, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """What the rank holds of it, in the model's dtype if no other one is asked for."""
+        rows, columns = self.shard.part(spec)
+        place = spec.place or Place(spec.shape)
+        if place.transposed:
+            tensor = self.weights.read(spec.name, columns, rows, spec.entry).T
+        else:
+            tensor = self.weights.read(spec.name, rows, columns, spec.entry)
+        tensor = tensor[:: place.every]
         if spec.pairs is not None:
             tensor = tensor[spec.pairs.halved(len(tensor))]
         # A copy: a view would keep the whole file mapped, and every page of it that was touched.
-        return tensor.to(self.dtype, copy=True).contiguous().to(self.device)
+        return tensor.to(dtype or self.dtype, copy=True).contiguous().to(self.device)
 
     def linear(self, *projections: Projection) -> Linear:
         """One linear map that stacks the outputs of the projections, in this order.
@@ -80,6 +87,8 @@ class ShardLoader:
 
     def _quantized(self, spec: TensorSpec) -> QuantizedTensor | None:
         stored = self.weights.quantized(spec.name, *self.shard.part(spec), spec.entry)
+        if stored is not None and spec.place is not None and spec.place.every > 1:
+            stored = stored.rows(slice(None, None, spec.place.every))
         if stored is None or spec.pairs is None:
             return stored
         return stored.rows(np.array(spec.pairs.halved(stored.shape[0])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -31,6 +32,12 @@ ACTIVATIONS: dict[str, Activation] = {
 
 #: Those that a compiled loop gates by.
 _LOOPS = {functional.silu: compiled.swiglu, gelu_tanh: compiled.geglu}
+
+
+class MLP(Protocol):
+    """(rows, hidden) → (rows, hidden), summed over the ranks."""
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor: ...
 
 
 class GatedMLP:

@@ -10,11 +10,12 @@ from functools import partial
 
 import torch
 
+from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
 from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
-from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, GatedMLP
+from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, MLP, GatedMLP, gate
 from tandem.engine.backends.pytorch.layers.norm import (
     HeadNorm,
     Norm,
@@ -25,10 +26,12 @@ from tandem.engine.backends.pytorch.layers.norm import (
 )
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
+from tandem.engine.backends.pytorch.models.experts import load_experts
 from tandem.engine.backends.pytorch.models.stack import Stack
 from tandem.engine.checkpoint.layout import TensorSpec
 from tandem.engine.core.communicator import Communicator
-from tandem.engine.families.llama import AttentionTensors, LlamaConfig, LlamaLayer, MLPTensors
+from tandem.engine.families.llama import AttentionTensors, LlamaConfig, LlamaLayer
+from tandem.engine.families.mlp import ExpertTensors, MLPTensors
 
 
 class Block:
@@ -94,12 +97,17 @@ def make_attention(
 
 def make_mlp(
     config: LlamaConfig,
-    mlp: MLPTensors,
+    mlp: MLPTensors | ExpertTensors,
     loader: ShardLoader,
     group: Communicator[torch.Tensor],
-) -> GatedMLP:
-    gate_up, down = loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down)
-    return GatedMLP(gate_up, down, group, ACTIVATIONS[config.activation])
+) -> MLP:
+    activation = ACTIVATIONS[config.activation]
+    if isinstance(mlp, MLPTensors):
+        gate_up, down = loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down)
+        return GatedMLP(gate_up, down, group, activation)
+    assert config.routing is not None, "experts are chosen by some rule"
+    gating = partial(gate, activation=activation, results=ResultBuffer())
+    return load_experts(mlp, config.routing, gating, loader, group)
 
 
 def _head_norm(

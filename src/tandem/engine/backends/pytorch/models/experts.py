@@ -1,0 +1,50 @@
+"""A layer's experts as a shard holds them, read from a checkpoint."""
+
+from __future__ import annotations
+
+import torch
+
+from tandem.engine.backends.pytorch.layers.experts import (
+    Expert,
+    ExpertMLP,
+    Gating,
+    GroupedExperts,
+    SharedExpert,
+)
+from tandem.engine.backends.pytorch.layers.router import Router
+from tandem.engine.backends.pytorch.loader import ShardLoader
+from tandem.engine.core.communicator import Communicator
+from tandem.engine.families.mlp import ExpertTensors, MLPTensors, Routing
+
+
+def load_experts(
+    tensors: ExpertTensors,
+    routing: Routing,
+    gating: Gating,
+    loader: ShardLoader,
+    group: Communicator[torch.Tensor],
+) -> ExpertMLP:
+    """The whole experts that are this rank's. Raises CheckpointError."""
+
+    def load(mlp: MLPTensors) -> Expert:
+        return Expert(loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down), gating)
+
+    held = loader.shard.experts
+    experts = [load(expert) for expert in tensors.experts[held.start : held.stop]]
+    return ExpertMLP(
+        _router(tensors, routing, loader),
+        GroupedExperts(experts, held.start),
+        None if tensors.shared is None else _shared(load(tensors.shared), tensors, loader),
+        group,
+    )
+
+
+def _router(tensors: ExpertTensors, routing: Routing, loader: ShardLoader) -> Router:
+    weight, bias = tensors.router.weight, tensors.router.bias
+    own_bias = None if bias is None else loader.read(bias, torch.float32)
+    return Router(loader.read(weight, torch.float32), own_bias, routing)
+
+
+def _shared(mlp: Expert, tensors: ExpertTensors, loader: ShardLoader) -> SharedExpert:
+    gate = tensors.shared_gate
+    return SharedExpert(mlp, None if gate is None else loader.read(gate, torch.float32))

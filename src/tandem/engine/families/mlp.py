@@ -1,0 +1,56 @@
+"""What follows attention in a layer: an MLP, or experts of which each token has some."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tandem.engine.checkpoint.layout import Division, Projection, TensorSpec, projection
+
+
+class MLPTensors(msgspec.Struct, frozen=True):
+    """Gate and up make the columns, which down takes."""
+
+    gate: Projection
+    up: Projection
+    down: Projection
+
+
+class ExpertTensors(msgspec.Struct, frozen=True):
+    """MLPs of which a router chooses some for each token (Shazeer et al., 2017).
+
+    Each of `experts` is on one tensor-parallel rank as a whole; `shared` is for all tokens, and
+    multiplied by the sigmoid of its product with `shared_gate`, (1, hidden), if there is one.
+    """
+
+    router: Projection
+    experts: tuple[MLPTensors, ...]
+    shared: MLPTensors | None = None
+    shared_gate: TensorSpec | None = None
+
+
+class Routing(msgspec.Struct, frozen=True):
+    """How a token's experts are chosen: the likeliest `top_k`, by a softmax of the router's logits.
+
+    Their results are multiplied by their probabilities, whose sum is made 1 if `renormalised`:
+    then it is all the same whether the softmax is of all experts or of the chosen ones.
+    """
+
+    top_k: int
+    renormalised: bool
+
+
+def mlp_tensors(
+    prefix: str,
+    columns: tuple[int, int],
+    division: Division | None,
+    *,
+    bias: bool = False,
+    names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
+) -> MLPTensors:
+    """`columns` is the shape of gate and up, whose rows ranks divide by `division`."""
+    gate, up, down = (prefix + name for name in names)
+    return MLPTensors(
+        gate=projection(gate, columns, bias=bias, rows=division),
+        up=projection(up, columns, bias=bias, rows=division),
+        down=projection(down, columns[::-1], bias=bias, columns=division),
+    )

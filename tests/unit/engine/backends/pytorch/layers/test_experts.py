@@ -1,0 +1,143 @@
+"""Mixtures of experts: who is chosen, who is read, and that rows keep to themselves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.tensors import assert_close, random_tensor
+from torch.nn import functional
+
+from tandem.engine.backends.pytorch.layers.experts import (
+    Expert,
+    ExpertMLP,
+    GroupedExperts,
+    SharedExpert,
+)
+from tandem.engine.backends.pytorch.layers.linear import Linear, make_linear
+from tandem.engine.backends.pytorch.layers.router import Chosen, Router
+from tandem.engine.core.communicator import Solo
+from tandem.engine.families.mlp import Routing
+
+HIDDEN, COLUMNS, EXPERTS = 24, 16, 7
+
+
+def gating(gates_and_ups: torch.Tensor) -> torch.Tensor:
+    gates, ups = gates_and_ups.chunk(2, dim=-1)
+    return functional.silu(gates) * ups
+
+
+@dataclass
+class Counted:
+    """A linear map that knows how many rows it has multiplied."""
+
+    linear: Linear
+    rows: list[int] = field(default_factory=list)
+
+    def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        self.rows.append(len(states))
+        return self.linear(states, dtype)
+
+
+def expert(number: int, dtype: torch.dtype = torch.float32) -> Expert:
+    gate_up = random_tensor(2 * COLUMNS, HIDDEN, seed=number, dtype=dtype)
+    down = random_tensor(HIDDEN, COLUMNS, seed=100 + number, dtype=dtype)
+    return Expert(
+        Counted(make_linear(gate_up, None, None)), Counted(make_linear(down, None, None)), gating
+    )
+
+
+def router(routing: Routing) -> Router:
+    return Router(random_tensor(EXPERTS, HIDDEN, seed=7), random_tensor(EXPERTS, seed=8), routing)
+
+
+def choice(rows: int, top_k: int, seed: int) -> Chosen:
+    return router(Routing(top_k, renormalised=True))(random_tensor(rows, HIDDEN, seed=seed))
+
+
+@pytest.mark.parametrize("renormalised", [True, False])
+def test_the_likeliest_are_chosen_and_count_as_likely_as_they_are(renormalised: bool) -> None:
+    states = random_tensor(5, HIDDEN, seed=1)
+    chosen = router(Routing(3, renormalised))(states)
+    logits = states @ random_tensor(EXPERTS, HIDDEN, seed=7).T + random_tensor(EXPERTS, seed=8)
+    for row in range(5):
+        powers = logits[row].exp()
+        best = powers.argsort(descending=True)[:3]
+        assert torch.equal(chosen.experts[row], best)
+        total = powers[best].sum() if renormalised else powers.sum()
+        assert_close(chosen.factors[row], powers[best] / total)
+
+
+def test_narrow_states_are_routed_in_float32() -> None:
+    """Logits of bfloat16 would often be equal."""
+    states = random_tensor(64, HIDDEN, seed=1, dtype=torch.bfloat16)
+    routed = router(Routing(3, renormalised=True))
+    assert routed(states).factors.dtype == torch.float32
+    assert torch.equal(routed(states).experts, routed(states.float()).experts)
+
+
+@given(
+    rows=st.integers(1, 9),
+    top_k=st.integers(1, EXPERTS),
+    seed=st.integers(0, 99),
+    cut=st.integers(0, EXPERTS),
+)
+@settings(max_examples=40, deadline=None)
+def test_what_ranks_hold_adds_up_to_each_rows_experts(
+    rows: int, top_k: int, seed: int, cut: int
+) -> None:
+    states, chosen = random_tensor(rows, HIDDEN, seed=seed), choice(rows, top_k, seed)
+    experts = [expert(number) for number in range(EXPERTS)]
+    found = GroupedExperts(experts[:cut], 0)(states, chosen)
+    found += GroupedExperts(experts[cut:], cut)(states, chosen)
+    for row in range(rows):
+        expected = torch.zeros(1, HIDDEN)
+        for number, factor in zip(chosen.experts[row], chosen.factors[row], strict=True):
+            expected += factor * expert(int(number))(states[row : row + 1])
+        assert_close(found[row : row + 1], expected)
+
+
+def test_experts_that_no_row_has_chosen_are_not_read() -> None:
+    experts = [expert(number) for number in range(EXPERTS)]
+    chosen = Chosen(torch.tensor([[2, 5], [5, 0]]), torch.full((2, 2), 0.5))
+    GroupedExperts(experts, 0)(random_tensor(2, HIDDEN), chosen)
+    for part in ("gate_up", "down"):
+        assert [getattr(one, part).rows for one in experts] == [[1], [], [1], [], [], [2], []]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_rows_result_does_not_depend_on_the_order_of_its_choice(dtype: torch.dtype) -> None:
+    experts = [expert(number, dtype) for number in range(EXPERTS)]
+    states = random_tensor(1, HIDDEN, dtype=dtype)
+    one = Chosen(torch.tensor([[4, 1, 3]]), torch.tensor([[0.2, 0.5, 0.3]]))
+    other = Chosen(torch.tensor([[1, 3, 4]]), torch.tensor([[0.5, 0.3, 0.2]]))
+    grouped = GroupedExperts(experts, 0)
+    assert torch.equal(grouped(states, one), grouped(states, other))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_spoil_their_own_row_alone(bad: float) -> None:
+    states = random_tensor(4, HIDDEN, seed=3)
+    mlp = ExpertMLP(
+        router(Routing(2, renormalised=True)),
+        GroupedExperts([expert(number) for number in range(EXPERTS)], 0),
+        SharedExpert(expert(50), random_tensor(1, HIDDEN)),
+        Solo(),
+    )
+    expected = mlp(states)
+    states[1, 5] = bad
+    found = mlp(states)
+    assert not found[1].isfinite().any()
+    assert_close(found[[0, 2, 3]], expected[[0, 2, 3]])
+
+
+def test_the_shared_expert_is_for_all_rows_and_has_a_gate() -> None:
+    states, gate = random_tensor(3, HIDDEN, seed=4), random_tensor(1, HIDDEN, seed=5)
+    mlp = expert(50)
+    assert_close(SharedExpert(mlp, None)(states), mlp(states))
+    shares = torch.sigmoid(states @ gate.T)
+    assert_close(SharedExpert(mlp, gate)(states), shares * mlp(states))
