@@ -51,7 +51,7 @@ def _convert(model: Path, path: Path, kind: str) -> None:
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_heads)
     writer.add_head_count_kv(config.num_kv_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
     rope = config.ropes[0]
     assert rope is not None, "all layers of a Llama rotate"
     writer.add_rope_freq_base(rope.theta)

@@ -35,7 +35,7 @@ def ours(folder: Path) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "max_position_embeddings": config.context_length,
         "tie_word_embeddings": config.tie_word_embeddings,
-        "rms_norm_eps": config.rms_norm_eps,
+        "rms_norm_eps": config.norm_eps,
         "dtype": config.dtype,
         "biases": (config.qkv_bias, config.output_bias, config.mlp_bias),
         "windows": config.sliding_windows,

@@ -62,6 +62,22 @@ SHAPES = {
         {"attention_bias": True, "mlp_bias": True},
     ),
     "llama-gelu": Shape("llama", Size(2, 64, 96, 4, 1, 16, 300, 256), {"hidden_act": "gelu"}),
+    "cohere": Shape("cohere", Size(3, 48, 80, 8, 4, 6, 389, 256), {"logit_scale": 4.0}),
+    "cohere-head-norms": Shape(
+        "cohere",
+        Size(2, 60, 90, 6, 3, 10, 307, 256),
+        {"use_qk_norm": True, "attention_bias": True, "tie_word_embeddings": False},
+    ),
+    "cohere2": Shape(
+        "cohere2",
+        Size(5, 64, 80, 4, 2, 16, 389, 256),
+        {"sliding_window": 6, "logit_scale": 2.0, "rope_theta": 5e4},
+    ),
+    "cohere2-kinds": Shape(
+        "cohere2",
+        Size(2, 60, 80, 5, 1, 12, 389, 256),
+        {"sliding_window": 6, "layer_types": ["full_attention", "sliding_attention"]},
+    ),
     "gemma2": Shape(
         "gemma2",
         Size(3, 48, 80, 8, 4, 20, 389, 256),

@@ -50,26 +50,28 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """Of each head's rows, `each` of them, the first `rotated` are pairs that rotate together.
+    """Of each head's numbers, `each` of them, the first `rotated` are pairs that rotate together.
 
-    Layers rotate halves: they want the firsts of all pairs before the seconds.
+    Layers rotate halves: they want the firsts of all pairs before the seconds. Heads are one after
+    another in dimension `axis` of a tensor.
     """
 
     each: int
     rotated: int
+    axis: int = 0
 
-    def halved(self, rows: int) -> list[int]:
-        """The numbers of a file's rows, of whole heads, in the order that layers want."""
+    def halved(self, extent: int) -> list[int]:
+        """The places in a file's dimension, of whole heads, in the order that layers want."""
         rotated = range(self.rotated)
         head = [*rotated[::2], *rotated[1::2], *range(self.rotated, self.each)]
-        return [first + row for first in range(0, rows, self.each) for row in head]
+        return [first + row for first in range(0, extent, self.each) for row in head]
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
     """A tensor; `rows` and `columns` say what divides its first and its second dimension.
 
     Random numbers in place of trained ones scatter about `mean`. With a `place` it is a part of
-    the tensor that the file has under this name, with `pairs` the file has its rows in that order.
+    the tensor that the file has under this name, with `pairs` the file has heads in that order.
     """
 
     name: str

@@ -51,17 +51,18 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     kept within `attention_softcap`, logits likewise; the embedding's rows by `embedding_scale`,
     what attention and MLP add to states by `residual_scale`. The weights of norms are `norm_offset`
     more than stored; `wide_norms` apply them in float32, others in the dtype of the states. With
-    `norm_over_heads` all heads of queries are one row of a norm.
+    `norm_over_heads` all heads of queries are one row of a norm. `layer_norms` are not RMSNorm.
     `routing` chooses experts of so many columns in all layers but the `dense_layers`.
     """
 
-    rms_norm_eps: float
+    norm_eps: float
     ropes: tuple[Rope | None, ...]
     qkv_bias: bool
     output_bias: bool
     mlp_bias: bool
     qk_norm: bool
     norm_over_heads: bool = False
+    layer_norms: bool = False
     wide_norms: bool = False
     norm_offset: float = 0.0
     activation: str = "silu"
@@ -124,6 +125,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
 
     raw: ClassVar[type[RawLlama]] = RawLlama
     activation_field: ClassVar[str] = "hidden_act"
+    eps_field: ClassVar[str] = "rms_norm_eps"
 
     name: str
     model: str = "llama"
@@ -150,21 +152,18 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         attention_bias = bool(raw.attention_bias)
         common = common_fields(raw, directory, self.default_eos)
         windows = self.windows(raw, path)
-        config = LlamaConfig(
-            architecture=architecture,
-            **common,
-            rms_norm_eps=raw.rms_norm_eps,
-            ropes=self.ropes(raw, common["head_dim"], _kinds(windows), path),
-            qkv_bias=attention_bias if self.qkv_bias is None else self.qkv_bias,
-            output_bias=attention_bias if self.output_bias is None else self.output_bias,
-            mlp_bias=bool(raw.mlp_bias) if self.mlp_bias is None else self.mlp_bias,
-            qk_norm=self.qk_norm,
-            activation=self._activation(raw, path),
-            sliding_windows=windows,
-            **self.own_fields(raw, path),
-        )
-        positive("rms_norm_eps", config.rms_norm_eps, path)
-        return config
+        fields = {
+            "norm_eps": positive(self.eps_field, getattr(raw, self.eps_field), path),
+            "ropes": self.ropes(raw, common["head_dim"], _kinds(windows), path),
+            "qkv_bias": attention_bias if self.qkv_bias is None else self.qkv_bias,
+            "output_bias": attention_bias if self.output_bias is None else self.output_bias,
+            "mlp_bias": bool(raw.mlp_bias) if self.mlp_bias is None else self.mlp_bias,
+            "qk_norm": self.qk_norm,
+            "activation": self._activation(raw, path),
+            "sliding_windows": windows,
+        }
+        own = self.own_fields(raw, path)
+        return LlamaConfig(architecture=architecture, **(common | fields | own))
 
     def stated(self, directory: Path) -> Any:  # noqa: ANN401 - of `self.raw`
         """The config with what it leaves out. Raises CheckpointError."""
@@ -181,7 +180,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         return read_ropes(raw, head_dim, kinds, path)
 
     def own_fields(self, raw: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401, ARG002
-        """Those of a `LlamaConfig` that Llama leaves as they are. Raises CheckpointError."""
+        """Those of a `LlamaConfig` that differ from Llama's. Raises CheckpointError."""
         return {}
 
     def tensors(self, config: LlamaConfig) -> DecoderTensors[LlamaLayer]:
@@ -210,7 +209,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         keys = (config.num_kv_heads * config.head_dim, config.hidden_size)
         queries = (config.num_heads * config.head_dim, config.hidden_size)
         bias, output = config.qkv_bias, config.output_bias
-        query_norm, key_norm = self._head_norms(config, prefix) if config.qk_norm else (None, None)
+        query_norm, key_norm = self.head_norms(config, prefix) if config.qk_norm else (None, None)
         pairs = head_pairs(config) if self.rotates_pairs else None
         return AttentionTensors(
             projection(prefix + "q_proj", queries, bias=bias, rows=by_query, pairs=pairs),
@@ -225,7 +224,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         columns = (config.intermediate_size, config.hidden_size)
         return mlp_tensors(prefix, columns, Division(Axis.COLUMNS), bias=config.mlp_bias)
 
-    def _head_norms(self, config: LlamaConfig, prefix: str) -> tuple[TensorSpec, TensorSpec]:
+    def head_norms(self, config: LlamaConfig, prefix: str) -> tuple[TensorSpec, TensorSpec]:
         counts: tuple[int, int] = (1, 1)
         divisions: tuple[Division | None, Division | None] = (None, None)
         if config.norm_over_heads:
@@ -289,10 +288,10 @@ def positive(name: str, number: float, path: Path) -> float:
     return number
 
 
-def head_pairs(config: LlamaConfig) -> Pairs:
+def head_pairs(config: LlamaConfig, axis: int = 0) -> Pairs:
     """Of a family that rotates pairs."""
     rotated = next((rope.dim for rope in config.ropes if rope is not None), 0)
-    return Pairs(config.head_dim, rotated)
+    return Pairs(config.head_dim, rotated, axis)
 
 
 def _by_heads(config: LlamaConfig) -> tuple[Division, Division]:

@@ -64,7 +64,7 @@ class GemmaFamily(LlamaFamily):
         return LlamaConfig(
             architecture=architecture,
             **common_fields(raw, directory),
-            rms_norm_eps=raw.rms_norm_eps,
+            norm_eps=raw.rms_norm_eps,
             ropes=(Rope(theta=1e4, dim=raw.head_dim or 0),) * raw.num_hidden_layers,
             qkv_bias=False,
             output_bias=False,
@@ -117,7 +117,7 @@ class _Block:
 
 
 def _norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> RMSNorm:
-    return RMSNorm(1.0 + loader.read(spec), config.rms_norm_eps)
+    return RMSNorm(1.0 + loader.read(spec), config.norm_eps)
 
 
 Model = partial(Stack, block=_Block, norm=_norm)

@@ -53,7 +53,9 @@ class ShardLoader:
             tensor = self.weights.read(spec.name, rows, columns, spec.entry)
         tensor = tensor[:: place.every]
         if spec.pairs is not None:
-            tensor = tensor[spec.pairs.halved(len(tensor))]
+            axis = spec.pairs.axis
+            order = torch.tensor(spec.pairs.halved(tensor.shape[axis]))
+            tensor = tensor.index_select(axis, order)
         # A copy: a view would keep the whole file mapped, and every page of it that was touched.
         return tensor.to(dtype or self.dtype, copy=True).contiguous().to(self.device)
 

@@ -18,6 +18,7 @@ from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
 from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, MLP, GatedMLP, gate
 from tandem.engine.backends.pytorch.layers.norm import (
     HeadNorm,
+    LayerNorm,
     Norm,
     NormOverHeads,
     NormPerHead,
@@ -67,11 +68,13 @@ def _same(states: torch.Tensor) -> torch.Tensor:
     return states
 
 
-def make_norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> RMSNorm:
+def make_norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> Norm:
     weight = loader.read(spec)
+    if config.layer_norms:
+        return LayerNorm(weight, None, config.norm_eps)
     if config.wide_norms:
         weight = weight.float() + config.norm_offset
-    return RMSNorm(weight, config.rms_norm_eps)
+    return RMSNorm(weight, config.norm_eps)
 
 
 def make_attention(
@@ -126,7 +129,7 @@ def _head_norm(
     return NormOverHeads(
         loader.read(tensors.query_norm).view(heads, head_dim),
         loader.read(tensors.key_norm).view(kv_heads, head_dim),
-        config.rms_norm_eps,
+        config.norm_eps,
         widths=(config.num_heads * head_dim, config.num_kv_heads * head_dim),
         group=group,
     )
