@@ -37,8 +37,9 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
     """Checks the whole checkpoint against its config. Raises CheckpointError as loading would."""
     config = families.read_config(directory)
     shapes = families.tensor_shapes(config)
-    ignored = families.family_of(config).ignored_tensors
-    with open_weights(directory, "numpy", shapes, ignored) as weights:
+    family = families.family_of(config)
+    names = (family.ignored_tensors, family.renamed)
+    with open_weights(directory, "numpy", shapes, *names) as weights:
         files = set(weights.files.values())
     return CheckpointSummary(
         architecture=config.architecture,

@@ -61,7 +61,8 @@ def create_checkpoint(
     shape = SIZES[size] if isinstance(size, str) else size
     directory.mkdir(parents=True, exist_ok=True)
     fields = _config_fields(architectures[family], shape, dtype) | (overrides or {})
-    _write_json(directory / "config.json", fields)
+    config_file = FAMILIES[architectures[family]].config_file(fields)
+    _write_json(directory / "config.json", config_file)
     _write_json(directory / "generation_config.json", {"eos_token_id": fields["eos_token_id"]})
     config = read_config(directory)
     _write_tokenizer(directory, config)

@@ -23,6 +23,15 @@ LONGROPE = {
     "short_factor": [1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6],
     "long_factor": [1.0, 1.2, 1.9, 2.5, 4.0, 8.0, 16.0, 40.0],
 }
+#: What is made beside a text model, and not read.
+VISION = {
+    "model_type": "pixtral",
+    "num_hidden_layers": 1,
+    "hidden_size": 16,
+    "num_attention_heads": 1,
+    "head_dim": 16,
+    "intermediate_size": 16,
+}
 
 
 class Shape(NamedTuple):
@@ -77,6 +86,26 @@ SHAPES = {
         "cohere2",
         Size(2, 60, 80, 5, 1, 12, 389, 256),
         {"sliding_window": 6, "layer_types": ["full_attention", "sliding_attention"]},
+    ),
+    "ministral-kinds": Shape(
+        "ministral",
+        Size(2, 36, 50, 6, 2, 12, 305, 256),
+        {"sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"]},
+    ),
+    "ministral3": Shape(
+        "ministral3",
+        Size(2, 36, 50, 6, 2, 12, 305, 256),
+        {
+            "sliding_window": None,
+            "rope_parameters": YARN
+            | {"rope_theta": 1e6, "original_max_position_embeddings": 8}
+            | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1},
+        },
+    ),
+    "mistral3-text": Shape(
+        "mistral3",
+        Size(2, 36, 50, 6, 2, 12, 305, 256),
+        {"sliding_window": None, "vision_config": VISION},
     ),
     "gemma2": Shape(
         "gemma2",

@@ -6,11 +6,13 @@ Rows are functions, so that a format's library is imported when a file of it is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tandem.engine.checkpoint import index
+from tandem.engine.checkpoint.renamed import Beginnings, Renamed
 from tandem.engine.checkpoint.weights import FLOAT_DTYPES, WeightSource, check_weights
 
 
@@ -54,12 +56,18 @@ def stored_dtype(directory: Path) -> str | None:
     found = _present(directory)
     if found is None:
         return None
-    source = found[0].open(directory, "numpy")
-    try:
+    with closing(found[0].open(directory, "numpy")) as source:
         dtypes = (source.stored(name).dtype for name in source.files)
         return next((dtype for dtype in dtypes if dtype in FLOAT_DTYPES), None)
-    finally:
-        source.close()
+
+
+def stored_names(directory: Path) -> list[str]:
+    """Of the tensors in the weights' files; empty where there are none. Raises CheckpointError."""
+    found = _present(directory)
+    if found is None:
+        return []
+    with closing(found[0].open(directory, "numpy")) as source:
+        return list(source.files)
 
 
 @contextmanager
@@ -68,19 +76,19 @@ def open_weights(
     library: str,
     expected: Mapping[str, tuple[int, ...]],
     ignored: tuple[str, ...] = (),
+    renamed: Beginnings = MappingProxyType({}),
 ) -> Iterator[WeightSource[Any]]:
     """The directory's weights, checked; `library` makes the tensors (`pt`, `mlx`, `numpy`).
 
-    Raises CheckpointError as `check_weights` does.
+    `renamed` is what names in files begin with where `expected` has others. Raises CheckpointError
+    as `check_weights` does.
     """
     found = _present(directory)
     row = next(iter(FORMATS.values())) if found is None else found[0]
-    source = row.open(directory, library)
-    try:
+    with closing(row.open(directory, library)) as stored:
+        source = Renamed(stored, renamed) if renamed else stored
         check_weights(source, directory, expected, ignored)
         yield source
-    finally:
-        source.close()
 
 
 def _present(directory: Path) -> tuple[Format, list[str]] | None:

@@ -14,7 +14,18 @@ from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_ident
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.formats import stored_dtype
 from tandem.engine.checkpoint.layout import specs_of
-from tandem.engine.families import cohere, gemma, glm, granite, llama, moe, olmo, phi3, smollm3
+from tandem.engine.families import (
+    cohere,
+    gemma,
+    glm,
+    granite,
+    llama,
+    mistral,
+    moe,
+    olmo,
+    phi3,
+    smollm3,
+)
 from tandem.engine.families.family import Family, Size
 from tandem.errors import CheckpointError
 
@@ -33,6 +44,7 @@ __all__ = [
 FAMILIES: dict[str, Family[Any, Any]] = {
     **llama.FAMILIES,
     **cohere.FAMILIES,
+    **mistral.FAMILIES,
     **gemma.FAMILIES,
     **glm.FAMILIES,
     **olmo.FAMILIES,

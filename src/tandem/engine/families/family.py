@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.layout import DecoderTensors, Layer, specs_of
+from tandem.engine.checkpoint.renamed import Beginnings
 
 Config = TypeVar("Config", bound=ModelConfig)
 
@@ -35,12 +37,14 @@ class Family(ABC, Generic[Config, Layer]):
     """Stateless. A backend computes it by the module of its `models` that is called `model`.
 
     `name` is the family's own, `model_type` in `config.json`. Tensors whose names end in one of
-    `ignored_tensors` may be in a checkpoint and are not read.
+    `ignored_tensors` may be in a checkpoint and are not read; `renamed` has what names in files
+    begin with where `tensors` calls them otherwise.
     """
 
     name: str
     model: str
     ignored_tensors: tuple[str, ...] = ()
+    renamed: Beginnings = MappingProxyType({})
 
     @abstractmethod
     def read_config(self, architecture: str, directory: Path) -> Config:
@@ -53,6 +57,10 @@ class Family(ABC, Generic[Config, Layer]):
     @abstractmethod
     def example_config(self, size: Size) -> dict[str, Any]:
         """This family's own fields of a `config.json` for a model with random weights."""
+
+    def config_file(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """A `config.json` of such fields."""
+        return fields
 
     def layer_bytes(self, config: Config, item_bytes: int) -> list[int]:
         """The weights of each layer, so many bytes a number."""

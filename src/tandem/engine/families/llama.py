@@ -1,4 +1,4 @@
-"""Llama and those that differ from it by switches: Mistral, Qwen2, Qwen3."""
+"""Llama and those that differ from it by switches: Qwen2, Qwen3, and in other modules more."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tandem.engine.checkpoint.layout import (
     norm,
     projection,
 )
+from tandem.engine.checkpoint.renamed import Beginnings
 from tandem.engine.families.family import Family, Size
 from tandem.engine.families.mlp import ExpertTensors, MLPTensors, Routing, mlp_tensors
 from tandem.engine.families.rope import FULL, SLIDING, RawRotary, Rope, read_ropes
@@ -35,7 +36,7 @@ _LAYER_TYPES = {SLIDING, FULL}
 #: Those that gates may have, by the names of configs.
 _ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh")
 #: What a `config.json` may leave out; a family's own come on top.
-_DEFAULTS = {
+DEFAULTS = {
     "vocab_size": 32000,
     "hidden_size": 4096,
     "num_hidden_layers": 32,
@@ -134,6 +135,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
     head: str = "lm_head.weight"
     #: Older exports carry the first, which derives from the config; the second is a tied head.
     ignored_tensors: tuple[str, ...] = ("rotary_emb.inv_freq", "lm_head.weight")
+    renamed: Beginnings = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     default_eos: int | Sequence[int] | None = None
     qkv_bias: bool | None = None
@@ -167,7 +169,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
 
     def stated(self, directory: Path) -> Any:  # noqa: ANN401 - of `self.raw`
         """The config with what it leaves out. Raises CheckpointError."""
-        return read_raw(directory, self.raw, {**_DEFAULTS, **self.defaults})
+        return read_raw(directory, self.raw, {**DEFAULTS, **self.defaults})
 
     def ropes(
         self,
@@ -316,20 +318,6 @@ FAMILIES = {
         defaults={"intermediate_size": 11008, "max_position_embeddings": 2048},
         default_eos=2,
         mlp_bias=None,
-    ),
-    "MistralForCausalLM": LlamaFamily(
-        name="mistral",
-        defaults={
-            "intermediate_size": 14336,
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131072,
-            "sliding_window": 4096,
-        },
-        default_eos=2,
-        qkv_bias=False,
-        output_bias=False,
-        always_windowed=True,
-        usually_tied=False,
     ),
     "Qwen2ForCausalLM": LlamaFamily(name="qwen2", defaults=_QWEN, qkv_bias=True, output_bias=False),
     "Qwen3ForCausalLM": LlamaFamily(

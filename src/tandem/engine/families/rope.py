@@ -59,12 +59,20 @@ class LongRope(msgspec.Struct, frozen=True):
 Scaling = Linear | Llama3 | Yarn | LongRope
 
 
+class Growth(msgspec.Struct, frozen=True):
+    """Queries at a position p are multiplied by 1 + beta * log(1 + p // original_context)."""
+
+    beta: float
+    original_context: int
+
+
 class Rope(msgspec.Struct, frozen=True):
     """The first `dim` numbers of each head are rotated, at powers of `theta` that are scaled."""
 
     theta: float
     dim: int
     scaling: Scaling | None = None
+    growth: Growth | None = None
 
     @property
     def attention_factor(self) -> float:
@@ -89,6 +97,7 @@ class RawRope(msgspec.Struct, frozen=True, kw_only=True):
     mscale: float | None = None
     mscale_all_dim: float | None = None
     truncate: bool | None = None
+    llama_4_scaling_beta: float | None = None
     short_factor: tuple[float, ...] | None = None
     long_factor: tuple[float, ...] | None = None
     full_attention: RawRope | None = None
@@ -188,7 +197,10 @@ def _read(rope: RawRope, raw: RawRotary, head_dim: int, path: Path) -> Rope:
     originals = (raw.original_max_position_embeddings, rope.original_max_position_embeddings)
     original = next((found for found in originals if found is not None), None)
     stated = _Stated(rule, rope, raw.max_position_embeddings, original, (dim + 1) // 2, path)
-    return Rope(theta, dim, _RULES[rule](stated))
+    growth = None
+    if rope.llama_4_scaling_beta:
+        growth = Growth(stated.number("llama_4_scaling_beta"), stated.original)
+    return Rope(theta, dim, _RULES[rule](stated), growth)
 
 
 def _rotary_dim(rope: RawRope, raw: RawRotary, head_dim: int, path: Path) -> int:

@@ -46,7 +46,8 @@ def written(directory: Path, architecture: str, **changes: Any) -> Path:  # noqa
         "max_position_embeddings": SIZE.context,
         **FAMILIES[architecture].example_config(SIZE),
     }
-    (directory / "config.json").write_text(json.dumps(fields | changes))
+    config_file = FAMILIES[architecture].config_file(fields | changes)
+    (directory / "config.json").write_text(json.dumps(config_file))
     return directory
 
 

@@ -107,8 +107,8 @@ def load_model(
         if on_progress is not None:
             on_progress(next(loaded), len(shard.layers))
 
-    expected, ignored = tensor_shapes(config), family.ignored_tensors
-    with open_weights(options.directory, "pt", expected, ignored) as weights:
+    names = (tensor_shapes(config), family.ignored_tensors, family.renamed)
+    with open_weights(options.directory, "pt", *names) as weights:
         dtype, device = DTYPES[setup.dtype], torch.device(setup.device)
         loader = ShardLoader(shard, weights, dtype, device, options.quantization, context)
         make = find_model(family.model)

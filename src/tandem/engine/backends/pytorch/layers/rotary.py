@@ -25,19 +25,26 @@ from tandem.engine.families.rope import Rope
 class RotarySlots:
     """A step's rows: cos and sin of their rotation (rows, rotary_dim), and their slots.
 
-    With a `rotary_dim` of 0 nothing is rotated.
+    With a `rotary_dim` of 0 nothing is rotated. `growth`, (rows, 1, 1), multiplies queries.
     """
 
     cos: torch.Tensor
     sin: torch.Tensor
     slots: torch.Tensor
     arrays: tuple[Numbers, Numbers, IntArray] | None
+    growth: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, cos: torch.Tensor, sin: torch.Tensor, slots: torch.Tensor) -> RotarySlots:
+    def of(
+        cls,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        slots: torch.Tensor,
+        growth: torch.Tensor | None = None,
+    ) -> RotarySlots:
         readable = has_loops(cos.dtype, cos.device)
         arrays = (as_array(cos), as_array(sin), slots.numpy()) if readable else None
-        return cls(cos, sin, slots, arrays)
+        return cls(cos, sin, slots, arrays, growth)
 
 
 class Rotary:
@@ -52,26 +59,38 @@ class Rotary:
         """
         distinct = list(dict.fromkeys(ropes))
         self._of_layer = [distinct.index(rope) for rope in ropes]
-        self._turning = [_turning(rope, context, device) for rope in distinct]
-        self._dtype = dtype
+        self._turning = [_Turning(rope, context, dtype, device) for rope in distinct]
 
     def of_step(self, batch: StepBatch) -> list[RotarySlots]:
         """What each layer needs to rotate a step's rows and to keep them."""
-        positions = batch.positions.to(torch.float32)[:, None]
-        found = []
-        for frequencies, factor in self._turning:
-            angles = positions * frequencies
-            angles = torch.cat((angles, angles), dim=-1)
-            cos, sin = ((table * factor).to(self._dtype) for table in (angles.cos(), angles.sin()))
-            found.append(RotarySlots.of(cos, sin, batch.slots))
+        found = [turning.of_step(batch) for turning in self._turning]
         return [found[number] for number in self._of_layer]
 
 
-def _turning(rope: Rope | None, context: int, device: torch.device) -> tuple[torch.Tensor, float]:
-    """The frequencies, (rotary_dim / 2,), and what cos and sin are multiplied by."""
-    if rope is None:
-        return torch.empty(0, device=device), 1.0
-    return inverse_frequencies(rope, context).to(device), rope.attention_factor
+class _Turning:
+    """The layers that rotate alike."""
+
+    def __init__(
+        self, rope: Rope | None, context: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        still = torch.empty(0, device=device)
+        self._frequencies = inverse_frequencies(rope, context).to(device) if rope else still
+        self._factor = rope.attention_factor if rope else 1.0
+        self._growth = rope.growth if rope else None
+        self._dtype = dtype
+
+    def of_step(self, batch: StepBatch) -> RotarySlots:
+        positions = batch.positions.to(torch.float32)
+        angles = positions[:, None] * self._frequencies
+        angles = torch.cat((angles, angles), dim=-1)
+        cos, sin = (
+            (table * self._factor).to(self._dtype) for table in (angles.cos(), angles.sin())
+        )
+        growth = None
+        if self._growth is not None:
+            wholes = torch.floor(positions / self._growth.original_context)
+            growth = (1 + self._growth.beta * torch.log1p(wholes)).to(self._dtype)[:, None, None]
+        return RotarySlots.of(cos, sin, batch.slots, growth)
 
 
 def rotate_and_cache(
@@ -87,13 +106,17 @@ def rotate_and_cache(
     if cache.arrays is not None and step.arrays is not None:
         queries = results.empty((rows, heads, head_dim), joined)
         compiled.rotate_and_cache(as_array(joined), *step.arrays, *cache.arrays, as_array(queries))
-        return queries
+        return _grown(queries, step)
     kv_heads = (all_heads - heads) // 2
     rotating, values = joined[:, : heads + kv_heads], joined[:, heads + kv_heads :]
     rotated = _rotated(rotating, step.cos[:, None], step.sin[:, None])
     for stored, new in ((cache.keys, rotated[:, heads:]), (cache.values, values)):
         stored.view(-1, kv_heads, head_dim).index_copy_(0, step.slots, new)
-    return rotated[:, :heads]
+    return _grown(rotated[:, :heads], step)
+
+
+def _grown(queries: torch.Tensor, step: RotarySlots) -> torch.Tensor:
+    return queries if step.growth is None else queries * step.growth
 
 
 def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

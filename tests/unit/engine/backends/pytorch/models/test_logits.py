@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from tests.support.models.divided import BLOCK, BLOCKS, Runner
 from tests.support.models.shapes import SHAPES
-from transformers import AutoModelForCausalLM
 
 from tandem.engine.core.block_manager import BlockManager
-from tandem.engine.families import FAMILIES
+from tandem.engine.families import FAMILIES, read_config
 from tandem.engine.random_checkpoint import create_checkpoint
 
 TOLERANCE = 1e-4
@@ -36,7 +36,8 @@ class Model:
             dtype="float32",
             overrides=dict(overrides),
         )
-        self._oracle: Any = AutoModelForCausalLM.from_pretrained(
+        architecture = read_config(self.directory).architecture
+        self._oracle: Any = getattr(transformers, architecture).from_pretrained(
             self.directory, dtype=torch.float32, attn_implementation="eager"
         )
 

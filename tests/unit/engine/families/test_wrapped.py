@@ -1,0 +1,99 @@
+"""Text models within checkpoints of models that see, as different programs write them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.support.models.divided import Runner
+from tests.support.models.shapes import SHAPES
+from transformers import Mistral3ForConditionalGeneration
+
+from tandem.engine import inspect_checkpoint
+from tandem.engine.families import read_config
+from tandem.engine.random_checkpoint import create_checkpoint
+from tandem.errors import CheckpointError
+
+TOKENS = [3 + number * 7 % 290 for number in range(20)]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    family, size, overrides = SHAPES["mistral3-text"]
+    directory = tmp_path / "model"
+    create_checkpoint(
+        directory, family=family, size=size, dtype="float32", overrides=dict(overrides)
+    )
+    return directory
+
+
+def logits(directory: Path) -> torch.Tensor:
+    return Runner(directory).step((TOKENS, 0, [1, 2, 3, 4, 5]))
+
+
+def rewrite(directory: Path, rename: Callable[[str], str | None]) -> None:
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    save_file({new: tensors[old] for old in tensors if (new := rename(old)) is not None}, path)
+
+
+def change(directory: Path, **fields: Any) -> None:  # noqa: ANN401 - any JSON
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@torch.inference_mode()
+def test_what_transformers_saves_is_read_again(checkpoint: Path, tmp_path: Path) -> None:
+    model = Mistral3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    saved = tmp_path / "saved"
+    model.save_pretrained(saved)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint / file, saved)
+    stored = load_file(saved / "model.safetensors")
+    assert any("vision_tower" in name for name in stored)
+    expected = model(torch.tensor([TOKENS])).logits[0]
+    torch.testing.assert_close(logits(saved), expected, rtol=1e-4, atol=1e-4)
+    assert inspect_checkpoint(saved).architecture == "Mistral3ForConditionalGeneration"
+
+
+def test_names_may_begin_in_another_way(checkpoint: Path) -> None:
+    expected = logits(checkpoint)
+
+    def newer(name: str) -> str:
+        if name.startswith("language_model.model."):
+            return "model.language_model." + name.removeprefix("language_model.model.")
+        return name.removeprefix("language_model.")
+
+    rewrite(checkpoint, newer)
+    assert "lm_head.weight" in load_file(checkpoint / "model.safetensors")
+    assert torch.equal(logits(checkpoint), expected)
+
+
+def test_weights_say_whether_the_head_is_tied_where_the_config_does_not(checkpoint: Path) -> None:
+    change(checkpoint, tie_word_embeddings=None)
+    assert not read_config(checkpoint).tie_word_embeddings
+    rewrite(checkpoint, lambda name: None if "lm_head" in name else name)
+    assert read_config(checkpoint).tie_word_embeddings
+    assert logits(checkpoint).abs().max() > 0
+    change(checkpoint, tie_word_embeddings=False)
+    with pytest.raises(CheckpointError, match=r"language_model\.lm_head\.weight is missing"):
+        inspect_checkpoint(checkpoint)
+
+
+def test_the_text_model_is_one_of_those_that_are_known(checkpoint: Path) -> None:
+    text = json.loads((checkpoint / "config.json").read_text())["text_config"]
+    change(checkpoint, text_config=text | {"model_type": "mamba"})
+    with pytest.raises(CheckpointError, match=r"config\.json: text_config has model_type 'mamba'"):
+        read_config(checkpoint)
+    change(checkpoint, text_config=text | {"model_type": "ministral3", "head_dim": 16})
+    config = read_config(checkpoint)
+    assert config.sliding_windows == (None, None)
+    change(checkpoint, text_config=None)
+    with pytest.raises(CheckpointError, match=r"config\.json: .*text_config"):
+        read_config(checkpoint)
