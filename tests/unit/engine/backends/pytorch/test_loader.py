@@ -52,7 +52,13 @@ class _FewBits:
     def __init__(self, tensor: QuantizedTensor) -> None:
         self._tensor = tensor
 
-    def read(self, name: str, rows: Span | None, columns: Span | None) -> torch.Tensor:  # noqa: ARG002
+    def read(
+        self,
+        name: str,  # noqa: ARG002
+        rows: Span | None,
+        columns: Span | None,  # noqa: ARG002
+        entry: int | None,  # noqa: ARG002
+    ) -> torch.Tensor:
         assert rows is not None
         return torch.from_numpy(self._tensor.rows(rows).dequantize())
 
