@@ -68,6 +68,7 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     "qwen2": lambda _: (True, False, False),
     "qwen3": lambda c: (c.attention_bias, c.attention_bias, False),
     "mixtral": lambda _: (False, False, False),
+    "gpt_oss": lambda c: (c.attention_bias, c.attention_bias, False),
     "qwen2_moe": lambda c: (c.qkv_bias, False, False),
     "qwen3_moe": lambda c: (c.attention_bias, c.attention_bias, False),
 }

@@ -78,6 +78,12 @@ _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "qwen2": _QWEN,
     "qwen3": {**_QWEN, "attention_bias": st.booleans()},
     "mixtral": {**_WINDOW, "num_local_experts": st.integers(1, 9), **_CHOSEN},
+    "gpt_oss": {
+        "sliding_window": st.integers(1, 99),
+        "num_local_experts": st.integers(1, 9),
+        "attention_bias": st.booleans(),
+        **_CHOSEN,
+    },
     "qwen2_moe": {
         **_QWEN,
         **_QWEN_MOE,

@@ -230,6 +230,16 @@ SHAPES = {
             "sliding_window": 5,
         },
     ),
+    "gpt-oss": Shape(
+        "gpt_oss",
+        Size(4, 48, 80, 4, 2, 12, 301, 256, 5, 2, 36),
+        {"sliding_window": 5, "rope_scaling": YARN},
+    ),
+    "gpt-oss-defaults": Shape(
+        "gpt_oss",
+        Size(3, 48, 80, 6, 3, 16, 301, 256, 7, 3, 20),
+        {"swiglu_limit": 0.03, "swiglu_alpha": 1.1, "attention_bias": False},
+    ),
     "mistral-one-kv-head": Shape(
         "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}
     ),

@@ -18,6 +18,7 @@ from tandem.engine.families import (
     cohere,
     gemma,
     glm,
+    gpt_oss,
     granite,
     llama,
     mistral,
@@ -52,6 +53,7 @@ FAMILIES: dict[str, Family[Any, Any]] = {
     **smollm3.FAMILIES,
     **granite.FAMILIES,
     **moe.FAMILIES,
+    **gpt_oss.FAMILIES,
 }
 
 

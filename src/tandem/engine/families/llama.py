@@ -28,7 +28,7 @@ from tandem.engine.checkpoint.layout import (
 )
 from tandem.engine.checkpoint.renamed import Beginnings
 from tandem.engine.families.family import Family, Size
-from tandem.engine.families.mlp import ExpertTensors, MLPTensors, Routing, mlp_tensors
+from tandem.engine.families.mlp import ExpertTensors, GateClamp, MLPTensors, Routing, mlp_tensors
 from tandem.engine.families.rope import FULL, SLIDING, RawRotary, Rope, read_ropes
 from tandem.errors import CheckpointError
 
@@ -76,6 +76,7 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     routing: Routing | None = None
     expert_columns: int = 0
     dense_layers: tuple[int, ...] = ()
+    gate_clamp: GateClamp | None = None
 
 
 class AttentionTensors(msgspec.Struct, frozen=True):
@@ -85,6 +86,7 @@ class AttentionTensors(msgspec.Struct, frozen=True):
     output: Projection
     query_norm: TensorSpec | None = None
     key_norm: TensorSpec | None = None
+    sinks: TensorSpec | None = None
 
 
 class LlamaLayer(msgspec.Struct, frozen=True):
@@ -125,6 +127,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
     """
 
     raw: ClassVar[type[RawLlama]] = RawLlama
+    config: ClassVar[type[LlamaConfig]] = LlamaConfig
     activation_field: ClassVar[str] = "hidden_act"
     eps_field: ClassVar[str] = "rms_norm_eps"
 
@@ -165,7 +168,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             "sliding_windows": windows,
         }
         own = self.own_fields(raw, path)
-        return LlamaConfig(architecture=architecture, **(common | fields | own))
+        return self.config(architecture=architecture, **(common | fields | own))
 
     def stated(self, directory: Path) -> Any:  # noqa: ANN401 - of `self.raw`
         """The config with what it leaves out. Raises CheckpointError."""

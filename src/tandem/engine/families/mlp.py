@@ -39,6 +39,16 @@ class Routing(msgspec.Struct, frozen=True):
     renormalised: bool
 
 
+class GateClamp(msgspec.Struct, frozen=True):
+    """Gates are kept below `limit`, and ups between it and its negative; then 1 is added to ups.
+
+    Gates are multiplied by the sigmoid of `alpha` times themselves.
+    """
+
+    limit: float
+    alpha: float
+
+
 def mlp_tensors(
     prefix: str,
     columns: tuple[int, int],

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tandem.engine import families
 from tandem.engine.checkpoint.config import ModelConfig
-from tandem.engine.checkpoint.layout import specs_of
-from tandem.engine.checkpoint.sharding import Span, tensor_parallel
+from tandem.engine.checkpoint.layout import Place, specs_of
+from tandem.engine.checkpoint.sharding import tensor_parallel
 from tandem.engine.families import FAMILIES, Size
 from tandem.engine.families.llama import LlamaConfig
 from tandem.engine.families.rope import Linear, LongRope, Rope
@@ -62,21 +62,30 @@ def read(directory: Path, architecture: str, **changes: Any) -> LlamaConfig:  # 
 def test_ranks_share_every_tensor_without_gap_or_overlap(
     tmp_path: Path, architecture: str, size: int
 ) -> None:
+    """Of a stack of experts each has its rank; rows of two tensors may alternate in one."""
     config: ModelConfig = read(tmp_path, architecture)
-    parts: defaultdict[str, list[tuple[Span | None, Span | None]]] = defaultdict(list)
+    parts: defaultdict[tuple[str, int | None, int], list[range | None]] = defaultdict(list)
+    extents: dict[tuple[str, int | None, int], int] = {}
     for rank in range(size):
         shard = tensor_parallel(config, rank, size)
         for spec in specs_of(families.family_of(config).tensors(config)):
-            parts[spec.name].append(shard.part(spec))
-    for name, shape in families.tensor_shapes(config).items():
-        for axis, extent in enumerate(shape[:2]):
-            spans = [part[axis] for part in parts[name]]
-            if spans[0] is None:
-                assert set(spans) == {None}
+            place = spec.place or Place(spec.shape)
+            held = range(shard.experts.start, shard.experts.stop)
+            if place.entry is not None and place.entry not in held:
                 continue
-            bounds = sorted((span.start, span.stop) for span in spans if span is not None)
-            starts, stops = zip(*bounds, strict=True)
-            assert (starts, stops[-1]) == ((0, *stops[:-1]), extent), name
+            shape = place.shape[place.entry is not None :]
+            for axis, span in enumerate(shard.part(spec)[: len(shape)]):
+                every = place.every if axis == 0 else 1
+                numbers = None if span is None else range(span.start, span.stop, every)
+                parts[spec.name, place.entry, axis].append(numbers)
+                extents[spec.name, place.entry, axis] = shape[:: -1 if place.transposed else 1][
+                    axis
+                ]
+    for key, held_by_ranks in parts.items():
+        if set(held_by_ranks) != {None}:
+            every_number = [number for one in held_by_ranks for number in one or ()]
+            assert None not in held_by_ranks
+            assert sorted(every_number) == list(range(extents[key])), key
 
 
 def test_every_architecture_has_its_row_in_the_documentation() -> None:

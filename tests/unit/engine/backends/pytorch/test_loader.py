@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.support.tensors import assert_close, random_quantized, random_tensor
 
 from tandem.engine import EngineOptions, Solo, create_checkpoint, prepare, whole
@@ -16,7 +17,8 @@ from tandem.engine.backends.pytorch.backend import TorchBackend
 from tandem.engine.backends.pytorch.layers.linear import Linear
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.checkpoint.dtypes import Quantization
-from tandem.engine.checkpoint.layout import Axis, Division, Pairs, Projection, TensorSpec
+from tandem.engine.checkpoint.formats import open_weights
+from tandem.engine.checkpoint.layout import Axis, Division, Pairs, Place, Projection, TensorSpec
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Shard, Span
 
@@ -73,10 +75,7 @@ class _FewBits:
         return self._tensor.rows(rows)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_pairs_are_parted_into_halves_whatever_the_bits(bits: int) -> None:
-    """Of the second of two ranks, which has the last two of four heads."""
-    stored = random_quantized(24, 32, group=16, bits=bits)
+def _loader(source: Any) -> ShardLoader:  # noqa: ANN401 - what has weights
     shard = Shard(
         layers=Span(0, 1),
         kv_heads=Span(1, 2),
@@ -85,8 +84,14 @@ def test_pairs_are_parted_into_halves_whatever_the_bits(bits: int) -> None:
         embeds=False,
         has_head=False,
     )
-    source: Any = _FewBits(stored)
-    loading = ShardLoader(shard, source, torch.float32, torch.device("cpu"), None, 64)
+    return ShardLoader(shard, source, torch.float32, torch.device("cpu"), None, 64)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_pairs_are_parted_into_halves_whatever_the_bits(bits: int) -> None:
+    """Of the second of two ranks, which has the last two of four heads."""
+    stored = random_quantized(24, 32, group=16, bits=bits)
+    loading = _loader(_FewBits(stored))
     rows = Division(Axis.KV_HEADS, 12)
     spec = TensorSpec("q_proj.weight", (24, 32), rows, pairs=Pairs(each=6, rotated=4))
     order = [12, 14, 13, 15, 16, 17, 18, 20, 19, 21, 22, 23]
@@ -94,3 +99,25 @@ def test_pairs_are_parted_into_halves_whatever_the_bits(bits: int) -> None:
     assert torch.equal(loading.read(spec), expected)
     states = random_tensor(3, 32)
     assert_close(loading.linear(Projection(spec, None))(states), states @ expected.T)
+
+
+def test_rows_of_a_stacked_tensor_that_alternate_or_stand_as_columns(tmp_path: Path) -> None:
+    stored = random_tensor(3, 10, 6)
+    save_file(
+        {"e": stored, "t": stored.transpose(1, 2).contiguous()}, tmp_path / "model.safetensors"
+    )
+    with open_weights(tmp_path, "pt", {"e": (3, 10, 6), "t": (3, 6, 10)}) as source:
+        loading = _loader(source)
+        for first in (0, 1):
+            rows = Place((3, 10, 6), first, every=2, entry=2)
+            turned = Place((3, 6, 10), first, every=2, entry=2, transposed=True)
+            expected = stored[2, first::2]
+            assert torch.equal(loading.read(TensorSpec("e", (5, 6), place=rows)), expected)
+            assert torch.equal(loading.read(TensorSpec("t", (5, 6), place=turned)), expected)
+
+
+def test_rows_that_alternate_are_parted_whatever_the_bits() -> None:
+    stored = random_quantized(24, 32, group=16)
+    spec = TensorSpec("e", (12, 32), place=Place((24, 32), 1, every=2))
+    found = _loader(_FewBits(stored)).linear(Projection(spec, None))(torch.eye(32)).T
+    torch.testing.assert_close(found, torch.from_numpy(stored.dequantize()[1::2]))

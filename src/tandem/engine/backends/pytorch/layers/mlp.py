@@ -12,6 +12,7 @@ from tandem.engine.backends.pytorch.kernels import compiled
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
 from tandem.engine.backends.pytorch.layers.linear import Linear
 from tandem.engine.core.communicator import Communicator
+from tandem.engine.families.mlp import GateClamp
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -74,3 +75,11 @@ def gate(
         return gated
     gates, ups = gates_and_ups.chunk(2, dim=-1)
     return activation(gates) * ups
+
+
+def clamped_gate(gates_and_ups: torch.Tensor, clamp: GateClamp) -> torch.Tensor:
+    """(rows, 2 * width), gates before ups → (rows, width); computed in float32, rounded once."""
+    gates, ups = gates_and_ups.float().chunk(2, dim=-1)
+    gates = gates.clamp(max=clamp.limit)
+    ups = ups.clamp(-clamp.limit, clamp.limit) + 1
+    return (gates * torch.sigmoid(gates * clamp.alpha) * ups).to(gates_and_ups.dtype)

@@ -13,9 +13,10 @@ import torch
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
+from tandem.engine.backends.pytorch.layers.experts import Gating
 from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
-from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, MLP, GatedMLP, gate
+from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, MLP, GatedMLP, clamped_gate, gate
 from tandem.engine.backends.pytorch.layers.norm import (
     HeadNorm,
     LayerNorm,
@@ -92,7 +93,10 @@ def make_attention(
         heads=kv_heads * (config.num_heads // config.num_kv_heads),
         kv_heads=kv_heads,
         scoring=Scoring(
-            config.sliding_windows[number], config.attention_scale, config.attention_softcap
+            config.sliding_windows[number],
+            config.attention_scale,
+            config.attention_softcap,
+            None if tensors.sinks is None else loader.read(tensors.sinks, torch.float32),
         ),
         head_norm=_head_norm(config, tensors, loader, group),
     )
@@ -109,7 +113,10 @@ def make_mlp(
         gate_up, down = loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down)
         return GatedMLP(gate_up, down, group, activation)
     assert config.routing is not None, "experts are chosen by some rule"
-    gating = partial(gate, activation=activation, results=ResultBuffer())
+    if config.gate_clamp is not None:
+        gating: Gating = partial(clamped_gate, clamp=config.gate_clamp)
+    else:
+        gating = partial(gate, activation=activation, results=ResultBuffer())
     return load_experts(mlp, config.routing, gating, loader, group)
 
 
