@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tandem.engine.checkpoint import index
+from tandem.engine.checkpoint.gguf import choice
 from tandem.engine.checkpoint.renamed import Beginnings, Renamed
 from tandem.engine.checkpoint.weights import FLOAT_DTYPES, WeightSource, check_weights
 
@@ -35,8 +36,18 @@ def _safetensors(directory: Path, library: str) -> WeightSource[Any]:
     return plain if scheme is None else QuantizedSafetensors(plain, scheme, library)
 
 
+def _gguf(directory: Path, library: str) -> WeightSource[Any]:
+    from tandem.engine.checkpoint.gguf.folder import described_file
+    from tandem.engine.checkpoint.gguf.source import GgufSource
+
+    return GgufSource(described_file(directory), library)
+
+
 #: By the name of the format; a directory that has none is said to lack the first.
-FORMATS: dict[str, Format] = {"safetensors": Format(index.candidates, _safetensors)}
+FORMATS: dict[str, Format] = {
+    "safetensors": Format(index.candidates, _safetensors),
+    "gguf": Format(choice.linked_parts, _gguf),
+}
 
 
 def weight_files(directory: Path) -> list[Path]:

@@ -50,6 +50,14 @@ class PlayedHub:
             self.fetched.append(file)
         return str(self.snapshot)
 
+    def list_repo_files(self, name: str, *, revision: str) -> list[str]:
+        assert (name, revision) == ("acme/Fox-5M", COMMIT)
+        return list(self._files)
+
+    def open_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
+        monkeypatch.setattr(huggingface_hub, "list_repo_files", self.list_repo_files)
+
 
 @pytest.mark.parametrize(
     ("files", "wanted"),
@@ -74,7 +82,7 @@ def test_only_what_is_read_is_fetched(
     wanted: list[str],
 ) -> None:
     hub = PlayedHub(tmp_path, DESCRIPTION | OTHERS | files)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    hub.open_to(monkeypatch)
     assert resolve_model("acme/Fox-5M") == hub.snapshot
     assert sorted(hub.fetched) == sorted([*DESCRIPTION, *wanted])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ import numpy as np
 from tandem.engine.checkpoint.gguf.blocks import TYPES, BlockType
 from tandem.errors import CheckpointError
 
-Value: TypeAlias = "int | float | bool | str | list[Value] | np.ndarray[tuple[int], np.dtype]"
+Value: TypeAlias = "int | float | bool | str | Sequence[Value] | np.ndarray[tuple[int], np.dtype]"
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -157,8 +157,9 @@ def _read_value(cursor: _Cursor, key: str, kind: int, depth: int = 0) -> Value:
     if number is None:
         raise cursor.error(f"{key} is of the unknown type {kind}")
     dtype = np.dtype(number)
-    value: Value = np.frombuffer(cursor.take(dtype.itemsize, key), dtype)[0].item()
-    return value
+    value = np.frombuffer(cursor.take(dtype.itemsize, key), dtype)[0]
+    # The shortest number that it is the nearest of: 1e-05, not what follows in double precision.
+    return float(str(value)) if number == "<f4" else value.item()
 
 
 def _read_array(cursor: _Cursor, key: str, depth: int) -> Value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -12,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tandem.engine.checkpoint.files import check_file, reading
+from tandem.engine.checkpoint.gguf.choice import part_names
 from tandem.engine.checkpoint.gguf.header import Head, TensorInfo, Value, read_head
 from tandem.errors import CheckpointError
-
-_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
-_MAX_PARTS = 2**12
 
 T = TypeVar("T")
 
@@ -97,7 +94,7 @@ class GgufModel:
             except ValueError as error:
                 raise CheckpointError(f"{file}: not a whole GGUF file: it is empty") from error
         data = np.frombuffer(mapped, np.uint8)
-        head = read_head(memoryview(data), file)
+        head = read_head(data.data, file)
         for name in head.tensors:
             if name in self.tensors:
                 raise CheckpointError(f"{file}: tensor {name} is in {self.files[name].name} too")
@@ -136,11 +133,3 @@ def _shown(value: Value) -> str:
     if isinstance(value, list | np.ndarray):
         return f"an array of {len(value)}"
     return repr(value) if len(repr(value)) < 60 else repr(value)[:60] + "..."
-
-
-def part_names(name: str) -> list[str]:
-    """The files of a model that one of them is of: itself, or all parts in order."""
-    found = _PART.fullmatch(name)
-    if found is None or not 1 <= int(found[3]) <= _MAX_PARTS:
-        return [name]
-    return [f"{found[1]}-{number:05}-of-{found[3]}.gguf" for number in range(1, int(found[3]) + 1)]

@@ -127,7 +127,7 @@ def _half(blocks: Bytes, at: int) -> Floats:
     return _cut(blocks, at, at + 2).view("<f2").astype(np.float32)
 
 
-def _less(codes: Bytes, zero: int) -> npt.NDArray[np.int8]:
+def _less(codes: npt.NDArray[Any], zero: int) -> npt.NDArray[np.int8]:
     return codes.view(np.int8) - np.int8(zero)
 
 

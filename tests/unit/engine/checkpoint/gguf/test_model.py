@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.models.gguf_files import quantised, write_gguf
 
-from tandem.engine.checkpoint.gguf.model import GgufModel, part_names
+from tandem.engine.checkpoint.gguf.choice import part_names
+from tandem.engine.checkpoint.gguf.model import GgufModel
 from tandem.errors import CheckpointError
 
 FIELDS = {

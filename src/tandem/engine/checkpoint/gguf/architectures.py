@@ -1,0 +1,179 @@
+"""The architectures that a GGUF may be of: which class of Hugging Face's, its tensors and fields.
+
+A row says how the file's names of a layer's tensors are Hugging Face's, and what its writer did to
+the numbers of some: rows of queries and keys that were put in another order, norms that had one
+added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tandem.engine.checkpoint.gguf.model import GgufModel
+from tandem.errors import CheckpointError
+
+Fields = dict[str, Any]
+
+#: Of a layer, without `.weight` and `.bias`.
+_DENSE = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_FUSED_MLP = {"ffn_up": "mlp.gate_up_proj"}
+_NORMS_BEHIND = {
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_GEMMA = _DENSE | _NORMS_BEHIND | {"ffn_norm": "pre_feedforward_layernorm"}
+
+
+def _nothing(_: GgufModel, __: str) -> Fields:
+    return {}
+
+
+class Architecture(NamedTuple):
+    """`layer` has an asterisk where a tensor of all experts is one of each.
+
+    `rotated` says that rows of queries and keys lie by pairs that are rotated together, where
+    Hugging Face has first one half of a head, then the other. `norm_offset` was added to norms.
+    `fields` are those of `config.json` beyond what all have.
+    """
+
+    class_name: str
+    model_type: str
+    layer: Mapping[str, str] = _DENSE
+    rotated: bool = False
+    norm_offset: float = 0.0
+    fields: Callable[[GgufModel, str], Fields] = _nothing
+
+
+def find_architecture(model: GgufModel) -> Architecture:
+    """Raises CheckpointError for one that is not known."""
+    name = model.needed("general.architecture", str)
+    if name not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{model.path}: general.architecture {name!r} is not supported; "
+            f"expected one of {', '.join(sorted(ARCHITECTURES))}"
+        )
+    if name == "olmo2" and _window(model, name):
+        return _OLMO3
+    return ARCHITECTURES[name]
+
+
+def _biases(model: GgufModel, _: str) -> Fields:
+    """Of families whose config says whether there are any."""
+    return {
+        "attention_bias": "blk.0.attn_q.bias" in model.tensors,
+        "mlp_bias": "blk.0.ffn_up.bias" in model.tensors,
+    }
+
+
+def _qwen(_: GgufModel, __: str) -> Fields:
+    return {"use_sliding_window": False}
+
+
+def _granite(model: GgufModel, name: str) -> Fields:
+    scales = {
+        "embedding_multiplier": "embedding_scale",
+        "residual_multiplier": "residual_scale",
+        "attention_multiplier": "attention.scale",
+        "logits_scaling": "logit_scale",
+    }
+    stated = {ours: model.stated(f"{name}.{key}", float) for ours, key in scales.items()}
+    return {ours: number for ours, number in stated.items() if number} | _biases(model, name)
+
+
+def _phi3(model: GgufModel, name: str) -> Fields:
+    fields = {
+        "sliding_window": _window(model, name),
+        "original_max_position_embeddings": model.stated(
+            f"{name}.rope.scaling.original_context_length", int
+        ),
+    }
+    return {key: value for key, value in fields.items() if key == "sliding_window" or value}
+
+
+def _olmo3(model: GgufModel, name: str) -> Fields:
+    pattern = model.numbers(f"{name}.attention.sliding_window_pattern")
+    layers = model.needed(f"{name}.block_count", int)
+    windowed = [number % 4 != 3 for number in range(layers)] if pattern is None else pattern
+    return {
+        "sliding_window": _window(model, name),
+        "layer_types": ["sliding_attention" if one else "full_attention" for one in windowed],
+    }
+
+
+def _window(model: GgufModel, name: str) -> int | None:
+    """Tokens, None for none, which is also written as 0."""
+    window: int | None = model.stated(f"{name}.attention.sliding_window", int)
+    return window or None
+
+
+def _gemma2(model: GgufModel, name: str) -> Fields:
+    return {
+        "attn_logit_softcapping": model.stated(f"{name}.attn_logit_softcapping", float),
+        "final_logit_softcapping": model.stated(f"{name}.final_logit_softcapping", float),
+        "sliding_window": _window(model, name) or 4096,
+        "query_pre_attn_scalar": _scalar(model, name, large=46),
+    }
+
+
+def _gemma3(model: GgufModel, name: str) -> Fields:
+    return {
+        "final_logit_softcapping": model.stated(f"{name}.final_logit_softcapping", float),
+        "sliding_window": _window(model, name) or 1024,
+        "query_pre_attn_scalar": _scalar(model, name, large=62),
+        "rope_theta": 1e6,
+        "rope_local_base_freq": model.stated(f"{name}.rope.freq_base_swa", float) or 1e4,
+    }
+
+
+def _scalar(model: GgufModel, name: str, large: int) -> float:
+    """Files do not say it: a head's width, but hidden size by heads in the model of most layers."""
+    if model.needed(f"{name}.block_count", int) == large:
+        hidden = model.needed(f"{name}.embedding_length", int)
+        return hidden / max(1, model.needed(f"{name}.attention.head_count", int))
+    return float(model.stated(f"{name}.attention.key_length", int) or 256)
+
+
+#: By `general.architecture`.
+ARCHITECTURES = {
+    "llama": Architecture("LlamaForCausalLM", "llama", rotated=True, fields=_biases),
+    "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", fields=_qwen),
+    "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", fields=_qwen),
+    "phi3": Architecture(
+        "Phi3ForCausalLM",
+        "phi3",
+        _DENSE | _FUSED_MLP | {"attn_qkv": "self_attn.qkv_proj"},
+        fields=_phi3,
+    ),
+    "granite": Architecture("GraniteForCausalLM", "granite", rotated=True, fields=_granite),
+    "smollm3": Architecture("SmolLM3ForCausalLM", "smollm3", rotated=True, fields=_biases),
+    "glm4": Architecture(
+        "Glm4ForCausalLM",
+        "glm4",
+        _DENSE
+        | _FUSED_MLP
+        | {
+            "post_attention_norm": "post_self_attn_layernorm",
+            "post_ffw_norm": "post_mlp_layernorm",
+        },
+        fields=_biases,
+    ),
+    "olmo2": Architecture("Olmo2ForCausalLM", "olmo2", _DENSE | _NORMS_BEHIND, fields=_biases),
+    "gemma2": Architecture("Gemma2ForCausalLM", "gemma2", _GEMMA, norm_offset=1, fields=_gemma2),
+    "gemma3": Architecture(
+        "Gemma3ForCausalLM", "gemma3_text", _GEMMA, norm_offset=1, fields=_gemma3
+    ),
+}
+_OLMO3 = Architecture("Olmo3ForCausalLM", "olmo3", _DENSE | _NORMS_BEHIND, fields=_olmo3)

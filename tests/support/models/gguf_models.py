@@ -1,0 +1,149 @@
+"""A folder in Hugging Face's layout as the GGUF that llama.cpp's converter makes of it.
+
+Names of tensors are those of the format's own library; what is done to numbers, and the fields, as
+the converter does it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
+from safetensors.numpy import load_file
+from tests.support.models.gguf_files import Array, quantised, write_gguf
+
+_ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama", "olmo3": "olmo2"}
+#: Whose queries and keys are rotated by neighbours there.
+_ROTATED = ("llama", "granite", "smollm3")
+_FIELDS = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.value_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "rope.freq_base": "rope_theta",
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "attention.scale": "attention_multiplier",
+    "logit_scale": "logits_scaling",
+}
+#: Of three kinds: normal, control, and of a byte.
+TINY_TOKENS = {
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "qwen2",
+    "tokenizer.ggml.tokens": ["a", "b", "ab", "<s>", "</s>", "<|im_end|>"],
+    "tokenizer.ggml.token_type": [1, 1, 1, 3, 3, 3],
+    "tokenizer.ggml.merges": ["a b"],
+    "tokenizer.ggml.bos_token_id": 3,
+    "tokenizer.ggml.eos_token_id": 4,
+}
+
+
+def as_gguf(directory: Path, file: Path, kind: str = "F32", **options: Any) -> Path:  # noqa: ANN401
+    """Matrices whose rows allow it are of that type."""
+    config = json.loads((directory / "config.json").read_text())
+    name = _ARCHITECTURES.get(config["model_type"], config["model_type"])
+    tensors = _tensors(directory, config, name)
+    written: dict[str, Any] = {
+        key: quantised(numbers, kind)
+        if kind != "F32" and numbers.ndim == 2 and numbers.shape[1] % 32 == 0
+        else numbers.astype(np.float32)
+        for key, numbers in tensors.items()
+    }
+    fields = TINY_TOKENS | _fields(config, name)
+    return write_gguf(file, name, fields, written, **options)
+
+
+def _fields(config: dict[str, Any], name: str) -> dict[str, Any]:
+    stated = {
+        f"{name}.{ours}": config[theirs]
+        for ours, theirs in _FIELDS.items()
+        if config.get(theirs) is not None
+    }
+    if name == "gemma3" or "rope_theta" not in config:
+        stated.pop(f"{name}.rope.freq_base", None)
+    head = config["head_dim"]
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    part = config.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1.0
+    if config["model_type"] == "glm4":
+        part = rope.get("partial_rotary_factor", 0.5)
+    stated[f"{name}.rope.dimension_count"] = int(head * part)
+    if "rope_theta" in rope:
+        stated[f"{name}.rope.freq_base"] = rope["rope_theta"]
+    rule = rope.get("rope_type") or rope.get("type")
+    if rule in ("linear", "yarn"):
+        stated[f"{name}.rope.scaling.type"] = rule
+        stated[f"{name}.rope.scaling.factor"] = rope["factor"]
+    original = rope.get("original_max_position_embeddings")
+    original = original or config.get("original_max_position_embeddings")
+    if original is not None and rule != "llama3":
+        stated[f"{name}.rope.scaling.original_context_length"] = original
+    if rule in ("longrope", "su"):
+        grown = config["max_position_embeddings"] / original
+        factor = math.sqrt(1 + math.log(grown) / math.log(original)) if grown > 1 else 1.0
+        stated[f"{name}.rope.scaling.attn_factor"] = factor
+    if "layer_types" in config and name == "olmo2":
+        windows = [kind == "sliding_attention" for kind in config["layer_types"]]
+        stated["olmo2.attention.sliding_window_pattern"] = windows
+    return stated
+
+
+def _tensors(directory: Path, config: dict[str, Any], name: str) -> dict[str, Array]:
+    architecture = next(arch for arch, found in MODEL_ARCH_NAMES.items() if found == name)
+    assert isinstance(architecture, MODEL_ARCH)
+    names = get_tensor_name_map(architecture, config["num_hidden_layers"])
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    tensors = {}
+    for theirs, numbers in load_file(directory / "model.safetensors").items():
+        ours = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
+        assert ours is not None, theirs
+        projection = theirs.split(".")[-2]
+        if name in _ROTATED and projection in heads:
+            numbers = _by_neighbours(numbers, heads[projection])  # noqa: PLW2901
+        if name in ("gemma2", "gemma3") and theirs.endswith("norm.weight"):
+            numbers = numbers + 1  # noqa: PLW2901
+        tensors[ours] = numbers
+    return tensors | _factors(config)
+
+
+def _by_neighbours(numbers: Array, heads: int) -> Array:
+    halves = numbers.reshape(heads, 2, -1, *numbers.shape[1:])
+    return halves.swapaxes(1, 2).reshape(numbers.shape)
+
+
+def _factors(config: dict[str, Any]) -> dict[str, Array]:
+    """What frequencies are divided by, for rules that a file has no fields for."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    rule = rope.get("rope_type") or rope.get("type")
+    if rule in ("longrope", "su"):
+        return {
+            f"rope_factors_{length}.weight": np.array(rope[f"{length}_factor"], np.float32)
+            for length in ("long", "short")
+        }
+    if rule != "llama3":
+        return {}
+    theta, head = config["rope_theta"], config["head_dim"]
+    original, factor = rope["original_max_position_embeddings"], rope["factor"]
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    found = []
+    for pair in range(head // 2):
+        length = 2 * math.pi * theta ** (2 * pair / head)
+        if length < original / high:
+            found.append(1.0)
+        elif length > original / low:
+            found.append(factor)
+        else:
+            smooth = (original / length - low) / (high - low)
+            found.append(1 / ((1 - smooth) / factor + smooth))
+    return {"rope_freqs.weight": np.array(found, np.float32)}
