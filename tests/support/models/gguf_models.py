@@ -90,6 +90,7 @@ def _fields(config: dict[str, Any], name: str) -> dict[str, Any]:
     if original is not None and rule != "llama3":
         stated[f"{name}.rope.scaling.original_context_length"] = original
     if rule in ("longrope", "su"):
+        assert original is not None
         grown = config["max_position_embeddings"] / original
         factor = math.sqrt(1 + math.log(grown) / math.log(original)) if grown > 1 else 1.0
         stated[f"{name}.rope.scaling.attn_factor"] = factor

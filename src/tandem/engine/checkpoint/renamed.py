@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor, WeightSource
+
+if TYPE_CHECKING:
+    from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Span
 from tandem.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
 T_co = TypeVar("T_co", covariant=True)
 
