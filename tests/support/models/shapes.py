@@ -107,6 +107,18 @@ SHAPES = {
         Size(2, 36, 50, 6, 2, 12, 305, 256),
         {"sliding_window": None, "vision_config": VISION},
     ),
+    "ernie-bias": Shape("ernie4_5", Size(2, 48, 80, 8, 4, 12, 389, 256), {"use_bias": True}),
+    "ernie-untied": Shape(
+        "ernie4_5", Size(3, 60, 90, 3, 3, 20, 307, 256), {"tie_word_embeddings": False}
+    ),
+    "exaone-windows": Shape("exaone4", Size(5, 48, 80, 4, 2, 12, 389, 256), {"sliding_window": 6}),
+    "exaone-full": Shape(
+        "exaone4",
+        Size(2, 60, 90, 5, 1, 12, 307, 256),
+        {"sliding_window": None, "layer_types": ["full_attention"] * 2},
+    ),
+    "gemma": Shape("gemma", Size(3, 48, 80, 8, 4, 20, 389, 256)),
+    "gemma-legacy": Shape("gemma", Size(2, 56, 90, 4, 1, 12, 307, 256), {"hidden_act": "gelu"}),
     "gemma2": Shape(
         "gemma2",
         Size(3, 48, 80, 8, 4, 20, 389, 256),
@@ -179,6 +191,12 @@ SHAPES = {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
             },
         },
+    ),
+    "seed-oss": Shape("seed_oss", Size(2, 48, 80, 8, 4, 12, 389, 256), {"attention_bias": True}),
+    "seed-oss-all-biases": Shape(
+        "seed_oss",
+        Size(3, 60, 90, 3, 3, 20, 307, 256),
+        {"attention_bias": False, "attention_out_bias": True, "mlp_bias": True},
     ),
     "qwen2-three-heads": Shape("qwen2", Size(2, 120, 77, 3, 3, 40, 333, 256)),
     "qwen2-window": Shape(

@@ -113,7 +113,7 @@ class RawLlama(RawRotary, frozen=True, kw_only=True):
     use_sliding_window: bool | None = None
     max_window_layers: int | None = None
     layer_types: list[str] | None = None
-    sliding_window_pattern: int | None = None
+    sliding_window_pattern: int | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +276,8 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         if kinds is not None:
             return tuple(window if kind == SLIDING else None for kind in kinds)
         if self.full_every is not None:
-            every = raw.sliding_window_pattern or self.full_every
+            pattern = raw.sliding_window_pattern
+            every = pattern if isinstance(pattern, int) and pattern else self.full_every
             return tuple(None if layer % every == 0 else window for layer in range(1, layers + 1))
         first = 0 if self.always_windowed else raw.max_window_layers or 0
         return tuple(window if layer >= first else None for layer in range(layers))

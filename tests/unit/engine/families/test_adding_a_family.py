@@ -1,4 +1,4 @@
-"""A family is added by its description, its model, and a row: here Gemma, from outside the package.
+"""A family is added by its description, its model, and a row: here Gemma, as if there were none.
 
 It differs from Llama by more than switches: another activation, norms of 1 + weight, and an
 embedding that is scaled. transformers knows it too, so its logits can be compared.

@@ -322,3 +322,11 @@ def test_what_coheres_layers_cannot_compute_is_refused_by_name(
     with pytest.raises(CheckpointError, match=r"config\.json") as caught:
         read(tmp_path, "CohereForCausalLM", **changes)
     assert words in caught.value.message
+
+
+def test_exaones_pattern_may_be_spelt(tmp_path: Path) -> None:
+    layers = {"num_hidden_layers": 6, "sliding_window": 5}
+    assert read(tmp_path, "Exaone4ForCausalLM", **layers).sliding_windows == (5, 5, 5, None, 5, 5)
+    spelt = read(tmp_path, "Exaone4ForCausalLM", **layers, sliding_window_pattern="LG")
+    assert spelt.sliding_windows == (5, None) * 3
+    assert [rope is None for rope in spelt.ropes] == [False, True] * 3

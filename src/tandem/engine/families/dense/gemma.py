@@ -1,4 +1,7 @@
-"""Gemma 2 and the text models of Gemma 3: norms behind layers too, and weights of norms about 0."""
+"""Gemma 1 and 2, and the text models of Gemma 3: weights of norms about 0, a scaled embedding.
+
+From the second on, norms behind attention and MLP too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+
+import msgspec
 
 from tandem.engine.families.family import Size
 from tandem.engine.families.llama import LlamaFamily, RawLlama, positive
@@ -64,6 +69,27 @@ class GemmaFamily(LlamaFamily):
         return _cap("attn_logit_softcapping", raw.attn_logit_softcapping, path)
 
 
+class Gemma1Family(GemmaFamily):
+    """No windows and no caps. `gelu` has always meant what it is called in later configs."""
+
+    activation_field: ClassVar[str] = "hidden_act"
+
+    def stated(self, directory: Path) -> _RawGemma:
+        raw: _RawGemma = super().stated(directory)
+        head_dim = raw.head_dim or raw.hidden_size // max(1, raw.num_attention_heads)
+        activation = "gelu_pytorch_tanh" if raw.hidden_act == "gelu" else raw.hidden_act
+        return msgspec.structs.replace(
+            raw,
+            hidden_act=activation,
+            query_pre_attn_scalar=head_dim,
+            attn_logit_softcapping=None,
+            final_logit_softcapping=None,
+        )
+
+    def example_config(self, size: Size) -> dict[str, Any]:
+        return super().example_config(size) | {"hidden_act": "gelu_pytorch_tanh"}
+
+
 class Gemma3Family(GemmaFamily):
     """Layers with a window rotate by a base of their own. Norms of queries and keys, no softcap."""
 
@@ -94,6 +120,22 @@ _GEMMA = {
 }
 
 FAMILIES = {
+    "GemmaForCausalLM": Gemma1Family(
+        name="gemma",
+        defaults={
+            "vocab_size": 256_000,
+            "hidden_size": 3072,
+            "intermediate_size": 24_576,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 16,
+            "head_dim": 256,
+            "hidden_act": "gelu_pytorch_tanh",
+            "max_position_embeddings": 8192,
+            "tie_word_embeddings": True,
+        },
+        default_eos=1,
+    ),
     "Gemma2ForCausalLM": GemmaFamily(
         name="gemma2",
         norms=_NORMS,
