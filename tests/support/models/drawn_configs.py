@@ -50,6 +50,7 @@ _COMMON: dict[str, st.SearchStrategy[Any]] = {
     "tie_word_embeddings": st.booleans(),
     "hidden_act": st.just("silu"),
     "rope_theta": st.sampled_from([1e4, 5e5, 1000000]),
+    "original_max_position_embeddings": st.sampled_from([32, 4096]),
     "rope_scaling": _ROPES,
     "rope_parameters": _ROPES,
     "torch_dtype": st.sampled_from(["float32", "bfloat16", "float16"]) | st.none(),
@@ -72,9 +73,28 @@ _QWEN_MOE: dict[str, st.SearchStrategy[Any]] = {
     "decoder_sparse_step": st.integers(1, 3),
     "mlp_only_layers": st.none() | st.lists(st.integers(0, 4), max_size=2),
 }
+_SCALES = (
+    *("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
+)
 _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "llama": {"attention_bias": st.booleans(), "mlp_bias": st.booleans()},
     "mistral": _WINDOW,
+    "phi3": {**_WINDOW, "partial_rotary_factor": st.sampled_from([0.5, 0.75, 1.0])},
+    "smollm3": {
+        "attention_bias": st.booleans(),
+        "mlp_bias": st.booleans(),
+        "use_sliding_window": st.booleans(),
+        **_WINDOW,
+        "no_rope_layer_interval": st.integers(1, 5),
+        "no_rope_layers": st.none() | st.lists(st.integers(0, 1), min_size=36, max_size=40),
+    },
+    "granite": {
+        "attention_bias": st.booleans(),
+        "mlp_bias": st.booleans(),
+        **dict.fromkeys(_SCALES, st.sampled_from([0.25, 1, 12.0])),
+    },
+    "ministral": _WINDOW,
+    "ministral3": _WINDOW,
     "qwen2": _QWEN,
     "qwen3": {**_QWEN, "attention_bias": st.booleans()},
     "mixtral": {**_WINDOW, "num_local_experts": st.integers(1, 9), **_CHOSEN},
@@ -119,4 +139,34 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     if (windowed or family in ("qwen2", "qwen3")) and draw(st.booleans()):
         kinds = st.sampled_from(["sliding_attention", "full_attention"])
         config["layer_types"] = draw(st.lists(kinds, min_size=layers, max_size=layers))
+    if family == "phi3":
+        config = {name: config[name] for name in config if name not in _ROTARY} | draw(
+            _longrope(config)
+        )
     return config
+
+
+_ROTARY = ("rope_scaling", "rope_parameters", "head_dim")
+
+
+def _longrope(config: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """The one rule that Phi-3 has, or none."""
+    head_dim = 16 if "hidden_size" in config else 96
+    count = int(head_dim * config.get("partial_rotary_factor", 1.0)) // 2
+    factors = st.lists(st.sampled_from([1.0, 1.5, 7]), min_size=count, max_size=count)
+    rule = st.fixed_dictionaries(
+        {
+            "type": st.just("longrope"),
+            "short_factor": factors,
+            "long_factor": factors,
+            "original_max_position_embeddings": st.sampled_from([32, 4096]),
+        },
+        optional={"attention_factor": st.sampled_from([1.25, 2.0]), "factor": st.just(4.0)},
+    )
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "rope_scaling": rule | st.none(),
+            "original_max_position_embeddings": st.sampled_from([32, 64, 4096]),
+        },
+    )

@@ -74,8 +74,8 @@ class Mistral3Family(LlamaFamily):
 
 
 def _rotating(raw: RawLlama) -> RawLlama:
-    stated = raw.rope_scaling or raw.rope_parameters
-    return raw if stated else msgspec.structs.replace(raw, rope_parameters=_ROPE)
+    stated = raw.rope_parameters or _ROPE
+    return msgspec.structs.replace(raw, rope_parameters=stated)
 
 
 _SWITCHES: dict[str, Any] = {

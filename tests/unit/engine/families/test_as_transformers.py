@@ -17,7 +17,7 @@ from tandem.engine.families import read_config
 from tandem.engine.random_checkpoint import create_checkpoint
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(configs())
 def test_any_config_means_what_it_means_to_transformers(config: dict[str, Any]) -> None:
     with TemporaryDirectory() as directory:
