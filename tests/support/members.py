@@ -24,6 +24,7 @@ MODEL = ModelFacts(
     weights="e" * 64,
     kv_heads=8,
     layer_bytes=[LAYER_BYTES] * 16,
+    read_bytes=[LAYER_BYTES] * 16,
     embedding_bytes=130_000_000,
     tied=False,
     kv_bytes_per_token=65_536,
@@ -32,8 +33,10 @@ MODEL = ModelFacts(
 
 
 def hello(**changes: Any) -> PeerHello:  # noqa: ANN401 - any field
-    """`model` are changes to `MODEL`."""
-    model = msgspec.structs.replace(MODEL, **changes.pop("model", {}))
+    """`model` are changes to `MODEL`; a token reads all of its layers if it does not say else."""
+    said = changes.pop("model", {})
+    read = {"read_bytes": said["layer_bytes"]} if said.get("layer_bytes") else {}
+    model = msgspec.structs.replace(MODEL, **(read | said))
     fields: dict[str, Any] = {
         "version": CLUSTER_VERSION,
         "name": "node",

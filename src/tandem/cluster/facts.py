@@ -16,6 +16,7 @@ from tandem.engine import (
     draft_bytes,
     kv_bytes_per_token,
     layer_bytes,
+    read_bytes,
     weight_files,
     weight_item_bytes,
 )
@@ -57,6 +58,7 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         weights=weights,
         kv_heads=config.num_kv_heads,
         layer_bytes=layer_bytes(config, item_bytes),
+        read_bytes=read_bytes(config, item_bytes),
         embedding_bytes=config.vocab_size * config.hidden_size * ITEM_BYTES[setup.dtype],
         tied=config.tie_word_embeddings,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype),

@@ -20,7 +20,13 @@ from tandem.engine.core.sequence import SamplingParams
 from tandem.engine.core.step import StepPlan, StepResult
 from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
 from tandem.engine.engine import Engine, EngineStats
-from tandem.engine.families import kv_bytes_per_token, layer_bytes, read_config, tensor_shapes
+from tandem.engine.families import (
+    kv_bytes_per_token,
+    layer_bytes,
+    read_bytes,
+    read_config,
+    tensor_shapes,
+)
 from tandem.engine.generation import (
     Aborted,
     ChoiceDelta,
@@ -112,6 +118,7 @@ __all__ = [
     "model_name",
     "pipeline_stage",
     "prepare",
+    "read_bytes",
     "read_config",
     "resolve_model",
     "speculate_from",

@@ -13,6 +13,7 @@ import pytest
 from tandem.cluster.facts import model_facts
 from tandem.cluster.strategies.costs import model_bytes
 from tandem.engine import EngineOptions, ModelSetup, prepare
+from tandem.engine.families import Size
 from tandem.engine.random_checkpoint import create_checkpoint
 
 
@@ -30,10 +31,27 @@ def test_the_weights_add_up_to_the_files(tmp_path: Path) -> None:
     facts = model_facts(setup, "m")
     stored = sum(path.stat().st_size for path in (tmp_path / "m").glob("*.safetensors"))
     assert len(facts.layer_bytes) == facts.layers == setup.config.num_layers
+    assert facts.read_bytes == facts.layer_bytes
     # The file also has a header and the last norm.
     assert model_bytes(facts) == pytest.approx(stored, rel=0.05)
     assert facts.kv_heads == setup.config.num_kv_heads
     assert facts.dtype == "float32/whole"
+
+
+def test_a_token_reads_the_experts_that_it_chooses(tmp_path: Path) -> None:
+    shape = Size(3, 64, 176, 4, 2, 16, 384, 64, experts=5, experts_per_token=2, expert_columns=24)
+    create_checkpoint(
+        tmp_path / "m",
+        family="qwen3_moe",
+        size=shape,
+        dtype="float32",
+        overrides={"mlp_only_layers": [1]},
+    )
+    setup = prepare(EngineOptions(directory=tmp_path / "m", device="cpu", threads=1))
+    facts = model_facts(setup, "m")
+    idle = 3 * (3 * 24 * 64) * 4
+    assert [held - idle for held in facts.layer_bytes[::2]] == facts.read_bytes[::2]
+    assert facts.layer_bytes[1] == facts.read_bytes[1]
 
 
 def test_narrower_weights_are_smaller(tmp_path: Path) -> None:
@@ -97,8 +115,8 @@ def test_what_the_engine_reads_of_a_configuration_is_a_fact_by_name(tmp_path: Pa
     setup = prepare(EngineOptions(directory=tmp_path / "m", device="cpu", threads=1))
     other = model_facts(setup, "m")
     assert one.settings.items() ^ other.settings.items() == {
-        ("rms_norm_eps", "0.5"),
-        ("rms_norm_eps", one.settings["rms_norm_eps"]),
+        ("norm_eps", "0.5"),
+        ("norm_eps", one.settings["rms_norm_eps"]),
     }
 
 

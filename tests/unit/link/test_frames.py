@@ -104,7 +104,7 @@ def test_what_may_follow_a_message_is_bounded_by_its_kind(
         Invitation("s", ["n"] * (MAX_RANKS + 1)),
         Proposal("s", Parallelism.TENSOR, [Part("n", 0, 1)] * (MAX_RANKS + 1), 1, 1, "why"),
         hello(layers=[1] * (MAX_RANKS + 1)),
-        hello(model={"layer_bytes": [1] * 4097}),
+        hello(model={"layer_bytes": [1] * 2049}),
     ],
 )
 def test_lists_that_no_cluster_has_are_refused(message: ToNode) -> None:
@@ -115,6 +115,6 @@ def test_lists_that_no_cluster_has_are_refused(message: ToNode) -> None:
 
 def test_the_largest_hello_fits_a_header() -> None:
     settings = {f"{number:032}": "x" * 64 for number in range(128)}
-    model = {"layer_bytes": [1 << 40] * 4096, "settings": settings}
+    model = {"layer_bytes": [1 << 40] * 2048, "read_bytes": [1 << 40] * 2048, "settings": settings}
     said = hello(model=model, layers=[64] * MAX_RANKS)
     assert decode_prefix(encode_frame(said)[:PREFIX_BYTES])[0] <= MAX_HEADER_BYTES

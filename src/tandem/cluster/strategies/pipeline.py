@@ -22,7 +22,13 @@ from tandem.cluster.strategies.base import (
     RankWork,
     SteppedStage,
 )
-from tandem.cluster.strategies.costs import WEIGHTS_SHARE, Held, layers_bytes, model_bytes
+from tandem.cluster.strategies.costs import (
+    WEIGHTS_SHARE,
+    Held,
+    layers_bytes,
+    model_bytes,
+    read_bytes,
+)
 from tandem.engine import (
     Executor,
     Neighbours,
@@ -108,7 +114,7 @@ def _held_bytes(model: ModelFacts, first: int, end: int) -> int:
 def _read_bytes(model: ModelFacts, first: int, end: int, head_share: float = 1.0) -> float:
     """What a stage reads for a token: the head counts, an embedding is one row."""
     head = head_share * model.embedding_bytes if end == model.layers else 0
-    return layers_bytes(model, first, end) + head
+    return read_bytes(model, first, end) + head
 
 
 def _balanced(members: Sequence[Member]) -> list[int] | None:

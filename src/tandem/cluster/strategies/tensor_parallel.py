@@ -16,7 +16,7 @@ from tandem.cluster.strategies.base import (
     RankWork,
     SteppedStage,
 )
-from tandem.cluster.strategies.costs import WEIGHTS_SHARE, Held, layers_bytes, model_bytes
+from tandem.cluster.strategies.costs import WEIGHTS_SHARE, Held, model_bytes, read_bytes
 from tandem.engine import Executor, LocalExecutor, StepPlan, Tensor, tensor_parallel
 from tandem.errors import PeerRefused
 from tandem.protocol.cluster import ModelFacts, Part
@@ -44,7 +44,7 @@ def token_s(members: Sequence[Member], parts: Sequence[Part], hop_s: float) -> f
     """The slowest rank reads its share; two sums a layer, one for the embedding, and the logits."""
     model = members[0].hello.model
     slowest = min(member.hello.bytes_per_s for member in members)
-    weights = layers_bytes(model) + model.embedding_bytes
+    weights = read_bytes(model) + model.embedding_bytes
     return weights / len(parts) / slowest + (2 * model.layers + 2) * hop_s
 
 

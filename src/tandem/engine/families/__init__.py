@@ -26,6 +26,7 @@ __all__ = [
     "kv_bytes_per_token",
     "layer_bytes",
     "parameter_count",
+    "read_bytes",
     "read_config",
     "tensor_shapes",
 ]
@@ -89,6 +90,11 @@ def parameter_count(config: ModelConfig) -> int:
 def layer_bytes(config: ModelConfig, item_bytes: int) -> list[int]:
     """The weights of each layer, so many bytes a number."""
     return family_of(config).layer_bytes(config, item_bytes)
+
+
+def read_bytes(config: ModelConfig, item_bytes: int) -> list[int]:
+    """What of each layer's weights one token reads, so many bytes a number."""
+    return family_of(config).read_bytes(config, item_bytes)
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:

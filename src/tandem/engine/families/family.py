@@ -67,6 +67,10 @@ class Family(ABC, Generic[Config, Layer]):
         layers = self.tensors(config).layers
         return [item_bytes * sum(spec.count for spec in specs_of(layer)) for layer in layers]
 
+    def read_bytes(self, config: Config, item_bytes: int) -> list[int]:
+        """What of each layer's weights one token reads, so many bytes a number."""
+        return self.layer_bytes(config, item_bytes)
+
     def kv_bytes_per_token(self, config: Config, dtype: str) -> int:
         """Bytes that the cache takes for one token of context, in all layers."""
         return 2 * config.num_layers * config.num_kv_heads * config.head_dim * ITEM_BYTES[dtype]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tandem.engine.checkpoint.layout import Axis, Division, TensorSpec, projection
+from tandem.engine.checkpoint.layout import Axis, Division, TensorSpec, projection, specs_of
 from tandem.engine.families.family import Size
 from tandem.engine.families.llama import LlamaConfig, LlamaFamily, LlamaLayer, RawLlama
 from tandem.engine.families.mlp import ExpertTensors, Routing, mlp_tensors
@@ -85,6 +85,14 @@ class MoeFamily(LlamaFamily):
             ),
         )
 
+    def read_bytes(self, config: LlamaConfig, item_bytes: int) -> list[int]:
+        assert config.routing is not None, "these families have experts"
+        idle = config.num_experts - config.routing.top_k
+        return [
+            item_bytes * sum(spec.count for spec in specs_of(_without(layer, idle)))
+            for layer in self.tensors(config).layers
+        ]
+
     def example_config(self, size: Size) -> dict[str, Any]:
         return super().example_config(size) | {
             "num_experts": size.experts,
@@ -143,6 +151,14 @@ class _Qwen3Moe(MoeFamily):
     def windows(self, raw: RawLlama, path: Path) -> tuple[int | None, ...]:
         everywhere = msgspec.structs.replace(raw, layer_types=None, max_window_layers=0)
         return super().windows(everywhere, path)
+
+
+def _without(layer: LlamaLayer, left_out: int) -> LlamaLayer:
+    """The layer without so many of its experts, if it has some."""
+    if not isinstance(layer.mlp, ExpertTensors):
+        return layer
+    chosen = msgspec.structs.replace(layer.mlp, experts=layer.mlp.experts[left_out:])
+    return msgspec.structs.replace(layer, mlp=chosen)
 
 
 def within(number: int, name: str, most: int, path: Path) -> int:

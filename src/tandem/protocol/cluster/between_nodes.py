@@ -33,7 +33,7 @@ from tandem.protocol.bounds import Count, Name, Sentence
 #: different versions refuse each other.
 CLUSTER_VERSION = 4
 #: Ranks of a cluster; layers of a model that it serves, and settings of its configuration.
-MAX_RANKS, MAX_LAYERS, MAX_SETTINGS = 64, 4096, 128
+MAX_RANKS, MAX_LAYERS, MAX_SETTINGS = 64, 2048, 128
 _A_RANK_EACH = Meta(max_length=MAX_RANKS)
 #: What others divide by, or count in.
 _Size = Annotated[int, Meta(ge=1, lt=2**53)]
@@ -67,7 +67,8 @@ class ModelFacts(Message, frozen=True):
 
     `settings` are what the engine reads of the configuration, by name, as JSON or the digest of a
     longer one; `tokenizer` and `weights` are digests, the latter of samples.
-    `layer_bytes` are each layer's weights; `embedding_bytes` those of the embedding, and as many
+    `layer_bytes` are each layer's weights, and `read_bytes` what of them one token reads, not all
+    of a layer that has experts; `embedding_bytes` those of the embedding, and as many
     are the head's, which are the same ones if the model is `tied`.
     """
 
@@ -77,6 +78,7 @@ class ModelFacts(Message, frozen=True):
     weights: Name
     kv_heads: _Size
     layer_bytes: Annotated[list[Count], Meta(min_length=1, max_length=MAX_LAYERS)]
+    read_bytes: Annotated[list[Count], Meta(min_length=1, max_length=MAX_LAYERS)]
     embedding_bytes: Count
     tied: bool
     kv_bytes_per_token: _Size

@@ -38,6 +38,18 @@ def test_layers_that_cost_more_are_fewer() -> None:
     assert split_layers(members(*[hello(model=dear_at_the_start)] * 2)) == [3, 9]
 
 
+def test_experts_that_a_token_does_not_choose_cost_memory_alone() -> None:
+    """Four layers of MLPs, then four of which a token reads as much."""
+    sparse = {
+        "layer_bytes": [100_000_000] * 4 + [800_000_000] * 4,
+        "read_bytes": [100_000_000] * 8,
+        "embedding_bytes": 1,
+    }
+    assert split_layers(members(*[hello(model=sparse)] * 2)) == [4, 4]
+    small = hello(model=sparse, memory_bytes=2_100_000_000)
+    assert split_layers(members(hello(model=sparse), small)) == [6, 2]
+
+
 def test_layers_that_cost_the_same_go_one_by_one_to_whoever_is_done_first() -> None:
     """Where the slowest stage is given, the others are as even as can be: so is their memory."""
     hellos = [hello(bytes_per_s=speed * 1e9) for speed in (98.0, 38.0, 8.0)]
@@ -67,9 +79,11 @@ clusters = st.lists(
     min_size=2,
     max_size=4,
 )
-models = st.lists(st.integers(1, 10), min_size=1, max_size=9).map(
-    lambda weights: msgspec.structs.replace(
-        MODEL, layer_bytes=[weight * GB // 10 for weight in weights]
+models = st.lists(st.tuples(st.integers(1, 10), st.integers(0, 9)), min_size=1, max_size=9).map(
+    lambda layers: msgspec.structs.replace(
+        MODEL,
+        layer_bytes=[weight * GB // 10 for weight, _ in layers],
+        read_bytes=[weight * GB // (10 + idle) for weight, idle in layers],
     )
 )
 
@@ -85,10 +99,11 @@ def _stages_s(nodes: list[Member], counts: list[int]) -> list[float]:
     for rank, (node, count) in enumerate(zip(nodes, counts, strict=True)):
         layers = sum(model.layer_bytes[first : first + count])
         edges = (rank == 0) + (rank == len(nodes) - 1)
+        read = sum(model.read_bytes[first : first + count])
         if layers + edges * model.embedding_bytes > 0.8 * node.hello.memory_bytes:
             return [math.inf]
         head = 0.2 * model.embedding_bytes if rank == len(nodes) - 1 else 0.0
-        stages.append((layers + head) / (round(4 * node.hello.bytes_per_s / floor) / 4))
+        stages.append((read + head) / (round(4 * node.hello.bytes_per_s / floor) / 4))
         first += count
     return sorted(stages, reverse=True)
 
