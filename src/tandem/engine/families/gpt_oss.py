@@ -67,7 +67,6 @@ class GptOssFamily(MoeFamily):
         fixed = {"moe_intermediate_size": None, "norm_topk_prob": True}
         own = super().own_fields(msgspec.structs.replace(raw, **fixed), path)
         return own | {
-            "wide_norms": True,
             "gate_clamp": GateClamp(
                 positive("swiglu_limit", raw.swiglu_limit, path),
                 positive("swiglu_alpha", raw.swiglu_alpha, path),

@@ -51,8 +51,8 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     Products of queries and keys are multiplied by `attention_scale` (None: 1 / sqrt(head_dim)) and
     kept within `attention_softcap`, logits likewise; the embedding's rows by `embedding_scale`,
     what attention and MLP add to states by `residual_scale`. The weights of norms are `norm_offset`
-    more than stored; `wide_norms` apply them in float32, others in the dtype of the states. With
-    `norm_over_heads` all heads of queries are one row of a norm. `layer_norms` are not RMSNorm.
+    more than stored. With `norm_over_heads` all heads of queries are one row of a norm.
+    `layer_norms` are not RMSNorm.
     `routing` chooses experts of so many columns in all layers but the `dense_layers`.
     """
 
@@ -64,7 +64,6 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     qk_norm: bool
     norm_over_heads: bool = False
     layer_norms: bool = False
-    wide_norms: bool = False
     norm_offset: float = 0.0
     activation: str = "silu"
     embedding_scale: float = 1.0

@@ -48,7 +48,6 @@ class GemmaFamily(LlamaFamily):
             )
         scalar = positive("query_pre_attn_scalar", raw.query_pre_attn_scalar, path)
         return {
-            "wide_norms": True,
             "norm_offset": 1.0,
             "embedding_scale": math.sqrt(raw.hidden_size),
             "attention_scale": scalar**-0.5,

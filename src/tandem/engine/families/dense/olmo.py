@@ -17,7 +17,7 @@ _NORMS = {
 
 class OlmoFamily(LlamaFamily):
     def own_fields(self, raw: RawLlama, path: Path) -> dict[str, Any]:  # noqa: ARG002
-        return {"norm_over_heads": True, "wide_norms": True}
+        return {"norm_over_heads": True}
 
 
 class Olmo3Family(OlmoFamily):

@@ -31,8 +31,10 @@ def test_a_linear_map_is_made_with_no_more_in_memory_than_its_own_weight(
     matrices: list[weakref.ref[torch.Tensor]] = []
     read = ShardLoader.read
 
-    def watched_read(self: ShardLoader, spec: TensorSpec) -> torch.Tensor:
-        tensor = read(self, spec)
+    def watched_read(
+        self: ShardLoader, spec: TensorSpec, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        tensor = read(self, spec, dtype)
         if tensor.dim() == 2 and spec.name.startswith("model.layers."):
             matrices.append(weakref.ref(tensor))
         return tensor

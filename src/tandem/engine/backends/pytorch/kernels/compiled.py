@@ -123,8 +123,10 @@ def _sigmoid(number: np.float32) -> np.float32:
 
 
 @_compile_sum
-def rms_norm(states: Numbers, weight: Numbers, eps: np.float32, normalised: Numbers) -> None:
-    """RMSNorm of each row of (rows, width), rounded to the weight's dtype before it is applied."""
+def rms_norm(
+    states: Numbers, weight: npt.NDArray[np.float32], eps: np.float32, normalised: Numbers
+) -> None:
+    """RMSNorm of each row of (rows, width)."""
     width = states.shape[1]
     for row in range(len(states)):
         total = np.float32(0)
@@ -132,8 +134,7 @@ def rms_norm(states: Numbers, weight: Numbers, eps: np.float32, normalised: Numb
             total += wide(states[row, column]) * wide(states[row, column])
         factor = np.float32(1) / np.sqrt(total / np.float32(width) + eps)
         for column in range(width):
-            scaled = narrow(wide(states[row, column]) * factor, weight)
-            product = wide(weight[column]) * wide(scaled)
+            product = wide(states[row, column]) * factor * weight[column]
             normalised[row, column] = narrow(product, normalised)
 
 

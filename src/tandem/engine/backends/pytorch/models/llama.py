@@ -70,12 +70,10 @@ def _same(states: torch.Tensor) -> torch.Tensor:
 
 
 def make_norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> Norm:
-    weight = loader.read(spec)
+    weight = loader.read(spec, torch.float32)
     if config.layer_norms:
         return LayerNorm(weight, None, config.norm_eps)
-    if config.wide_norms:
-        weight = weight.float() + config.norm_offset
-    return RMSNorm(weight, config.norm_eps)
+    return RMSNorm(weight + config.norm_offset, config.norm_eps)
 
 
 def make_attention(
@@ -134,8 +132,8 @@ def _head_norm(
         queries = make_norm(config, tensors.query_norm, loader)
         return NormPerHead(queries, make_norm(config, tensors.key_norm, loader), heads, kv_heads)
     return NormOverHeads(
-        loader.read(tensors.query_norm).view(heads, head_dim),
-        loader.read(tensors.key_norm).view(kv_heads, head_dim),
+        loader.read(tensors.query_norm, torch.float32).view(heads, head_dim),
+        loader.read(tensors.key_norm, torch.float32).view(kv_heads, head_dim),
         config.norm_eps,
         widths=(config.num_heads * head_dim, config.num_kv_heads * head_dim),
         group=group,

@@ -41,12 +41,14 @@ def test_norms_are_pytorchs(by_pytorch: pytest.MonkeyPatch, dtype: torch.dtype, 
 
 
 @pytest.mark.parametrize("by_loops", [True, False])
-def test_a_norm_with_a_weight_in_float32_rounds_once(
-    by_pytorch: pytest.MonkeyPatch, by_loops: bool
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_rounds_once(
+    by_pytorch: pytest.MonkeyPatch, by_loops: bool, dtype: torch.dtype
 ) -> None:
     if by_loops:
         by_pytorch.undo()
-    weight, states = random_tensor(96, seed=1), random_tensor(5, 96, dtype=torch.bfloat16)
+    weight = random_tensor(96, seed=1, dtype=dtype)
+    states = random_tensor(5, 96, dtype=torch.bfloat16)
     wide = states.float()
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5)
     found, expected = RMSNorm(weight, 1e-5)(states), (wide * weight).to(torch.bfloat16)
