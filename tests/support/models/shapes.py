@@ -159,6 +159,24 @@ SHAPES = {
             "final_logit_softcapping": 0.3,
         },
     ),
+    "gemma3-within": Shape(
+        "gemma3",
+        Size(3, 48, 72, 4, 2, 20, 307, 256),
+        {
+            "sliding_window": 6,
+            "sliding_window_pattern": 2,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            "vision_config": {
+                "model_type": "siglip_vision_model",
+                "num_hidden_layers": 1,
+                "hidden_size": 16,
+                "num_attention_heads": 1,
+                "intermediate_size": 16,
+                "image_size": 896,
+                "patch_size": 56,
+            },
+        },
+    ),
     "glm-bias": Shape("glm", Size(3, 48, 80, 8, 4, 12, 389, 256), {"attention_bias": True}),
     "glm-whole-heads": Shape(
         "glm",

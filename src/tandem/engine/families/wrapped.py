@@ -37,6 +37,7 @@ class _Wrapper(msgspec.Struct, frozen=True):
     tie_word_embeddings: bool | None = None
     torch_dtype: str | None = None
     dtype: str | None = None
+    eos_token_id: int | list[int] | None = None
 
 
 def read_text_type(directory: Path) -> str | None:
@@ -56,6 +57,8 @@ def read_text(directory: Path, kind: type[Raw], defaults: Mapping[str, Any]) -> 
     tied = outer.tie_word_embeddings is not False and not _has_head(directory)
     dtype = outer.dtype or outer.torch_dtype
     stated = {**defaults, **({"dtype": dtype} if dtype else {}), **outer.text_config}
+    if outer.eos_token_id is not None:
+        stated["eos_token_id"] = outer.eos_token_id
     return convert({**stated, "tie_word_embeddings": tied}, kind, path)
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.support.models.divided import Runner
 from tests.support.models.shapes import SHAPES
-from transformers import Mistral3ForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from tandem.engine import inspect_checkpoint
 from tandem.engine.families import read_config
@@ -23,14 +23,17 @@ from tandem.errors import CheckpointError
 TOKENS = [3 + number * 7 % 290 for number in range(20)]
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    family, size, overrides = SHAPES["mistral3-text"]
-    directory = tmp_path / "model"
+def written(directory: Path, shape: str) -> Path:
+    family, size, overrides = SHAPES[shape]
     create_checkpoint(
         directory, family=family, size=size, dtype="float32", overrides=dict(overrides)
     )
     return directory
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return written(tmp_path / "model", "mistral3-text")
 
 
 def logits(directory: Path) -> torch.Tensor:
@@ -48,9 +51,11 @@ def change(directory: Path, **fields: Any) -> None:  # noqa: ANN401 - any JSON
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+@pytest.mark.parametrize("shape", ["mistral3-text", "gemma3-within"])
 @torch.inference_mode()
-def test_what_transformers_saves_is_read_again(checkpoint: Path, tmp_path: Path) -> None:
-    model = Mistral3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+def test_what_transformers_saves_is_read_again(tmp_path: Path, shape: str) -> None:
+    checkpoint = written(tmp_path / "model", shape)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
     saved = tmp_path / "saved"
     model.save_pretrained(saved)
     for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -59,7 +64,7 @@ def test_what_transformers_saves_is_read_again(checkpoint: Path, tmp_path: Path)
     assert any("vision_tower" in name for name in stored)
     expected = model(torch.tensor([TOKENS])).logits[0]
     torch.testing.assert_close(logits(saved), expected, rtol=1e-4, atol=1e-4)
-    assert inspect_checkpoint(saved).architecture == "Mistral3ForConditionalGeneration"
+    assert inspect_checkpoint(saved).architecture == type(model).__name__
 
 
 def test_names_may_begin_in_another_way(checkpoint: Path) -> None:
@@ -97,3 +102,12 @@ def test_the_text_model_is_one_of_those_that_are_known(checkpoint: Path) -> None
     change(checkpoint, text_config=None)
     with pytest.raises(CheckpointError, match=r"config\.json: .*text_config"):
         read_config(checkpoint)
+
+
+def test_the_whole_models_ends_are_those_of_its_texts(checkpoint: Path) -> None:
+    text = json.loads((checkpoint / "config.json").read_text())["text_config"]
+    (checkpoint / "generation_config.json").unlink()
+    change(checkpoint, text_config=text | {"eos_token_id": 7})
+    assert read_config(checkpoint).eos_token_ids == {7}
+    change(checkpoint, eos_token_id=[1, 106])
+    assert read_config(checkpoint).eos_token_ids == {1, 106}

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from tandem.engine.families.family import Size
-from tandem.engine.families.llama import LlamaFamily, RawLlama, positive
+from tandem.engine.families.llama import DEFAULTS, LlamaFamily, RawLlama, positive
 from tandem.engine.families.rope import Rope, by_kind, read_ropes
+from tandem.engine.families.wrapped import BEGINNINGS, HEAD, PREFIX, read_text, wrapped
 from tandem.errors import CheckpointError
 
 _NORMS = {
@@ -103,6 +104,16 @@ class Gemma3Family(GemmaFamily):
         return None
 
 
+class Gemma3TextFamily(Gemma3Family):
+    """Gemma 3's text model within one that sees."""
+
+    def stated(self, directory: Path) -> _RawGemma:
+        return read_text(directory, _RawGemma, {**DEFAULTS, **self.defaults})
+
+    def config_file(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return wrapped(fields, "gemma3_text")
+
+
 def _cap(name: str, cap: float | None, path: Path) -> float | None:
     return None if cap is None else positive(name, cap, path)
 
@@ -116,6 +127,15 @@ _GEMMA = {
     "head_dim": 256,
     "sliding_window": 4096,
     "tie_word_embeddings": True,
+}
+
+_GEMMA3: dict[str, Any] = {
+    "norms": _NORMS,
+    "defaults": {**_GEMMA, "vocab_size": 262_208, "max_position_embeddings": 131_072},
+    "default_eos": 1,
+    "qk_norm": True,
+    "always_windowed": True,
+    "full_every": 6,
 }
 
 FAMILIES = {
@@ -149,13 +169,8 @@ FAMILIES = {
         always_windowed=True,
         full_every=2,
     ),
-    "Gemma3ForCausalLM": Gemma3Family(
-        name="gemma3_text",
-        norms=_NORMS,
-        defaults={**_GEMMA, "vocab_size": 262_208, "max_position_embeddings": 131_072},
-        default_eos=1,
-        qk_norm=True,
-        always_windowed=True,
-        full_every=6,
+    "Gemma3ForCausalLM": Gemma3Family(name="gemma3_text", **_GEMMA3),
+    "Gemma3ForConditionalGeneration": Gemma3TextFamily(
+        name="gemma3", prefix=PREFIX, head=HEAD, renamed=BEGINNINGS, **_GEMMA3
     ),
 }
