@@ -6,6 +6,8 @@ codes.
 
 from __future__ import annotations
 
+from tests.support.quantizers.eights import EIGHTS
+from tests.support.quantizers.fours import FOURS
 from tests.support.quantizers.integers import INTEGERS
 from tests.support.quantizers.kinds import Kind, Stored, quantize
 from tests.support.quantizers.mlx import MLX
@@ -13,4 +15,4 @@ from tests.support.quantizers.mlx import MLX
 __all__ = ["KINDS", "Kind", "Stored", "quantize"]
 
 #: By a name for people.
-KINDS: dict[str, Kind] = INTEGERS | MLX
+KINDS: dict[str, Kind] = INTEGERS | MLX | EIGHTS | FOURS

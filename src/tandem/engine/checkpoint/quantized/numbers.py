@@ -13,9 +13,9 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def float32(numbers: npt.NDArray[Any], dtype: str) -> Floats:
-    """The same numbers in float32. `dtype` is what `StoredTensor` calls theirs.
+    """The same numbers in float32, in memory of their own; of float64 the nearest ones.
 
-    What NumPy has no type for comes as unsigned integers. Of float64 the nearest ones.
+    `dtype` is what `StoredTensor` calls theirs. What NumPy has no type for is unsigned integers.
     """
     if dtype == "bfloat16":
         widened: Floats = (numbers.astype(np.uint32) << 16).view(np.float32)
@@ -23,7 +23,7 @@ def float32(numbers: npt.NDArray[Any], dtype: str) -> Floats:
     if dtype in SMALL_FLOATS:
         small: Floats = SMALL_FLOATS[dtype][numbers]
         return small
-    return np.asarray(numbers, np.float32)
+    return np.array(numbers, np.float32)
 
 
 def unpacked(stream: Bytes, bits: int) -> Bytes:

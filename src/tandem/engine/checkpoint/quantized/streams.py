@@ -15,7 +15,9 @@ _UNSIGNED = np.arange(256, dtype=np.float32)
 def stream_codes(stream: Bytes, bits: int, columns: Span) -> Bytes:
     """(rows, bytes) → (rows, columns) codes, a byte each."""
     first, last = columns.start // 8, -(-columns.stop // 8)
-    codes = unpacked(np.ascontiguousarray(stream[:, first * bits : last * bits]), bits)
+    run = stream[:, first * bits : last * bits]
+    missing = (last - first) * bits - run.shape[1]  # of the last codes of a row, which are unused
+    codes = unpacked(np.pad(run, ((0, 0), (0, missing))), bits)
     return np.ascontiguousarray(codes[:, columns.start - first * 8 : columns.stop - first * 8])
 
 

@@ -26,6 +26,8 @@ class _Stated(msgspec.Struct, frozen=True):
     bits: int | None = None
     w_bit: int | None = None
     version: str | None = None
+    group_size: int | None = None
+    q_group_size: int | None = None
 
 
 class Awq(Scheme):
@@ -34,6 +36,7 @@ class Awq(Scheme):
         "qzeros": ".qzeros",
         "scales": ".scales",
     }
+    markers = ("qweight",)
 
     def __init__(self, settings: Settings) -> None:
         """Raises CheckpointError for another width or layout."""
@@ -43,13 +46,17 @@ class Awq(Scheme):
             raise settings.unsupported("bits", bits, str(_BITS))
         if (stated.version or "gemm").lower() != "gemm":
             raise settings.unsupported("version", stated.version, "'gemm'")
+        self._group = stated.group_size or stated.q_group_size
+        if self._group is not None and self._group != -1 and self._group < 1:
+            raise settings.unsupported("group_size", self._group, "-1 or more than 0")
 
     def layout(self, parts: Parts) -> Layout:
         columns, words = parts.shape("qweight", ("I32",), (2,))
         rows = words * _PER_WORD
         groups, _ = parts.shape("scales", WIDE, (2,))
-        if groups > columns or columns % groups:
-            raise parts.fault("scales", f"has {groups} groups of {columns} inputs")
+        stated = columns if self._group == -1 else self._group
+        if columns % groups or (stated is not None and columns != groups * stated):
+            raise parts.fault("scales", f"has {groups} groups of {columns} inputs, not of {stated}")
         parts.expect("scales", WIDE, (groups, rows))
         parts.expect("qzeros", ("I32",), (groups, words))
         group = columns // groups

@@ -42,7 +42,7 @@ class Gptq(Scheme):
         "scales": ".scales",
         "g_idx": ".g_idx",
     }
-    optional = frozenset({"g_idx"})
+    markers = ("qweight",)
 
     def __init__(self, settings: Settings) -> None:
         """Raises CheckpointError for a width or a layout that is none of these."""

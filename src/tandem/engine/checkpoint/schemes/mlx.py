@@ -50,9 +50,7 @@ class _Stated(msgspec.Struct, frozen=True):
 
 class Mlx(Scheme):
     suffixes: Mapping[str, str] = {"scales": ".scales", "weight": ".weight", "biases": ".biases"}
-    optional: frozenset[str] = frozenset({"biases"})
-    presents = ".weight"
-    ignored: tuple[str, ...] = ()
+    markers = ("scales",)
 
     def __init__(self, settings: Settings) -> None:
         """Raises CheckpointError for a width, a group or a mode that is none of these."""
@@ -81,10 +79,10 @@ class Mlx(Scheme):
         groups = (*stack, rows, columns // stated.group_size)
         affine = stated.mode == "affine"
         parts.expect("scales", WIDE if affine else ("U8",), groups)
-        if affine != ("biases" in parts):
-            raise parts.fault("weight", f"has {'no' if affine else 'too many'} biases")
         if affine:
             parts.expect("biases", WIDE, groups)
+        elif "biases" in parts:
+            raise parts.fault("biases", f"means nothing in mode {stated.mode}")
         label = f"MLX {stated.mode}, {stated.bits} bits, groups of {stated.group_size}"
         shape = (*stack, rows, columns)
         return Layout(shape, code_bits(stated.bits), stated.group_size, affine, label)

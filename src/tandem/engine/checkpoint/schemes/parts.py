@@ -61,7 +61,10 @@ class Layout(NamedTuple):
 
 
 class Parts:
-    """By their roles, those of one matrix. Whatever is wrong with one names it and its file."""
+    """By their roles, those of one matrix. Whatever is wrong with one names it and its file.
+
+    Some may not be there: asking for the shape of such a one is a fault too.
+    """
 
     def __init__(self, source: Safetensors, stem: str, names: Mapping[str, str]) -> None:
         """`stem` is what the names begin with."""
@@ -70,19 +73,29 @@ class Parts:
         self._names = names
 
     def __contains__(self, role: str) -> bool:
-        return role in self._names
+        """Also False for what the scheme does not know."""
+        return self._names.get(role) in self._source.files
+
+    @property
+    def present(self) -> list[str]:
+        """The names of those that are there."""
+        return [name for name in self._names.values() if name in self._source.files]
 
     def fault(self, role: str, what: str) -> CheckpointError:
         name = self._names[role]
-        return CheckpointError(f"{self._source.files[name]}: tensor {name} {what}")
+        file = self._source.files.get(name) or self._source.files[self.present[0]]
+        return CheckpointError(f"{file}: tensor {name} {what}")
 
     def dtype(self, role: str) -> str:
+        """As `StoredTensor` has it."""
         return self._source.stored(self._names[role]).dtype
 
     def shape(
         self, role: str, dtypes: tuple[str, ...], dimensions: tuple[int, ...]
     ) -> tuple[int, ...]:
-        """By its header. Raises CheckpointError for another dtype or number of dimensions."""
+        """By its header. Raises CheckpointError where it is missing, or of another kind."""
+        if role not in self:
+            raise self.fault(role, f"is missing, which {self.present[0]} needs")
         shape, dtype, _ = self._source.stored(self._names[role])
         if dtype not in dtypes:
             raise self.fault(role, f"has dtype {dtype}; expected one of {dtypes}")
@@ -108,19 +121,19 @@ class Parts:
     @property
     def nbytes(self) -> int:
         """In the file."""
-        return sum(self._source.array(name).nbytes for name in self._names.values())
+        return sum(self._source.array(name).nbytes for name in self.present)
 
 
 class Scheme(ABC):
     """One way to store a matrix as other tensors.
 
-    Their names are one stem with `suffixes`, by roles, of which the first marks a matrix and those
-    in `optional` may not be there. It is then called the stem with `presents`. Tensors whose names
-    end in one of `ignored` are not read.
+    Their names are one stem with `suffixes`, by roles: any of the `markers` tells that there is
+    one. It is then called the stem with `presents`. Tensors whose names end in one of `ignored`
+    are not read.
     """
 
     suffixes: Mapping[str, str]
-    optional: frozenset[str] = frozenset()
+    markers: tuple[str, ...]
     presents: str = ".weight"
     ignored: tuple[str, ...] = ()
 

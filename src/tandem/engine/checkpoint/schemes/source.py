@@ -16,7 +16,6 @@ from tandem.engine.checkpoint.safetensors import Safetensors
 from tandem.engine.checkpoint.schemes.parts import Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor
-from tandem.errors import CheckpointError
 
 
 class _Matrix(NamedTuple):
@@ -38,8 +37,8 @@ class QuantizedSafetensors:
         for stem, names in _found(scheme, plain.files):
             parts = Parts(plain, stem, names)
             layout = scheme.layout(parts)
-            file = plain.files[next(iter(names.values()))]
-            for part in names.values():
+            file = plain.files[parts.present[0]]
+            for part in parts.present:
                 files.pop(part)
             for name, entry in scheme.names(parts, layout):
                 self._matrices[name] = _Matrix(parts, layout, entry)
@@ -87,16 +86,10 @@ class QuantizedSafetensors:
 
 
 def _found(scheme: Scheme, files: Mapping[str, Path]) -> Iterable[tuple[str, dict[str, str]]]:
-    """Each quantised matrix's stem, and the names of what stores it by role."""
-    marker = next(iter(scheme.suffixes.values()))
-    for name in files:
-        if not name.endswith(marker):
-            continue
-        stem = name.removesuffix(marker)
-        names = {role: stem + suffix for role, suffix in scheme.suffixes.items()}
-        for role, needed in names.items():
-            if needed not in files and role not in scheme.optional:
-                raise CheckpointError(
-                    f"{files[name]}: tensor {needed} is missing, which {name} needs"
-                )
-        yield stem, {role: found for role, found in names.items() if found in files}
+    """Each quantised matrix's stem, and the names of what may store it by role."""
+    marks = tuple(scheme.suffixes[role] for role in scheme.markers)
+    stems = dict.fromkeys(
+        name.removesuffix(mark) for name in files for mark in marks if name.endswith(mark)
+    )
+    for stem in stems:
+        yield stem, {role: stem + suffix for role, suffix in scheme.suffixes.items()}
