@@ -119,6 +119,32 @@ SHAPES = {
     ),
     "gemma": Shape("gemma", Size(3, 48, 80, 8, 4, 20, 389, 256)),
     "gemma-legacy": Shape("gemma", Size(2, 56, 90, 4, 1, 12, 307, 256), {"hidden_act": "gelu"}),
+    "qwen2.5-vl-text": Shape(
+        "qwen2_5_vl",
+        Size(3, 48, 72, 4, 2, 12, 307, 256),
+        {
+            "rope_scaling": {"type": "mrope", "mrope_section": [2, 2, 2]},
+            "vision_config": {"depth": 1, "hidden_size": 16, "num_heads": 1, "out_hidden_size": 48},
+        },
+    ),
+    "qwen3-vl-text": Shape(
+        "qwen3_vl",
+        Size(3, 48, 72, 4, 2, 20, 307, 256),
+        {
+            "rope_scaling": {
+                "rope_type": "default",
+                "mrope_interleaved": True,
+                "mrope_section": [4, 3, 3],
+            },
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "num_heads": 1,
+                "out_hidden_size": 48,
+                "deepstack_visual_indexes": [0],
+            },
+        },
+    ),
     "gemma2": Shape(
         "gemma2",
         Size(3, 48, 80, 8, 4, 20, 389, 256),

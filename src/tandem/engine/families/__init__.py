@@ -14,7 +14,7 @@ from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_ident
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
 from tandem.engine.checkpoint.formats import stored_dtype
 from tandem.engine.checkpoint.layout import specs_of
-from tandem.engine.families import dense, gpt_oss, granite, llama, mistral, moe, phi3, smollm3
+from tandem.engine.families import dense, gpt_oss, llama, moe
 from tandem.engine.families.family import Family, Size
 from tandem.errors import CheckpointError
 
@@ -33,11 +33,7 @@ __all__ = [
 
 FAMILIES: dict[str, Family[Any, Any]] = {
     **llama.FAMILIES,
-    **mistral.FAMILIES,
     **dense.FAMILIES,
-    **phi3.FAMILIES,
-    **smollm3.FAMILIES,
-    **granite.FAMILIES,
     **moe.FAMILIES,
     **gpt_oss.FAMILIES,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -114,6 +114,9 @@ class RawRotary(RawConfig, frozen=True, kw_only=True):
     original_max_position_embeddings: int | None = None
 
 
+Rotating = TypeVar("Rotating", bound=RawRotary)
+
+
 def read_ropes(
     raw: RawRotary, head_dim: int, kinds: Sequence[str], path: Path
 ) -> tuple[Rope | None, ...]:
@@ -151,6 +154,17 @@ def by_kind(raw: RawRotary, full_theta: float, sliding_theta: float) -> RawRotar
 
 def _with_theta(rope: RawRope, theta: float) -> RawRope:
     return msgspec.structs.replace(rope, rope_theta=rope.rope_theta or theta)
+
+
+def with_rules_renamed(raw: Rotating, names: Mapping[str, str]) -> Rotating:
+    """A config whose family has other names for some of the rules."""
+
+    def renamed(rope: RawRope | None) -> RawRope | None:
+        name = names.get(rope.rope_type or rope.type or "") if rope else None
+        return msgspec.structs.replace(rope, rope_type=name) if rope and name else rope
+
+    parts = {"rope_scaling": raw.rope_scaling, "rope_parameters": raw.rope_parameters}
+    return msgspec.structs.replace(raw, **{field: renamed(rope) for field, rope in parts.items()})
 
 
 class _Stated(NamedTuple):

@@ -1,6 +1,6 @@
 """Text models that stand in checkpoints of models that see: their config, and their tensors' names.
 
-The config has them in `text_config`. What sees is not read.
+What sees is not read.
 """
 
 from __future__ import annotations
@@ -14,17 +14,9 @@ import msgspec
 from tandem.engine.checkpoint.config import CONFIG_FILE, Raw
 from tandem.engine.checkpoint.files import convert, read_json
 from tandem.engine.checkpoint.formats import stored_names
+from tandem.engine.checkpoint.renamed import Beginnings
+from tandem.errors import CheckpointError
 
-PREFIX, HEAD = "language_model.model.", "language_model.lm_head.weight"
-#: Programs write the names in two ways.
-BEGINNINGS = {
-    "model.language_model.": PREFIX,
-    "lm_head.": HEAD.removesuffix("weight"),
-    "vision_tower.": None,
-    "multi_modal_projector.": None,
-    "model.vision_tower.": None,
-    "model.multi_modal_projector.": None,
-}
 #: Fields that are the whole model's.
 _OUTER = {
     *("architectures", "model_type", "torch_dtype", "dtype", "tie_word_embeddings"),
@@ -32,34 +24,80 @@ _OUTER = {
 }
 
 
+class Names(msgspec.Struct, frozen=True):
+    """What tensors of the text model are called, and how other programs call them."""
+
+    prefix: str
+    head: str
+    renamed: Beginnings
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Those of a `LlamaFamily`."""
+        return {"prefix": self.prefix, "head": self.head, "renamed": self.renamed}
+
+
+#: Of Llava, and of those that are made like it.
+LLAVA = Names(
+    "language_model.model.",
+    "language_model.lm_head.weight",
+    {
+        "model.language_model.": "language_model.model.",
+        "lm_head.": "language_model.lm_head.",
+        "vision_tower.": None,
+        "multi_modal_projector.": None,
+        "model.vision_tower.": None,
+        "model.multi_modal_projector.": None,
+    },
+)
+QWEN = Names(
+    "model.language_model.",
+    "lm_head.weight",
+    {
+        "visual.": None,
+        "model.visual.": None,
+        "model.language_model.": "model.language_model.",
+        "model.": "model.language_model.",
+    },
+)
+
+
 class _Wrapper(msgspec.Struct, frozen=True):
-    text_config: dict[str, Any]
+    text_config: dict[str, Any] | None = None
     tie_word_embeddings: bool | None = None
     torch_dtype: str | None = None
     dtype: str | None = None
     eos_token_id: int | list[int] | None = None
 
 
-def read_text_type(directory: Path) -> str | None:
+def read_text_type(directory: Path, default: str) -> str:
     """The `model_type` of the text model. Raises CheckpointError."""
-    path = directory / CONFIG_FILE
-    stated = read_json(path, _Wrapper).text_config.get("model_type")
-    return convert(stated, str, path) if stated is not None else None
+    text = read_json(directory / CONFIG_FILE, _Wrapper).text_config or {}
+    return str(text.get("model_type") or default)
 
 
-def read_text(directory: Path, kind: type[Raw], defaults: Mapping[str, Any]) -> Raw:
+def read_text(
+    directory: Path, kind: type[Raw], defaults: Mapping[str, Any], *, flat: bool = False
+) -> Raw:
     """The text model's config, with `defaults` for what it leaves out. Raises CheckpointError.
 
-    Where nothing says that the head is a tensor of its own the weights do, as for `transformers`.
+    It is in `text_config`; if `flat`, it may also be where the whole model's is. Where nothing says
+    that the head is a tensor of its own the weights do, as for `transformers`.
     """
     path = directory / CONFIG_FILE
     outer = read_json(path, _Wrapper)
-    tied = outer.tie_word_embeddings is not False and not _has_head(directory)
+    text = outer.text_config
+    if text is None and not flat:
+        raise CheckpointError(f"{path}: text_config is missing: this model's text model is there")
+    if text is None:
+        text = read_json(path, dict[str, Any])
     dtype = outer.dtype or outer.torch_dtype
-    stated = {**defaults, **({"dtype": dtype} if dtype else {}), **outer.text_config}
+    fields = {**defaults, **({"dtype": dtype} if dtype else {}), **text}
     if outer.eos_token_id is not None:
-        stated["eos_token_id"] = outer.eos_token_id
-    return convert({**stated, "tie_word_embeddings": tied}, kind, path)
+        fields["eos_token_id"] = outer.eos_token_id
+    untied = outer.tie_word_embeddings is False and text.get("tie_word_embeddings") is not True
+    tied = not untied and not _has_head(directory)
+    return convert({**fields, "tie_word_embeddings": tied}, kind, path)
 
 
 def wrapped(fields: Mapping[str, Any], text_type: str) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def change(directory: Path, **fields: Any) -> None:  # noqa: ANN401 - any JSON
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-@pytest.mark.parametrize("shape", ["mistral3-text", "gemma3-within"])
+@pytest.mark.parametrize(
+    "shape", ["mistral3-text", "gemma3-within", "qwen2.5-vl-text", "qwen3-vl-text"]
+)
 @torch.inference_mode()
 def test_what_transformers_saves_is_read_again(tmp_path: Path, shape: str) -> None:
     checkpoint = written(tmp_path / "model", shape)
@@ -61,10 +63,20 @@ def test_what_transformers_saves_is_read_again(tmp_path: Path, shape: str) -> No
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(checkpoint / file, saved)
     stored = load_file(saved / "model.safetensors")
-    assert any("vision_tower" in name for name in stored)
+    assert any("vis" in name for name in stored)
     expected = model(torch.tensor([TOKENS])).logits[0]
     torch.testing.assert_close(logits(saved), expected, rtol=1e-4, atol=1e-4)
     assert inspect_checkpoint(saved).architecture == type(model).__name__
+
+
+def test_qwen_2_5_may_have_its_text_models_fields_beside_its_own(tmp_path: Path) -> None:
+    checkpoint = written(tmp_path / "model", "qwen2.5-vl-text")
+    expected = logits(checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    text = config.pop("text_config") | {"model_type": "qwen2_5_vl"}
+    (checkpoint / "config.json").write_text(json.dumps(text | config))
+    rewrite(checkpoint, lambda name: name.replace("model.language_model.", "model."))
+    assert torch.equal(logits(checkpoint), expected)
 
 
 def test_names_may_begin_in_another_way(checkpoint: Path) -> None:

@@ -10,8 +10,13 @@ from tandem.engine.families.dense import (
     exaone,
     gemma,
     glm,
+    granite,
+    mistral,
     olmo,
+    phi3,
+    qwen_vl,
     seed_oss,
+    smollm3,
 )
 from tandem.engine.families.family import Family
 
@@ -21,6 +26,11 @@ FAMILIES: dict[str, Family[Any, Any]] = {
     **exaone.FAMILIES,
     **gemma.FAMILIES,
     **glm.FAMILIES,
+    **granite.FAMILIES,
+    **mistral.FAMILIES,
     **olmo.FAMILIES,
+    **phi3.FAMILIES,
+    **qwen_vl.FAMILIES,
     **seed_oss.FAMILIES,
+    **smollm3.FAMILIES,
 }

@@ -15,7 +15,7 @@ import msgspec
 from tandem.engine.families.family import Size
 from tandem.engine.families.llama import DEFAULTS, LlamaFamily, RawLlama, positive
 from tandem.engine.families.rope import Rope, by_kind, read_ropes
-from tandem.engine.families.wrapped import BEGINNINGS, HEAD, PREFIX, read_text, wrapped
+from tandem.engine.families.wrapped import LLAVA, read_text, wrapped
 from tandem.errors import CheckpointError
 
 _NORMS = {
@@ -170,7 +170,5 @@ FAMILIES = {
         full_every=2,
     ),
     "Gemma3ForCausalLM": Gemma3Family(name="gemma3_text", **_GEMMA3),
-    "Gemma3ForConditionalGeneration": Gemma3TextFamily(
-        name="gemma3", prefix=PREFIX, head=HEAD, renamed=BEGINNINGS, **_GEMMA3
-    ),
+    "Gemma3ForConditionalGeneration": Gemma3TextFamily(name="gemma3", **_GEMMA3, **LLAVA.fields),
 }

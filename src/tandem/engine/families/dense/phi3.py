@@ -14,10 +14,10 @@ from tandem.engine.families.llama import (
     RawLlama,
 )
 from tandem.engine.families.mlp import MLPTensors
-from tandem.engine.families.rope import RawRope
+from tandem.engine.families.rope import with_rules_renamed
 
 #: What `longrope` was called before.
-_OLD_NAMES = ("su", "yarn")
+_OLD_NAMES = {"su": "longrope", "yarn": "longrope"}
 
 
 class Phi3Family(LlamaFamily):
@@ -25,11 +25,7 @@ class Phi3Family(LlamaFamily):
 
     def stated(self, directory: Path) -> RawLlama:
         raw: RawLlama = super().stated(directory)
-        return msgspec.structs.replace(
-            raw,
-            rope_scaling=_renamed(raw.rope_scaling),
-            rope_parameters=_renamed(raw.rope_parameters),
-        )
+        return with_rules_renamed(raw, _OLD_NAMES)
 
     def attention(self, config: LlamaConfig, prefix: str) -> AttentionTensors:
         one = super().attention(config, prefix)
@@ -40,12 +36,6 @@ class Phi3Family(LlamaFamily):
         one = super().mlp(config, prefix)
         gate, up = fused(prefix + "gate_up_proj", one.gate, one.up)
         return msgspec.structs.replace(one, gate=gate, up=up)
-
-
-def _renamed(rope: RawRope | None) -> RawRope | None:
-    if rope is None or (rope.rope_type or rope.type) not in _OLD_NAMES:
-        return rope
-    return msgspec.structs.replace(rope, rope_type="longrope")
 
 
 FAMILIES = {

@@ -11,14 +11,7 @@ import msgspec
 from tandem.engine.checkpoint.config import CONFIG_FILE
 from tandem.engine.families.llama import DEFAULTS, LlamaFamily, RawLlama
 from tandem.engine.families.rope import RawRope
-from tandem.engine.families.wrapped import (
-    BEGINNINGS,
-    HEAD,
-    PREFIX,
-    read_text,
-    read_text_type,
-    wrapped,
-)
+from tandem.engine.families.wrapped import LLAVA, read_text, read_text_type, wrapped
 from tandem.errors import CheckpointError
 
 _MISTRAL = {
@@ -60,7 +53,7 @@ class Mistral3Family(LlamaFamily):
     """Mistral or Ministral 3 within a model that sees."""
 
     def stated(self, directory: Path) -> RawLlama:
-        text = read_text_type(directory) or "mistral"
+        text = read_text_type(directory, "mistral")
         if text not in _TEXTS:
             raise CheckpointError(
                 f"{directory / CONFIG_FILE}: text_config has model_type {text!r}; "
@@ -91,6 +84,6 @@ FAMILIES = {
     "MinistralForCausalLM": LlamaFamily(name="ministral", defaults=_MISTRAL, **_SWITCHES),
     "Ministral3ForCausalLM": Ministral3Family(name="ministral3", defaults=_MINISTRAL3, **_SWITCHES),
     "Mistral3ForConditionalGeneration": Mistral3Family(
-        name="mistral3", prefix=PREFIX, head=HEAD, renamed=BEGINNINGS, **_SWITCHES
+        name="mistral3", **LLAVA.fields, **_SWITCHES
     ),
 }
