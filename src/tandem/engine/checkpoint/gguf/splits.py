@@ -41,13 +41,15 @@ _DEEPSEEK_3 = (
 #: By `tokenizer.ggml.pre`: patterns that are applied one after the other.
 SPLITS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gpt-2", "phi-2", "olmo", "mpt"), (_GPT_2,)),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), (_DIGIT, _GPT_2)),
+    **dict.fromkeys(
+        ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"), (_DIGIT, _GPT_2)
+    ),
     **dict.fromkeys(
         ("llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe", "pixtral", "falcon3"),
         (_THREE_DIGITS,),
     ),
     **dict.fromkeys(("chatglm-bpe", "glm4"), (_THREE_DIGITS,)),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez"), (_ONE_DIGIT,)),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2"), (_ONE_DIGIT,)),
     **dict.fromkeys(("gpt-4o", "llama4"), (_GPT_4O,)),
     "tekken": (_TEKKEN,),
     "deepseek-v3": (r"\p{N}{1,3}", _CHINESE, _DEEPSEEK_3),
