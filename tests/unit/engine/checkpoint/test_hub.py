@@ -87,6 +87,62 @@ def test_only_what_is_read_is_fetched(
     assert sorted(hub.fetched) == sorted([*DESCRIPTION, *wanted])
 
 
+GGUF = {
+    "README.md": "",
+    "config.json": "{}",
+    "Fox-Q4_K_M.gguf": "4",
+    "Q8_0/Fox-Q8_0-00001-of-00002.gguf": "8a",
+    "Q8_0/Fox-Q8_0-00002-of-00002.gguf": "8b",
+    "mmproj-Fox.gguf": "an encoder of images",
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "files"),
+    [
+        ("Q4_K_M", ["Fox-Q4_K_M.gguf"]),
+        ("Q8_0", [name for name in GGUF if name.startswith("Q8_0/")]),
+    ],
+)
+def test_of_several_quantisations_one_is_fetched_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, files: list[str]
+) -> None:
+    hub = PlayedHub(tmp_path, GGUF)
+    hub.open_to(monkeypatch)
+    monkeypatch.setattr("tandem.engine.checkpoint.hub._described", lambda file: file)
+    assert resolve_model(f"acme/Fox-5M:{wanted}") == hub.snapshot / files[0]
+    assert sorted(hub.fetched) == sorted(["config.json", *files])
+    assert model_name(f"acme/Fox-5M:{wanted}") == f"acme/Fox-5M:{wanted}"
+
+
+def test_several_quantisations_are_listed_and_none_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = PlayedHub(tmp_path, GGUF)
+    hub.open_to(monkeypatch)
+    with pytest.raises(ConfigurationError, match=r"acme/Fox-5M has 2 in GGUF: Fox-Q4_K_M, Fox-Q8"):
+        resolve_model("acme/Fox-5M")
+    assert hub.fetched == ["config.json"]
+
+
+def test_what_was_fetched_is_found_without_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = PlayedHub(tmp_path, GGUF)
+    hub.open_to(monkeypatch)
+    monkeypatch.setattr("tandem.engine.checkpoint.hub._described", lambda file: file)
+    before = resolve_model("acme/Fox-5M:Q4_K_M")
+
+    def unreachable(*_: object, **__: object) -> list[str]:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", unreachable)
+    assert resolve_model("acme/Fox-5M:Q4_K_M") == before
+    assert resolve_model("acme/Fox-5M") == before  # the one that is there
+    with pytest.raises(ConfigurationError, match="none is 'Q8_0'"):
+        resolve_model("acme/Fox-5M:Q8_0")
+
+
 def test_a_model_that_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> str:
         raise OSError("no route to host")

@@ -1,0 +1,134 @@
+"""The folder that stands for a GGUF: written once, whole, and known by the file's state."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from tests.support.models.gguf_models import as_gguf
+
+from tandem.engine import model_name, resolve_model
+from tandem.engine.checkpoint.formats import weight_files
+from tandem.engine.checkpoint.gguf import folder as folders
+from tandem.engine.checkpoint.gguf.folder import describe
+from tandem.engine.inspect import inspect_checkpoint
+from tandem.engine.random_checkpoint import create_checkpoint
+from tandem.errors import CheckpointError, ConfigurationError
+
+TINY = {"vocab_size": 6, "eos_token_id": 4}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tandem" / "gguf"
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    create_checkpoint(tmp_path / "fox", family="qwen2", overrides=TINY, dtype="float32")
+    return tmp_path / "fox"
+
+
+@pytest.fixture
+def file(tmp_path: Path, original: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    return as_gguf(original, tmp_path / "models" / "fox-Q4_0.gguf", "Q4_0")
+
+
+def test_it_is_written_once_and_again_when_the_file_changes(
+    file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    write = folders._write
+
+    def counted(folder: Path, parts: list[Path]) -> None:
+        written.append(parts)
+        write(folder, parts)
+
+    monkeypatch.setattr(folders, "_write", counted)
+    first = describe(file)
+    assert (describe(file), len(written)) == (first, 1)
+    assert [path.name for path in cache.iterdir()] == [first.name]
+    os.utime(file, ns=(1, 1))
+    assert describe(file) != first
+    assert len(written) == 2
+
+
+def test_what_stands_for_files_that_are_gone_is_removed(file: Path, cache: Path) -> None:
+    moved = file.rename(file.with_name("moved.gguf"))
+    before = describe(moved)
+    moved.rename(file)
+    after = describe(file)
+    assert [path.name for path in cache.iterdir()] == [after.name]
+    assert not before.exists()
+
+
+def test_a_file_that_is_none_leaves_nothing(file: Path, cache: Path) -> None:
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=r"fox-Q4_0\.gguf: not a whole GGUF file"):
+        describe(file)
+    assert list(cache.iterdir()) == []
+
+
+def test_several_at_once_write_one_folder(file: Path, cache: Path) -> None:
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(describe(file))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert len(found) == 6
+    assert [path.name for path in cache.iterdir()] == [found[0].name]
+
+
+def test_without_a_place_to_keep_it_the_process_has_its_own(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file" / "cache"))
+    folder = describe(file)
+    assert inspect_checkpoint(folder).architecture == "Qwen2ForCausalLM"
+    assert describe(file) == folder
+    assert not folder.is_relative_to(tmp_path)
+
+
+def test_a_file_or_a_folder_with_one_is_a_model(file: Path) -> None:
+    assert resolve_model(str(file)) == resolve_model(str(file.parent)) == describe(file)
+    assert weight_files(describe(file))[0].resolve() == file
+    assert model_name(str(file)) == "fox-Q4_0"
+    assert model_name(str(file.parent)) == "models"
+
+
+def test_of_several_in_a_folder_one_is_named(file: Path, original: Path) -> None:
+    other = as_gguf(original, file.with_name("fox-Q8_0.gguf"), "Q8_0")
+    folder = str(file.parent)
+    with pytest.raises(ConfigurationError, match=r"2 in GGUF: fox-Q4_0, fox-Q8_0; name one"):
+        resolve_model(folder)
+    assert resolve_model(f"{folder}:Q8_0") == describe(other)
+    assert resolve_model(f"{folder}:fox-Q4_0.gguf") == describe(file)
+    assert model_name(f"{folder}:Q8_0") == "models:Q8_0"
+    with pytest.raises(ConfigurationError, match="none is 'Q5_0'"):
+        resolve_model(f"{folder}:Q5_0")
+
+
+def test_weights_of_a_folder_go_before_a_gguf_that_lies_in_it(
+    original: Path, tmp_path: Path
+) -> None:
+    beside = as_gguf(original, original / "fox-Q4_0.gguf", "Q4_0")
+    assert resolve_model(str(original)) == original
+    assert resolve_model(f"{original}:Q4_0") == describe(beside)
+
+
+def test_parts_are_one_model_by_any_of_them(original: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    as_gguf(original, tmp_path / "parts" / "fox.gguf", split_max_tensors=10)
+    files = sorted((tmp_path / "parts").iterdir())
+    assert len(files) > 1
+    found = {resolve_model(str(part)) for part in [*files, tmp_path / "parts"]}
+    assert len(found) == 1
+    assert [path.resolve() for path in weight_files(found.pop())] == files
+    assert model_name(str(files[1])) == "fox"
