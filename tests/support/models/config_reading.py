@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, GenerationConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from tandem.engine import families
@@ -21,11 +23,8 @@ from tandem.engine.families.rope import Rope
 def ours(folder: Path) -> dict[str, Any]:
     config = families.read_config(folder)
     assert isinstance(config, LlamaConfig)
-    (rope,) = {rope for rope in config.ropes if rope is not None} or {Rope(1.0, 2)}
-    rotates = [rope is not None for rope in config.ropes]
-    short, long = (
-        inverse_frequencies(rope, context).tolist() for context in (1, config.context_length)
-    )
+    (growth,) = {rope.growth for rope in config.ropes if rope is not None} or {None}
+    rotary = {rope: rope and _our_rotary(rope, config.context_length) for rope in config.ropes}
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -36,24 +35,28 @@ def ours(folder: Path) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "max_position_embeddings": config.context_length,
         "tie_word_embeddings": config.tie_word_embeddings,
-        "rms_norm_eps": config.norm_eps,
+        "eps": config.norm_eps,
         "dtype": config.dtype,
         "biases": (config.qkv_bias, config.output_bias, config.mlp_bias),
         "windows": config.sliding_windows,
-        "rotary": (pytest.approx(short), pytest.approx(long), rope.attention_factor)
-        if any(rotates)
-        else None,
-        "rotates": rotates,
-        "growth": rope.growth and (rope.growth.beta, rope.growth.original_context),
+        "rotary": [rotary[rope] for rope in config.ropes],
+        "growth": growth and (growth.beta, growth.original_context),
+        "activation": config.activation,
         "scales": (
             config.embedding_scale,
             config.residual_scale,
             config.attention_scale,
-            pytest.approx(1 / config.logit_scale),
+            pytest.approx(config.logit_scale),
         ),
+        "caps": (config.attention_softcap, config.logit_softcap),
         "ends": config.eos_token_ids,
         "experts": config.routing and _experts(config, config.routing),
     }
+
+
+def _our_rotary(rope: Rope, context: int) -> tuple[object, ...]:
+    short, long = (inverse_frequencies(rope, length).tolist() for length in (1, context))
+    return pytest.approx(short), pytest.approx(long), rope.attention_factor
 
 
 def _experts(config: LlamaConfig, routing: Routing) -> tuple[object, ...]:
@@ -70,7 +73,6 @@ SAME = (
     "num_key_value_heads",
     "max_position_embeddings",
     "tie_word_embeddings",
-    "rms_norm_eps",
 )
 #: Bias of queries, keys and values; of the output; of the MLP: as each model's code has it.
 BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
@@ -83,6 +85,15 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     "granite": lambda c: (c.attention_bias, c.attention_bias, c.mlp_bias),
     "ministral": lambda _: (False, False, False),
     "ministral3": lambda _: (False, False, False),
+    **dict.fromkeys(("cohere", "cohere2"), lambda c: (c.attention_bias, c.attention_bias, False)),
+    "ernie4_5": lambda c: (c.use_bias, c.use_bias, c.use_bias),
+    "exaone4": lambda _: (False, False, False),
+    **dict.fromkeys(
+        ("gemma", "gemma2", "gemma3_text"), lambda c: (c.attention_bias, c.attention_bias, False)
+    ),
+    **dict.fromkeys(("glm", "glm4"), lambda c: (c.attention_bias, False, False)),
+    **dict.fromkeys(("olmo2", "olmo3"), lambda c: (c.attention_bias, c.attention_bias, False)),
+    "seed_oss": lambda c: (c.attention_bias, c.attention_out_bias, c.mlp_bias),
     "mixtral": lambda _: (False, False, False),
     "gpt_oss": lambda c: (c.attention_bias, c.attention_bias, False),
     "qwen2_moe": lambda c: (c.qkv_bias, False, False),
@@ -103,27 +114,46 @@ def theirs(folder: Path) -> dict[str, Any]:
         "dtype": str(config.dtype or "float32").removeprefix("torch."),
         "biases": BIASES[config.model_type](config),
         "windows": tuple(window if kind == "sliding_attention" else None for kind in kinds),
-        "rotary": _rotary(config) if any(_rotates(config)) else None,
-        "rotates": _rotates(config),
+        "rotary": _rotary(config),
+        "activation": getattr(config, "hidden_activation", None) or config.hidden_act,
+        "eps": getattr(config, "layer_norm_eps", 0) or config.rms_norm_eps,
         "growth": _growth(config),
-        "scales": (
-            getattr(config, "embedding_multiplier", 1.0),
-            getattr(config, "residual_multiplier", 1.0),
-            getattr(config, "attention_multiplier", None),
-            getattr(config, "logits_scaling", 1.0),
+        "scales": _scales(config),
+        "caps": (
+            # Gemma 3 has the field and never heeds it.
+            config.attn_logit_softcapping if config.model_type == "gemma2" else None,
+            getattr(config, "final_logit_softcapping", None),
         ),
         "ends": frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends]),
         "experts": _their_experts(config),
     }
 
 
+def _scales(config: Any) -> tuple[float | None, ...]:  # noqa: ANN401
+    """Of embedding, residuals, scores and logits."""
+    scaled = config.model_type.startswith("gemma")
+    scalar = getattr(config, "query_pre_attn_scalar", config.head_dim) if scaled else None
+    return (
+        math.sqrt(config.hidden_size) if scaled else getattr(config, "embedding_multiplier", 1.0),
+        getattr(config, "residual_multiplier", 1.0),
+        scalar**-0.5 if scalar else getattr(config, "attention_multiplier", None),
+        getattr(config, "logit_scale", 1 / getattr(config, "logits_scaling", 1.0)),
+    )
+
+
 def _rotates(config: Any) -> list[bool]:  # noqa: ANN401
+    if config.model_type in ("cohere2", "exaone4") and config.sliding_window is not None:
+        return [kind == "sliding_attention" for kind in config.layer_types]
+    if config.model_type == "cohere2":
+        return [False] * config.num_hidden_layers
     stated = getattr(config, "no_rope_layers", [1] * config.num_hidden_layers)
     return [bool(one) for one in stated[: config.num_hidden_layers]]
 
 
 def _growth(config: Any) -> tuple[float, int] | None:  # noqa: ANN401
     rope = config.rope_parameters
+    if "full_attention" in rope:
+        return None
     beta = rope.get("llama_4_scaling_beta")
     return (beta, rope["original_max_position_embeddings"]) if beta else None
 
@@ -144,13 +174,22 @@ def _their_experts(config: Any) -> tuple[object, ...] | None:  # noqa: ANN401
     )
 
 
-def _rotary(config: Any) -> tuple[list[float], list[float], float]:  # noqa: ANN401
+def _rotary(config: Any) -> list[object]:  # noqa: ANN401
+    """Each layer's, None for those that don't rotate."""
+    apart = "full_attention" in config.rope_parameters
+    kinds = config.layer_types if apart else [None] * config.num_hidden_layers
+    found = {kind: _their_rotary(config, kind) for kind in set(kinds)}
+    both = zip(kinds, _rotates(config), strict=True)
+    return [found[kind] if rotates else None for kind, rotates in both]
+
+
+def _their_rotary(config: Any, kind: str | None) -> tuple[object, ...]:  # noqa: ANN401
     """Frequencies of short and of long sequences, and what cos and sin are multiplied by."""
-    rule = config.rope_parameters["rope_type"]
-    compute: Any = ROPE_INIT_FUNCTIONS.get(
-        rule, Phi3RotaryEmbedding.compute_default_rope_parameters
-    )
+    rope = config.rope_parameters if kind is None else config.rope_parameters[kind]
+    whole: Any = Phi3RotaryEmbedding if kind is None else Gemma3RotaryEmbedding
+    compute: Any = ROPE_INIT_FUNCTIONS.get(rope["rope_type"], whole.compute_default_rope_parameters)
+    own = {} if kind is None else {"layer_type": kind}
     # A length within the context: beyond it `dynamic` has frequencies that are never served.
-    short, factor = compute(config, device="cpu", seq_len=1)
-    long, _ = compute(config, device="cpu", seq_len=config.max_position_embeddings)
+    short, factor = compute(config, device="cpu", seq_len=1, **own)
+    long, _ = compute(config, device="cpu", seq_len=config.max_position_embeddings, **own)
     return short.tolist(), long.tolist(), factor

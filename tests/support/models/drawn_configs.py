@@ -73,6 +73,39 @@ _QWEN_MOE: dict[str, st.SearchStrategy[Any]] = {
     "decoder_sparse_step": st.integers(1, 3),
     "mlp_only_layers": st.none() | st.lists(st.integers(0, 4), max_size=2),
 }
+_BIAS: dict[str, st.SearchStrategy[Any]] = {"attention_bias": st.booleans()}
+_PATTERN: dict[str, st.SearchStrategy[Any]] = {
+    "sliding_window": st.integers(1, 99),
+    "sliding_window_pattern": st.integers(1, 4),
+}
+_CAP = st.sampled_from([0.5, 30.0]) | st.none()
+_GEMMA: dict[str, st.SearchStrategy[Any]] = {
+    **_BIAS,
+    "hidden_activation": st.sampled_from(["gelu_pytorch_tanh", "gelu", "silu"]),
+    "query_pre_attn_scalar": st.integers(1, 256),
+    "final_logit_softcapping": _CAP,
+    "attn_logit_softcapping": _CAP,
+    "sliding_window": st.integers(1, 99),
+}
+_PARTIAL = {**_BIAS, "partial_rotary_factor": st.sampled_from([0.25, 0.5, 1.0])}
+_COHERE: dict[str, st.SearchStrategy[Any]] = {
+    **_BIAS,
+    "layer_norm_eps": st.sampled_from([1e-5, 1e-3]),
+    "logit_scale": st.sampled_from([0.0625, 0.25, 1.0]),
+}
+_LINEAR = st.just({"rope_type": "linear", "factor": 8.0})
+#: One rope for layers that see everything, another one for those with a window.
+_BY_KIND: dict[str, st.SearchStrategy[Any]] = {
+    "rope_scaling": st.none() | st.just({}) | _LINEAR,
+    "rope_parameters": st.none()
+    | st.fixed_dictionaries(
+        {
+            "full_attention": st.just({"rope_type": "default", "rope_theta": 2e5}) | _LINEAR,
+            "sliding_attention": st.just({"rope_type": "default", "rope_theta": 3e3})
+            | st.just({"rope_type": "default"}),
+        }
+    ),
+}
 _SCALES = (
     *("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
 )
@@ -92,6 +125,33 @@ _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "attention_bias": st.booleans(),
         "mlp_bias": st.booleans(),
         **dict.fromkeys(_SCALES, st.sampled_from([0.25, 1, 12.0])),
+    },
+    "cohere": {**_COHERE, "use_qk_norm": st.booleans()},
+    "cohere2": {**_COHERE, **_PATTERN},
+    "ernie4_5": {"use_bias": st.booleans()},
+    "exaone4": _PATTERN,
+    "gemma": {**_BIAS, "hidden_act": st.sampled_from(["gelu", "gelu_pytorch_tanh"])},
+    "gemma2": _GEMMA,
+    "gemma3_text": {
+        **_GEMMA,
+        **_PATTERN,
+        **_BY_KIND,
+        "rope_local_base_freq": st.sampled_from([1e4, 5e3]),
+    },
+    "glm": _PARTIAL,
+    "glm4": _PARTIAL,
+    "olmo2": _BIAS,
+    # Another `rope_theta` beside `rope_scaling` is lost on the layers with a window there.
+    "olmo3": {
+        **_BIAS,
+        **_BY_KIND,
+        "sliding_window": st.integers(1, 99),
+        "rope_theta": st.just(5e5),
+    },
+    "seed_oss": {
+        **_BIAS,
+        "attention_out_bias": st.booleans(),
+        "mlp_bias": st.booleans(),
     },
     "ministral": _WINDOW,
     "ministral3": _WINDOW,

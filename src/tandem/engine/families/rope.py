@@ -143,7 +143,8 @@ def by_kind(raw: RawRotary, full_theta: float, sliding_theta: float) -> RawRotar
     The bases are for parts that state none.
     """
     stated = raw.rope_parameters or RawRope()
-    full = raw.rope_scaling or stated.full_attention or RawRope()
+    scaling = raw.rope_scaling if raw.rope_scaling != RawRope() else None
+    full = scaling or stated.full_attention or RawRope()
     sliding = stated.sliding_attention or RawRope()
     parts = RawRope(
         full_attention=_with_theta(full, full_theta),

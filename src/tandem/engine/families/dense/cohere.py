@@ -74,7 +74,6 @@ _COHERE: dict[str, Any] = {
     "num_hidden_layers": 40,
     "num_attention_heads": 64,
     "max_position_embeddings": 8192,
-    "rope_theta": 5e5,
     "tie_word_embeddings": True,
 }
 _NORMS = {"attention_norm": "input_layernorm"}
@@ -83,7 +82,7 @@ FAMILIES = {
         name="cohere",
         model="parallel",
         norms=_NORMS,
-        defaults=_COHERE,
+        defaults={**_COHERE, "rope_theta": 5e5},
         default_eos=255_001,
         rotates_pairs=True,
     ),

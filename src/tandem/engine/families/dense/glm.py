@@ -19,6 +19,13 @@ from tandem.errors import CheckpointError
 
 
 class GlmFamily(LlamaFamily):
+    def stated(self, directory: Path) -> RawLlama:
+        """A null in place of the tokens that end a text is as good as none."""
+        raw: RawLlama = super().stated(directory)
+        if raw.eos_token_id is not None:
+            return raw
+        return msgspec.structs.replace(raw, eos_token_id=msgspec.UNSET)
+
     def ropes(
         self, raw: RawLlama, head_dim: int, kinds: Sequence[str], path: Path
     ) -> tuple[Rope | None, ...]:
