@@ -31,6 +31,7 @@ class Dtype(StrEnum):
 
 class Quantization(StrEnum):
     INT8 = "int8"
+    INT4 = "int4"
 
 
 class LogLevel(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,8 @@ def draft_bytes(setup: ModelSetup) -> int:
     draft = setup.draft
     if draft is None:
         return 0
-    weights = draft.parameters * weight_item_bytes(draft.dtype, draft.options.quantization)
+    item_bytes = weight_item_bytes(draft.dtype, draft.options.quantization)
+    weights = math.ceil(draft.parameters * item_bytes)
     return weights + _kv_tokens(setup) * kv_bytes_per_token(draft.config, draft.dtype)
 
 

@@ -116,7 +116,7 @@ def test_what_the_engine_reads_of_a_configuration_is_a_fact_by_name(tmp_path: Pa
     other = model_facts(setup, "m")
     assert one.settings.items() ^ other.settings.items() == {
         ("norm_eps", "0.5"),
-        ("norm_eps", one.settings["rms_norm_eps"]),
+        ("norm_eps", one.settings["norm_eps"]),
     }
 
 

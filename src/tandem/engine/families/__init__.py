@@ -83,12 +83,12 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(spec.count for spec in specs_of(family_of(config).tensors(config)))
 
 
-def layer_bytes(config: ModelConfig, item_bytes: int) -> list[int]:
+def layer_bytes(config: ModelConfig, item_bytes: float) -> list[int]:
     """The weights of each layer, so many bytes a number."""
     return family_of(config).layer_bytes(config, item_bytes)
 
 
-def read_bytes(config: ModelConfig, item_bytes: int) -> list[int]:
+def read_bytes(config: ModelConfig, item_bytes: float) -> list[int]:
     """What of each layer's weights one token reads, so many bytes a number."""
     return family_of(config).read_bytes(config, item_bytes)
 

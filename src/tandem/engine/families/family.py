@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import MappingProxyType
@@ -62,12 +63,14 @@ class Family(ABC, Generic[Config, Layer]):
         """A `config.json` of such fields."""
         return fields
 
-    def layer_bytes(self, config: Config, item_bytes: int) -> list[int]:
+    def layer_bytes(self, config: Config, item_bytes: float) -> list[int]:
         """The weights of each layer, so many bytes a number."""
         layers = self.tensors(config).layers
-        return [item_bytes * sum(spec.count for spec in specs_of(layer)) for layer in layers]
+        return [
+            math.ceil(item_bytes * sum(spec.count for spec in specs_of(layer))) for layer in layers
+        ]
 
-    def read_bytes(self, config: Config, item_bytes: int) -> list[int]:
+    def read_bytes(self, config: Config, item_bytes: float) -> list[int]:
         """What of each layer's weights one token reads, so many bytes a number."""
         return self.layer_bytes(config, item_bytes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,11 +86,11 @@ class MoeFamily(LlamaFamily):
             ),
         )
 
-    def read_bytes(self, config: LlamaConfig, item_bytes: int) -> list[int]:
+    def read_bytes(self, config: LlamaConfig, item_bytes: float) -> list[int]:
         assert config.routing is not None, "these families have experts"
         idle = config.num_experts - config.routing.top_k
         return [
-            item_bytes * sum(spec.count for spec in specs_of(_without(layer, idle)))
+            math.ceil(item_bytes * sum(spec.count for spec in specs_of(_without(layer, idle))))
             for layer in self.tensors(config).layers
         ]
 

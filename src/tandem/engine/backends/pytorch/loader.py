@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -113,12 +113,18 @@ class ShardLoader:
             embedding = QuantizedEmbedding(stored, self.dtype, self.device)
             return embedding, make_quantized_linear(stored, None, self.device)
         if tied:
-            return make_tied(self.read(tensors.embedding), self.quantization)
+            return make_tied(self.read(tensors.embedding), self._of_head.quantization)
         head = Projection(tensors.head or tensors.embedding, None)
         return (
             self._embedding(tensors.embedding) if embeds else None,
-            self.linear(head) if has_head else None,
+            self._of_head.linear(head) if has_head else None,
         )
+
+    @property
+    def _of_head(self) -> ShardLoader:
+        """Of the head, which may be kept in more bits than other linear maps."""
+        quantization = None if self.quantization is None else self.quantization.of_head
+        return replace(self, quantization=quantization)
 
     def _embedding(self, spec: TensorSpec) -> Embedding:
         stored = self._quantized(spec)

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from tandem.engine.checkpoint.gguf import unpacking
 from tandem.engine.checkpoint.gguf.unpacking import Bytes, Parts
+from tandem.engine.checkpoint.quantized.numbers import UNEVEN
 from tandem.engine.checkpoint.quantized.tensor import BYTE, NIBBLE, QuantizedTensor, Scales
 
 #: How much of a tensor is unpacked at a time, so that what comes in between stays in the cache.
 _CHUNK_BYTES = 2**18
-#: Numbers of a block by the codes of IQ4_NL and IQ4_XS.
-_UNEVEN = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 #: E2M1, doubled.
 _FLOATS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 _CENTRED = tuple(range(-8, 8))
@@ -119,10 +118,10 @@ TYPES: dict[int, BlockType] = {
     17: BlockType("IQ2_XS", 256, 74),
     18: BlockType("IQ3_XXS", 256, 98),
     19: BlockType("IQ1_S", 256, 50),
-    20: _four("IQ4_NL", 18, unpacking.q4_0, _UNEVEN),
+    20: _four("IQ4_NL", 18, unpacking.q4_0, UNEVEN),
     21: BlockType("IQ3_S", 256, 110),
     22: BlockType("IQ2_S", 256, 82),
-    23: _four("IQ4_XS", 136, unpacking.iq4_xs, _UNEVEN, columns=256),
+    23: _four("IQ4_XS", 136, unpacking.iq4_xs, UNEVEN, columns=256),
     24: BlockType("I8", 1, 1),
     25: BlockType("I16", 1, 2),
     26: BlockType("I32", 1, 4),

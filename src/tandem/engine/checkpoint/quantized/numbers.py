@@ -11,6 +11,9 @@ from tandem.engine.checkpoint.quantized.tensor import BYTE, NIBBLE, Floats
 
 Bytes = npt.NDArray[np.uint8]
 
+#: What GGUF's IQ4 codes stand for: the closer together the nearer to zero, where most weights are.
+UNEVEN = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
 
 def float32(numbers: npt.NDArray[Any], dtype: str) -> Floats:
     """The same numbers in float32, in memory of their own; of float64 the nearest ones.

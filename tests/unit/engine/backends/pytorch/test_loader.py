@@ -14,7 +14,12 @@ from tests.support.tensors import assert_close, random_quantized, random_tensor
 from tandem.engine import EngineOptions, Solo, create_checkpoint, prepare, whole
 from tandem.engine.backends.pytorch import loader
 from tandem.engine.backends.pytorch.backend import TorchBackend
-from tandem.engine.backends.pytorch.layers.linear import Linear
+from tandem.engine.backends.pytorch.layers.linear import (
+    Embedding,
+    Linear,
+    make_linear,
+    make_tied,
+)
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.checkpoint.formats import open_weights
@@ -123,3 +128,29 @@ def test_rows_that_alternate_are_parted_whatever_the_bits() -> None:
     spec = TensorSpec("e", (12, 32), place=Place((24, 32), 1, every=2))
     found = _loader(_FewBits(stored)).linear(Projection(spec, None))(torch.eye(32)).T
     torch.testing.assert_close(found, torch.from_numpy(stored.dequantize()[1::2]))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_stays_in_eight_bits_where_all_else_goes_into_four(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tied: bool
+) -> None:
+    create_checkpoint(tmp_path / "m", family="llama", overrides={"tie_word_embeddings": tied})
+    asked: list[Quantization | None] = []
+
+    def linear(
+        weight: torch.Tensor, bias: torch.Tensor | None, quantization: Quantization | None
+    ) -> Linear:
+        asked.append(quantization)
+        return make_linear(weight, bias, quantization)
+
+    def ends(weight: torch.Tensor, quantization: Quantization | None) -> tuple[Embedding, Linear]:
+        asked.append(quantization)
+        return make_tied(weight, quantization)
+
+    monkeypatch.setattr(loader, "make_linear", linear)
+    monkeypatch.setattr(loader, "make_tied", ends)
+    options = EngineOptions(directory=tmp_path / "m", quantization=Quantization.INT4, device="cpu")
+    setup = prepare(options)
+    TorchBackend().load_stage(setup, whole(setup.config), Solo(), blocks=1)
+    assert asked.count(Quantization.INT8) == 1
+    assert set(asked) == {Quantization.INT8, Quantization.INT4}

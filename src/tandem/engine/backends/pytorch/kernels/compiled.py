@@ -40,7 +40,7 @@ compile_loop = numba.njit(
     nogil=True, boundscheck=False, cache=_KEPT, error_model="numpy", fastmath={"contract"}
 )
 #: A sum in an order that suits the registers; the same one for the same width.
-_compile_sum = numba.njit(
+compile_sum = numba.njit(
     nogil=True,
     boundscheck=False,
     cache=_KEPT,
@@ -92,7 +92,7 @@ def _compile_narrow(number: Any, like: Any) -> Any:  # noqa: ANN401, ARG001 - nu
     return to_bits if like.dtype == numba.types.int16 else to_float
 
 
-@_compile_sum
+@compile_sum
 def _exp(number: np.float32) -> np.float32:
     """Within a unit of the last place for what is not above 0, and in vector registers.
 
@@ -115,14 +115,14 @@ def _exp(number: np.float32) -> np.float32:
     return series * power
 
 
-@_compile_sum
+@compile_sum
 def _sigmoid(number: np.float32) -> np.float32:
     shrunk = _exp(-abs(number))  # of the side on which it cannot overflow
     share: np.float32 = (np.float32(1) if number >= 0 else shrunk) / (np.float32(1) + shrunk)
     return share
 
 
-@_compile_sum
+@compile_sum
 def rms_norm(
     states: Numbers, weight: npt.NDArray[np.float32], eps: np.float32, normalised: Numbers
 ) -> None:
@@ -138,7 +138,7 @@ def rms_norm(
             normalised[row, column] = narrow(product, normalised)
 
 
-@_compile_sum
+@compile_sum
 def swiglu(gates_and_ups: Numbers, gated: Numbers) -> None:
     """silu(gate) * up of each row; (rows, 2 * width) → (rows, width)."""
     rows, width = gated.shape
@@ -149,7 +149,7 @@ def swiglu(gates_and_ups: Numbers, gated: Numbers) -> None:
             gated[row, column] = narrow(product, gated)
 
 
-@_compile_sum
+@compile_sum
 def geglu(gates_and_ups: Numbers, gated: Numbers) -> None:
     """gelu(gate) * up of each row, by its approximation with tanh; shapes as for `swiglu`."""
     rows, width = gated.shape
@@ -163,7 +163,7 @@ def geglu(gates_and_ups: Numbers, gated: Numbers) -> None:
             gated[row, column] = narrow(product, gated)
 
 
-@_compile_sum
+@compile_sum
 def rotate_and_cache(
     joined: Numbers,
     cosines: Numbers,
@@ -192,7 +192,7 @@ def rotate_and_cache(
                 values[block, offset, head, index] = joined[row, heads + kv_heads + head, index]
 
 
-@_compile_sum
+@compile_sum
 def _rotate(head: Numbers, cosines: Numbers, sines: Numbers, rotated: Numbers) -> None:
     half = len(cosines) // 2
     for index in range(half):
@@ -204,7 +204,7 @@ def _rotate(head: Numbers, cosines: Numbers, sines: Numbers, rotated: Numbers) -
         rotated[index] = head[index]
 
 
-@_compile_sum
+@compile_sum
 def _score(
     query: npt.NDArray[np.float32],
     keys: Numbers,
@@ -224,7 +224,7 @@ def _score(
             scores[start + offset] = score
 
 
-@_compile_sum
+@compile_sum
 def _cap(scores: npt.NDArray[np.float32], softcap: np.float32) -> None:
     """softcap * tanh(score / softcap) in place of each score."""
     for position in range(len(scores)):
@@ -233,7 +233,7 @@ def _cap(scores: npt.NDArray[np.float32], softcap: np.float32) -> None:
         scores[position] = -capped if scores[position] < 0 else capped
 
 
-@_compile_sum
+@compile_sum
 def _blend(
     scores: npt.NDArray[np.float32],
     values: Numbers,
@@ -253,7 +253,7 @@ def _blend(
                 blended[index] += score * wide(values[block, offset, kv_head, index])
 
 
-@_compile_sum
+@compile_sum
 def attend(
     queries: Numbers,
     keys: Numbers,

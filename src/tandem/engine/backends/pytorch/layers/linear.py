@@ -11,6 +11,7 @@ from torch.nn import functional
 from tandem.engine.backends.pytorch.kernels.dense import linear
 from tandem.engine.backends.pytorch.kernels.int8 import make_int8_linear
 from tandem.engine.backends.pytorch.kernels.packed import PackedLinear, PackedWeight
+from tandem.engine.backends.pytorch.kernels.rounding import rounded_to_four_bits
 from tandem.engine.backends.pytorch.layers.quantized import DequantizingLinear
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
@@ -56,10 +57,19 @@ def _make_unquantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear
     return DenseLinear(weight, bias)
 
 
+def _make_four_bits(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+    """In eight bits where the inputs do not divide into groups."""
+    rounded = rounded_to_four_bits(weight)
+    if rounded is None:
+        return make_int8_linear(weight, bias)
+    return make_quantized_linear(rounded, bias, weight.device)
+
+
 #: How weights are kept, by what an operator asked for.
 _MAKERS: dict[Quantization | None, Callable[[torch.Tensor, torch.Tensor | None], Linear]] = {
     None: _make_unquantized,
     Quantization.INT8: make_int8_linear,
+    Quantization.INT4: _make_four_bits,
 }
 
 

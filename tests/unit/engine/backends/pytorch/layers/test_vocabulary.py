@@ -26,7 +26,7 @@ class Ranks(Solo[torch.Tensor]):
         return torch.cat([tensor, tensor], dim=-1)
 
 
-@pytest.mark.parametrize("quantization", [None, *Quantization])
+@pytest.mark.parametrize("quantization", [None, *{one.of_head for one in Quantization}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 3, 40])
 def test_logits_that_differ_in_float32_differ(
