@@ -5,7 +5,7 @@ All that decode form one group, each that prefills is a group of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,9 @@ from torch.nn import functional
 from tandem.engine.backends.pytorch.kernels import compiled
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray, as_array
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
+
+#: So many scores are in memory at once, in float32, where PyTorch has no kernel that keeps none.
+_MOST_SCORES = 2**24
 
 
 @dataclass(frozen=True)
@@ -124,24 +127,43 @@ def _weighted(
         return functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, scale=scoring.scale
         )
+    batch, kv_heads, length, _ = queries.shape
+    folded = None
+    if scoring.sinks is not None:
+        fold = len(scoring.sinks) // kv_heads
+        folded = scoring.sinks.repeat_interleave(length // fold).view(kv_heads, length, 1)
+    output = torch.empty_like(queries)
+    for heads, rows in _portions(batch * keys.shape[2], kv_heads, length):
+        scores = _scores(queries[:, heads, rows], keys[:, heads], scoring)
+        scores += mask[:, :, rows]
+        if folded is None:
+            weights = torch.softmax(scores, dim=-1)
+        else:
+            weights = _beside_sinks(scores, folded[heads, rows])
+        output[:, heads, rows] = weights.to(values.dtype) @ values[:, heads]
+    return output
+
+
+def _portions(each: int, kv_heads: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """KV heads and rows whose scores are computed at once; a row of a head has `each` scores."""
+    heads = max(1, min(kv_heads, _MOST_SCORES // (each * length)))
+    rows = max(1, min(length, _MOST_SCORES // (each * heads)))
+    for head in range(0, kv_heads, heads):
+        for row in range(0, length, rows):
+            yield slice(head, head + heads), slice(row, row + rows)
+
+
+def _scores(queries: torch.Tensor, keys: torch.Tensor, scoring: Scoring) -> torch.Tensor:
+    """float32."""
     scores = queries.float() @ keys.float().transpose(-1, -2)
     scores *= scoring.scale or queries.shape[-1] ** -0.5
-    if scoring.softcap is not None:
-        scores = scores.div_(scoring.softcap).tanh_().mul_(scoring.softcap)
-    scores += mask
-    if scoring.sinks is None:
-        weights = torch.softmax(scores, dim=-1)
-    else:
-        weights = _beside_sinks(scores, scoring.sinks)
-    return weights.to(values.dtype) @ values
+    cap = scoring.softcap
+    return scores if cap is None else scores.div_(cap).tanh_().mul_(cap)
 
 
 def _beside_sinks(scores: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:
     """The softmax of each row's scores and its head's sink, whose own share is left out."""
-    batch, kv_heads, length, _ = scores.shape
-    fold = len(sinks) // kv_heads
-    folded = sinks.repeat_interleave(length // fold).view(kv_heads, length, 1)
-    beside = torch.cat((scores, folded.expand(batch, -1, -1, -1)), dim=-1)
+    beside = torch.cat((scores, sinks.expand(len(scores), -1, -1, -1)), dim=-1)
     return torch.softmax(beside, dim=-1)[..., :-1]
 
 

@@ -85,4 +85,4 @@ class Stack:
         if self._logit_scale != 1.0:
             logits = logits * self._logit_scale
         cap = self._logit_softcap
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+        return logits if cap is None else (logits / cap).tanh_().mul_(cap)

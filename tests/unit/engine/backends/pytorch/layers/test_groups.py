@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.tensors import DTYPES, assert_close, random_tensor
 
-from tandem.engine.backends.pytorch.layers import batch
+from tandem.engine.backends.pytorch.layers import batch, groups
 from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
 from tandem.engine.backends.pytorch.layers.groups import PagedGroup, Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
@@ -155,3 +155,44 @@ def test_a_sink_takes_its_share_of_the_softmax_and_gives_nothing(
     powers = torch.exp(torch.einsum("hd,khd->hk", queries[0], keys) / math.sqrt(8))
     weights = powers / (powers.sum(dim=1) + torch.exp(sinks))[:, None]
     assert_close(found[0], torch.einsum("hk,khd->hd", weights, values).flatten())
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    most=st.integers(1, 400),
+    length=st.integers(2, 13),
+    cap=st.sampled_from([None, 0.8]),
+    sinks=st.booleans(),
+)
+def test_scores_are_computed_in_portions_that_fit(
+    monkeypatch: pytest.MonkeyPatch, most: int, length: int, cap: float | None, sinks: bool
+) -> None:
+    shape, device = config(None), torch.device("cpu")
+    cache = KVCache(
+        shape, whole(shape), blocks=5, block_size=BLOCK, dtype=torch.float32, device=device
+    )
+    for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
+        half.copy_(random_tensor(*half.shape, seed=number))
+    scoring = Scoring(softcap=cap or 1e9, sinks=random_tensor(6, seed=5) if sinks else None)
+    builder = BatchBuilder(shape, whole(shape), BLOCK, torch.float32, device)
+    (group,) = builder.build([SequenceStep(0, [1] * length, 2, [4, 0, 2, 1], None)]).groups
+    queries = random_tensor(length, 6, 8, seed=3)
+    expected = group.attend(queries, cache.layers[0], scoring)
+    compute, sizes = groups._scores, []
+
+    def counted(queries: torch.Tensor, keys: torch.Tensor, own: Scoring) -> torch.Tensor:
+        scores = compute(queries, keys, own)
+        sizes.append(scores.numel())
+        return scores
+
+    with monkeypatch.context() as patched:
+        patched.setattr(groups, "_MOST_SCORES", most)
+        patched.setattr(groups, "_scores", counted)
+        assert_close(group.attend(queries, cache.layers[0], scoring), expected)
+    a_row = BLOCK * -(-(2 + length) // BLOCK)
+    assert max(sizes) <= max(most, a_row)
+    assert sum(sizes) == 6 * length * a_row
