@@ -14,9 +14,12 @@ from tandem.engine import (
     ModelConfig,
     ModelSetup,
     draft_bytes,
+    end_bytes,
     kv_bytes_per_token,
     layer_bytes,
+    quantization_settings,
     read_bytes,
+    weigh,
     weight_files,
     weight_item_bytes,
 )
@@ -44,8 +47,9 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     Raises CheckpointError.
     """
     config, quantization = setup.config, setup.options.quantization
-    item_bytes = weight_item_bytes(setup.dtype, quantization)
     directory = setup.options.directory
+    weighed = weigh(config, directory, weight_item_bytes(setup.dtype, quantization))
+    ends = msgspec.structs.replace(weighed, each=ITEM_BYTES[setup.dtype])
     try:
         tokenizer = _tokenizer_digest(directory / "tokenizer.json")
         weights = _weights_digest(directory)
@@ -53,27 +57,28 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         raise CheckpointError(f"{directory}: cannot be read: {error.strerror or error}") from error
     return ModelFacts(
         name=name,
-        settings=_settings(config),
+        settings=_settings(config, quantization_settings(directory)),
         tokenizer=tokenizer,
         weights=weights,
         kv_heads=config.num_kv_heads,
-        layer_bytes=layer_bytes(config, item_bytes),
-        read_bytes=read_bytes(config, item_bytes),
-        embedding_bytes=config.vocab_size * config.hidden_size * ITEM_BYTES[setup.dtype],
+        layer_bytes=layer_bytes(config, weighed),
+        read_bytes=read_bytes(config, weighed),
+        embedding_bytes=end_bytes(config, ends),
         tied=config.tie_word_embeddings,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype),
         dtype=f"{setup.dtype}/{quantization or 'whole'}",
     )
 
 
-def _settings(config: ModelConfig) -> dict[str, str]:
-    """What decides the computation, however the file says it.
+def _settings(config: ModelConfig, quantization: dict[str, Any] | None) -> dict[str, str]:
+    """What decides the computation, however the file says it, and what the weights' codes mean.
 
     Two things are left out: the numbers' type, which is agreed upon by itself, and the end tokens,
     which only rank 0 looks at.
     """
     settings = {}
-    for name, value in msgspec.structs.asdict(config).items():
+    stated = {} if quantization is None else {"quantization": quantization}
+    for name, value in (msgspec.structs.asdict(config) | stated).items():
         if name not in {"dtype", "eos_token_ids"}:
             text = msgspec.json.encode(value, order="sorted")
             is_long = len(text) > _LONGEST_SETTING

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tandem.engine.backends import Backend, DeviceFacts, ModelSetup, find_backend
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
-from tandem.engine.checkpoint.formats import weight_files
+from tandem.engine.checkpoint.formats import quantization_settings, weight_files
 from tandem.engine.checkpoint.generation_config import SamplingDefaults
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
@@ -21,11 +21,13 @@ from tandem.engine.core.step import StepPlan, StepResult
 from tandem.engine.core.tensors import RawTensor, Tensor, TensorOps
 from tandem.engine.engine import Engine, EngineStats
 from tandem.engine.families import (
+    end_bytes,
     kv_bytes_per_token,
     layer_bytes,
     read_bytes,
     read_config,
     tensor_shapes,
+    weigh,
 )
 from tandem.engine.generation import (
     Aborted,
@@ -110,6 +112,7 @@ __all__ = [
     "create_checkpoint",
     "default_kv_tokens",
     "draft_bytes",
+    "end_bytes",
     "find_backend",
     "inspect_checkpoint",
     "kv_bytes_per_token",
@@ -118,6 +121,7 @@ __all__ = [
     "model_name",
     "pipeline_stage",
     "prepare",
+    "quantization_settings",
     "read_bytes",
     "read_config",
     "resolve_model",
@@ -125,6 +129,7 @@ __all__ = [
     "start_engine",
     "tensor_parallel",
     "tensor_shapes",
+    "weigh",
     "weight_files",
     "weight_item_bytes",
     "whole",

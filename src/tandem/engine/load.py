@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,13 @@ from tandem.engine.core.communicator import Solo
 from tandem.engine.core.executor import Executor, LocalExecutor
 from tandem.engine.core.scheduler import Guesser
 from tandem.engine.engine import Engine
-from tandem.engine.families import kv_bytes_per_token, parameter_count, read_config
+from tandem.engine.families import (
+    kv_bytes_per_token,
+    model_bytes,
+    parameter_count,
+    read_config,
+    weigh,
+)
 from tandem.engine.generation import EngineEvent
 from tandem.engine.limits import EngineLimits, end_tokens
 from tandem.engine.options import EngineOptions, Speculate
@@ -172,9 +177,11 @@ def draft_bytes(setup: ModelSetup) -> int:
     draft = setup.draft
     if draft is None:
         return 0
-    item_bytes = weight_item_bytes(draft.dtype, draft.options.quantization)
-    weights = math.ceil(draft.parameters * item_bytes)
-    return weights + _kv_tokens(setup) * kv_bytes_per_token(draft.config, draft.dtype)
+    each = weight_item_bytes(draft.dtype, draft.options.quantization)
+    weights = weigh(draft.config, draft.options.directory, each)
+    return model_bytes(draft.config, weights) + _kv_tokens(setup) * kv_bytes_per_token(
+        draft.config, draft.dtype
+    )
 
 
 def choose_device(wanted: str, available: Sequence[str]) -> str:

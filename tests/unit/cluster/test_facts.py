@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.quantizers import KINDS, quantize
 
 from tandem.cluster.facts import model_facts
 from tandem.cluster.strategies.costs import model_bytes
@@ -133,3 +134,38 @@ def test_another_tokenizer_is_another_model(tmp_path: Path) -> None:
     other = model_facts(setup, "m")
     assert other == msgspec.structs.replace(one, tokenizer=other.tokenizer)
     assert other != one
+
+
+_DIVISIBLE = Size(2, 64, 192, 4, 2, 16, 320, 256)
+
+
+def _quantized(directory: Path, name: str) -> ModelSetup:
+    create_checkpoint(directory / "m", family="qwen2", dtype="float32", size=_DIVISIBLE)
+    few, _ = quantize(directory / "m", KINDS[name], directory)
+    return prepare(EngineOptions(directory=few, dtype="bfloat16", device="cpu", threads=1))
+
+
+def test_quantised_weights_are_counted_as_they_are_kept(tmp_path: Path) -> None:
+    """Four bits, and a scale and a minimum of four bytes for each 32; all else is wide."""
+    facts = model_facts(_quantized(tmp_path / "gptq", "gptq"), "m")
+    matrices = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 192 * 64
+    vectors = 2 * 64 + 64 + 2 * 32
+    assert facts.layer_bytes == [matrices // 2 + matrices // 32 * 8 + 2 * vectors] * 2
+    assert facts.embedding_bytes == 2 * 320 * 64
+
+
+def test_a_quantised_embedding_is_counted_as_it_is_kept(tmp_path: Path) -> None:
+    facts = model_facts(_quantized(tmp_path / "mlx", "mlx 4 bits"), "m")
+    assert facts.embedding_bytes == 320 * 64 // 2 + 320 * 64 // 32 * 8
+
+
+def test_machines_agree_on_what_codes_mean(tmp_path: Path) -> None:
+    setup = _quantized(tmp_path / "gptq", "gptq")
+    first = model_facts(setup, "m")
+    path = setup.options.directory / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"]["checkpoint_format"] = "gptq_v2"
+    path.write_text(json.dumps(config))
+    second = model_facts(setup, "m")
+    assert first.weights == second.weights
+    assert first.settings != second.settings

@@ -98,6 +98,8 @@ def inspect(
 def _readable(field: str, value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict) and field.endswith("bytes"):
+        return ", ".join(f"{name}: {_readable(field, size)}" for name, size in value.items())
     if isinstance(value, dict):
         return ", ".join(f"{name} {number}" for name, number in value.items())
     if field.endswith("bytes") and isinstance(value, int):

@@ -81,6 +81,14 @@ def stored_names(directory: Path) -> list[str]:
         return list(source.files)
 
 
+def quantization_settings(directory: Path) -> dict[str, Any] | None:
+    """What a `config.json` says of how its weights are quantised. Raises CheckpointError."""
+    from tandem.engine.checkpoint.schemes.settings import read_settings
+
+    settings = read_settings(directory)
+    return None if settings is None else settings.values
+
+
 @contextmanager
 def open_weights(
     directory: Path,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import msgspec
@@ -94,6 +95,19 @@ class TensorSpec(msgspec.Struct, frozen=True):
     @property
     def entry(self) -> int | None:
         return None if self.place is None else self.place.entry
+
+
+class WeightBytes(msgspec.Struct, frozen=True):
+    """What tensors take in memory: `each` a number.
+
+    Those of `kept` stay as their files have them, by name so many bytes a number.
+    """
+
+    each: float
+    kept: Mapping[str, float] = MappingProxyType({})
+
+    def of(self, spec: TensorSpec) -> int:
+        return round(spec.count * self.kept.get(spec.name, self.each))
 
 
 class Projection(msgspec.Struct, frozen=True):

@@ -24,12 +24,14 @@ FLOAT_DTYPES = ("float64", "float32", "float16", "bfloat16")
 class StoredTensor(NamedTuple):
     """`dtype` is one of `FLOAT_DTYPES`, or what the format calls another one.
 
-    `quantized` says that such numbers can be read, as they are or dequantised.
+    `quantized` says that such numbers can be read, as they are or dequantised; `nbytes` is what all
+    of them then take in memory as they are.
     """
 
     shape: tuple[int, ...]
     dtype: str
     quantized: bool = False
+    nbytes: int = 0
 
 
 class WeightSource(Protocol[T_co]):

@@ -5,6 +5,7 @@ A row states how to read, load and weigh its models; `models` of a backend compu
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import msgspec
 
 from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_identity
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
-from tandem.engine.checkpoint.formats import stored_dtype
-from tandem.engine.checkpoint.layout import specs_of
+from tandem.engine.checkpoint.formats import open_weights, stored_dtype
+from tandem.engine.checkpoint.layout import WeightBytes, specs_of
 from tandem.engine.families import dense, gpt_oss, llama, moe
 from tandem.engine.families.family import Family, Size
 from tandem.errors import CheckpointError
@@ -22,13 +23,16 @@ __all__ = [
     "FAMILIES",
     "Family",
     "Size",
+    "end_bytes",
     "family_of",
     "kv_bytes_per_token",
     "layer_bytes",
+    "model_bytes",
     "parameter_count",
     "read_bytes",
     "read_config",
     "tensor_shapes",
+    "weigh",
 ]
 
 FAMILIES: dict[str, Family[Any, Any]] = {
@@ -83,14 +87,42 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(spec.count for spec in specs_of(family_of(config).tensors(config)))
 
 
-def layer_bytes(config: ModelConfig, item_bytes: float) -> list[int]:
-    """The weights of each layer, so many bytes a number."""
-    return family_of(config).layer_bytes(config, item_bytes)
+def weigh(config: ModelConfig, directory: Path, each: float) -> WeightBytes:
+    """What a model's tensors take, by the headers of its files. Raises CheckpointError.
+
+    `each` is for a number of those that are loaded as floating-point numbers.
+    """
+    family, kept = family_of(config), {}
+    expected = tensor_shapes(config)
+    with open_weights(
+        directory, "numpy", expected, family.ignored_tensors, family.renamed
+    ) as source:
+        for name, shape in expected.items():
+            stored = source.stored(name)
+            if stored.quantized:
+                kept[name] = stored.nbytes / math.prod(shape)
+    return WeightBytes(each, kept)
 
 
-def read_bytes(config: ModelConfig, item_bytes: float) -> list[int]:
-    """What of each layer's weights one token reads, so many bytes a number."""
-    return family_of(config).read_bytes(config, item_bytes)
+def layer_bytes(config: ModelConfig, weights: WeightBytes) -> list[int]:
+    """The weights of each layer."""
+    return family_of(config).layer_bytes(config, weights)
+
+
+def read_bytes(config: ModelConfig, weights: WeightBytes) -> list[int]:
+    """What of each layer's weights one token reads."""
+    return family_of(config).read_bytes(config, weights)
+
+
+def end_bytes(config: ModelConfig, weights: WeightBytes) -> int:
+    """The embedding or the head, whichever takes more."""
+    tensors = family_of(config).tensors(config)
+    return max(weights.of(tensors.embedding), weights.of(tensors.head or tensors.embedding))
+
+
+def model_bytes(config: ModelConfig, weights: WeightBytes) -> int:
+    """All weights."""
+    return sum(map(weights.of, specs_of(family_of(config).tensors(config))))
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +11,7 @@ import msgspec
 
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES
-from tandem.engine.checkpoint.layout import DecoderTensors, Layer, specs_of
+from tandem.engine.checkpoint.layout import DecoderTensors, Layer, WeightBytes, specs_of
 from tandem.engine.checkpoint.renamed import Beginnings
 
 Config = TypeVar("Config", bound=ModelConfig)
@@ -63,16 +62,13 @@ class Family(ABC, Generic[Config, Layer]):
         """A `config.json` of such fields."""
         return fields
 
-    def layer_bytes(self, config: Config, item_bytes: float) -> list[int]:
-        """The weights of each layer, so many bytes a number."""
-        layers = self.tensors(config).layers
-        return [
-            math.ceil(item_bytes * sum(spec.count for spec in specs_of(layer))) for layer in layers
-        ]
+    def layer_bytes(self, config: Config, weights: WeightBytes) -> list[int]:
+        """The weights of each layer."""
+        return [sum(map(weights.of, specs_of(layer))) for layer in self.tensors(config).layers]
 
-    def read_bytes(self, config: Config, item_bytes: float) -> list[int]:
-        """What of each layer's weights one token reads, so many bytes a number."""
-        return self.layer_bytes(config, item_bytes)
+    def read_bytes(self, config: Config, weights: WeightBytes) -> list[int]:
+        """What of each layer's weights one token reads."""
+        return self.layer_bytes(config, weights)
 
     def kv_bytes_per_token(self, config: Config, dtype: str) -> int:
         """Bytes that the cache takes for one token of context, in all layers."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
-from tandem.engine.checkpoint.layout import Axis, Division, TensorSpec, projection, specs_of
+from tandem.engine.checkpoint.layout import (
+    Axis,
+    Division,
+    TensorSpec,
+    WeightBytes,
+    projection,
+    specs_of,
+)
 from tandem.engine.families.family import Size
 from tandem.engine.families.llama import LlamaConfig, LlamaFamily, LlamaLayer, RawLlama
 from tandem.engine.families.mlp import ExpertTensors, Routing, mlp_tensors
@@ -86,11 +92,11 @@ class MoeFamily(LlamaFamily):
             ),
         )
 
-    def read_bytes(self, config: LlamaConfig, item_bytes: float) -> list[int]:
+    def read_bytes(self, config: LlamaConfig, weights: WeightBytes) -> list[int]:
         assert config.routing is not None, "these families have experts"
         idle = config.num_experts - config.routing.top_k
         return [
-            math.ceil(item_bytes * sum(spec.count for spec in specs_of(_without(layer, idle))))
+            sum(map(weights.of, specs_of(_without(layer, idle))))
             for layer in self.tensors(config).layers
         ]
 

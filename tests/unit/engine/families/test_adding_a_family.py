@@ -40,7 +40,7 @@ from tandem.engine.backends.pytorch.models.llama import make_attention
 from tandem.engine.backends.pytorch.models.stack import Stack
 from tandem.engine.checkpoint.config import CONFIG_FILE, RawConfig, common_fields
 from tandem.engine.checkpoint.files import read_json
-from tandem.engine.checkpoint.layout import TensorSpec
+from tandem.engine.checkpoint.layout import TensorSpec, WeightBytes
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
@@ -174,6 +174,6 @@ def test_its_cost_is_known_without_its_weights(checkpoint: Path) -> None:
     config = families.read_config(checkpoint)
     hidden, columns, width, kv_width = 48, 80, 8 * 16, 4 * 16
     layer = hidden * (2 * width + 2 * kv_width + 3 * columns + 2)
-    assert families.layer_bytes(config, 2) == [2 * layer] * 4
+    assert families.layer_bytes(config, WeightBytes(2)) == [2 * layer] * 4
     assert families.parameter_count(config) == 4 * layer + 389 * hidden + hidden
     assert families.kv_bytes_per_token(config, "bfloat16") == 2 * 2 * 4 * kv_width

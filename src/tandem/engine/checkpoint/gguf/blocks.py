@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class BlockType:
     @property
     def readable(self) -> bool:
         return self.dtype is not None or self.unpack is not None
+
+    @cached_property
+    def kept_bytes(self) -> int:
+        """What a block takes as it is kept."""
+        return self.tensor(np.zeros((1, 1, self.nbytes), np.uint8)).nbytes
 
     def tensor(self, blocks: Bytes) -> QuantizedTensor:
         """Of uint8 (rows, blocks, nbytes), at least one of each; it may be a view of a file."""

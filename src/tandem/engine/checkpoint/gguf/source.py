@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,7 +63,11 @@ class GgufSource:
         origin = self._origins[name]
         info = self._model.tensors[origin.name]
         shape = info.shape if origin.entry is None else info.shape[1:]
-        return StoredTensor(shape, info.type.dtype or info.type.name, info.type.unpack is not None)
+        if info.type.dtype is not None:
+            return StoredTensor(shape, info.type.dtype)
+        quantized = info.type.unpack is not None
+        nbytes = math.prod(shape) // info.type.columns * info.type.kept_bytes if quantized else 0
+        return StoredTensor(shape, info.type.name, quantized, nbytes)
 
     def read(
         self,

@@ -23,9 +23,9 @@ Integers = npt.NDArray[Any]
 _SMALL_GROUP = 32
 
 
-def code_bits(bits: int) -> int:
-    """In memory, of a file's codes of `bits`."""
-    return NIBBLE if bits <= NIBBLE else BYTE
+def code_bits(bits: int, columns: int, *, wide: bool = False) -> int:
+    """In memory, of a file's codes of `bits`; `wide` as for `affine`."""
+    return BYTE if bits > NIBBLE or columns % 2 or wide else NIBBLE
 
 
 def groups_of(columns: Span, group: int) -> tuple[int, npt.NDArray[np.int64]]:

@@ -61,7 +61,9 @@ class Awq(Scheme):
         parts.expect("qzeros", ("I32",), (groups, words))
         group = columns // groups
         label = f"AWQ 4 bits, groups of {group}"
-        return Layout((rows, columns), code_bits(_BITS), group, minimums=True, label=label)
+        wide = parts.dtype("scales") == "float32"
+        bits = code_bits(_BITS, columns, wide=wide)
+        return Layout((rows, columns), bits, group, minimums=not wide, label=label)
 
     def read(self, parts: Parts, part: Part) -> QuantizedTensor:
         columns, _ = parts.array("qweight").shape

@@ -100,7 +100,9 @@ class CompressedTensors(Scheme):
         bits, group = self._bits(parts), self._group(parts)
         label = f"compressed-tensors {bits} bits, groups of {group}"
         _check_words(parts, bits, group)
-        return Layout(_shape(parts), code_bits(bits), group, "zero_points" in parts, label)
+        shape, zeros = _shape(parts), "zero_points" in parts
+        wide = bits <= NIBBLE and zeros and parts.dtype("scale") == "float32"
+        return Layout(shape, code_bits(bits, shape[1], wide=wide), group, zeros and not wide, label)
 
     def read(self, parts: Parts, part: Part) -> QuantizedTensor:
         if "packed" not in parts:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tandem.engine.checkpoint.quantized.affine import affine, code_bits, groups_of, in_order
 from tandem.engine.checkpoint.quantized.numbers import Bytes, as_bytes, unpacked
-from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
+from tandem.engine.checkpoint.quantized.tensor import NIBBLE, QuantizedTensor
 from tandem.engine.checkpoint.schemes.parts import WIDE, Array, Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.schemes.settings import Settings
 
@@ -72,7 +72,9 @@ class Gptq(Scheme):
             raise parts.fault("qweight", "is in act-order, and its g_idx is missing")
         group = self._group(parts, columns, groups)
         label = f"GPTQ {bits} bits, groups of {group}"
-        return Layout((rows, columns), code_bits(bits), group, minimums=True, label=label)
+        wide = bits <= NIBBLE and parts.dtype("scales") == "float32"
+        kept = code_bits(bits, columns, wide=wide)
+        return Layout((rows, columns), kept, group, minimums=not wide, label=label)
 
     def read(self, parts: Parts, part: Part) -> QuantizedTensor:
         bits = self._bits(parts)

@@ -85,7 +85,7 @@ class Mlx(Scheme):
             raise parts.fault("biases", f"means nothing in mode {stated.mode}")
         label = f"MLX {stated.mode}, {stated.bits} bits, groups of {stated.group_size}"
         shape = (*stack, rows, columns)
-        return Layout(shape, code_bits(stated.bits), stated.group_size, affine, label)
+        return Layout(shape, code_bits(stated.bits, columns), stated.group_size, affine, label)
 
     def read(self, parts: Parts, part: Part) -> QuantizedTensor:
         stated = self._of(parts)

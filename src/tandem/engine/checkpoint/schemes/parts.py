@@ -96,7 +96,8 @@ class Parts:
         """By its header. Raises CheckpointError where it is missing, or of another kind."""
         if role not in self:
             raise self.fault(role, f"is missing, which {self.present[0]} needs")
-        shape, dtype, _ = self._source.stored(self._names[role])
+        stored = self._source.stored(self._names[role])
+        shape, dtype = stored.shape, stored.dtype
         if dtype not in dtypes:
             raise self.fault(role, f"has dtype {dtype}; expected one of {dtypes}")
         if len(shape) not in dimensions:

@@ -52,7 +52,8 @@ class QuantizedSafetensors:
         if matrix is None:
             return self._plain.stored(name)
         shape = matrix.layout.shape if matrix.entry is None else matrix.layout.shape[1:]
-        return StoredTensor(shape, matrix.layout.label, quantized=True)
+        nbytes = matrix.layout.nbytes // (1 if matrix.entry is None else matrix.layout.shape[0])
+        return StoredTensor(shape, matrix.layout.label, quantized=True, nbytes=nbytes)
 
     def read(
         self,

@@ -53,10 +53,11 @@ def test_numbers_are_those_of_the_publication(name: str, data: st.DataObject, se
             whole = weights.quantized(f"{NAME}.weight")
             part = weights.quantized(f"{NAME}.weight", height, width)
             read = weights.read(f"{NAME}.weight", height, width)
-            plain = weights.read("model.norm.weight")
+            plain, kept = weights.read("model.norm.weight"), weights.stored(f"{NAME}.weight").nbytes
             assert weights.quantized("model.norm.weight") is None
     assert whole is not None
     assert part is not None
+    assert whole.nbytes <= kept
     wanted = stored.numbers[height.start : height.stop, width.start : width.stop]
     assert_same(whole.dequantize(), stored.numbers)
     assert_same(part.dequantize(), wanted)
