@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,6 @@ SAME = (
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
-    "max_position_embeddings",
     "tie_word_embeddings",
 )
 #: Bias of queries, keys and values; of the output; of the MLP: as each model's code has it.
@@ -124,6 +124,7 @@ def theirs(folder: Path) -> dict[str, Any]:
             config.attn_logit_softcapping if config.model_type == "gemma2" else None,
             getattr(config, "final_logit_softcapping", None),
         ),
+        "max_position_embeddings": _context(folder, config),
         "ends": frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends]),
         "experts": _their_experts(config),
     }
@@ -148,6 +149,19 @@ def _rotates(config: Any) -> list[bool]:  # noqa: ANN401
         return [False] * config.num_hidden_layers
     stated = getattr(config, "no_rope_layers", [1] * config.num_hidden_layers)
     return [bool(one) for one in stated[: config.num_hidden_layers]]
+
+
+def _context(folder: Path, config: Any) -> int:  # noqa: ANN401
+    """The library takes no notice of what yarn is for."""
+    stated = json.loads((folder / "config.json").read_text())
+    spellings = stated.get("rope_scaling"), stated.get("rope_parameters")
+    # What a family has where its config says nothing.
+    rope = next(filter(None, spellings), config.rope_parameters)
+    context: int = config.max_position_embeddings
+    original = (rope | stated).get("original_max_position_embeddings", context + 1)
+    if rope.get("rope_type") != "yarn" or original > context:
+        return context
+    return max(context, int(rope["factor"] * original))
 
 
 def _growth(config: Any) -> tuple[float, int] | None:  # noqa: ANN401

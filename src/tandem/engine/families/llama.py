@@ -29,7 +29,14 @@ from tandem.engine.checkpoint.layout import (
 from tandem.engine.checkpoint.renamed import Beginnings
 from tandem.engine.families.family import Family, Size
 from tandem.engine.families.mlp import ExpertTensors, GateClamp, MLPTensors, Routing, mlp_tensors
-from tandem.engine.families.rope import FULL, SLIDING, RawRotary, Rope, read_ropes
+from tandem.engine.families.rope import (
+    FULL,
+    SLIDING,
+    RawRotary,
+    Rope,
+    read_ropes,
+    stretched_context,
+)
 from tandem.errors import CheckpointError
 
 _LAYER_TYPES = {SLIDING, FULL}
@@ -165,6 +172,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             "qk_norm": self.qk_norm,
             "activation": self._activation(raw, path),
             "sliding_windows": windows,
+            "context_length": stretched_context(raw),
         }
         own = self.own_fields(raw, path)
         return self.config(architecture=architecture, **(common | fields | own))

@@ -124,9 +124,7 @@ def read_ropes(
 
     Raises CheckpointError, naming file and field, for a rule that isn't known or isn't complete.
     """
-    empty = RawRope()
-    spellings = (raw.rope_scaling, raw.rope_parameters)
-    stated = next((part for part in spellings if part not in (None, empty)), None) or empty
+    stated = _stated(raw)
     own = {FULL: stated.full_attention, SLIDING: stated.sliding_attention}
     if not any(own.values()):
         return (_read(stated, raw, head_dim, path),) * len(kinds)
@@ -135,6 +133,26 @@ def read_ropes(
         for kind, part in own.items()
     }
     return tuple(ropes[kind] for kind in kinds)
+
+
+def _stated(raw: RawRotary) -> RawRope:
+    empty = RawRope()
+    spellings = (raw.rope_scaling, raw.rope_parameters)
+    return next((part for part in spellings if part not in (None, empty)), None) or empty
+
+
+def stretched_context(raw: RawRotary) -> int:
+    """The context that a model has with the rule that is stated.
+
+    Whoever adds yarn to a config, as makers of models advise, leaves `max_position_embeddings` at
+    what the model can do without.
+    """
+    rope, context = _stated(raw), raw.max_position_embeddings
+    original = raw.original_max_position_embeddings or rope.original_max_position_embeddings
+    if "yarn" not in (rope.rope_type, rope.type) or rope.factor is None or original is None:
+        return context
+    stretched = min(int(rope.factor * original), _MOST_POSITIONS)
+    return max(context, stretched) if original <= context else context
 
 
 def by_kind(raw: RawRotary, full_theta: float, sliding_theta: float) -> RawRotary:
@@ -168,7 +186,7 @@ def with_rules_renamed(raw: Rotating, names: Mapping[str, str]) -> Rotating:
     return msgspec.structs.replace(raw, **{field: renamed(rope) for field, rope in parts.items()})
 
 
-class _Stated(NamedTuple):
+class _Rule(NamedTuple):
     """A rule with what it may need from outside."""
 
     rule: str
@@ -211,7 +229,7 @@ def _read(rope: RawRope, raw: RawRotary, head_dim: int, path: Path) -> Rope:
     dim = _rotary_dim(rope, raw, head_dim, path)
     originals = (raw.original_max_position_embeddings, rope.original_max_position_embeddings)
     original = next((found for found in originals if found is not None), None)
-    stated = _Stated(rule, rope, raw.max_position_embeddings, original, (dim + 1) // 2, path)
+    stated = _Rule(rule, rope, raw.max_position_embeddings, original, (dim + 1) // 2, path)
     growth = None
     if rope.llama_4_scaling_beta:
         growth = Growth(stated.number("llama_4_scaling_beta"), stated.original)
@@ -237,11 +255,11 @@ def _positive(name: str, number: float | None, rule: str, path: Path) -> float:
     return number
 
 
-def _linear(stated: _Stated) -> Linear:
+def _linear(stated: _Rule) -> Linear:
     return Linear(stated.number("factor"))
 
 
-def _llama3(stated: _Stated) -> Llama3:
+def _llama3(stated: _Rule) -> Llama3:
     low, high = stated.number("low_freq_factor"), stated.number("high_freq_factor")
     if low >= high:
         raise CheckpointError(
@@ -250,7 +268,7 @@ def _llama3(stated: _Stated) -> Llama3:
     return Llama3(stated.number("factor"), low, high, stated.original)
 
 
-def _yarn(stated: _Stated) -> Yarn:
+def _yarn(stated: _Rule) -> Yarn:
     rope, factor = stated.rope, stated.factor
     inferred = _mscale(factor, 1.0)
     if rope.mscale and rope.mscale_all_dim:
@@ -269,7 +287,7 @@ def _mscale(factor: float, weight: float) -> float:
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1.0 else 1.0
 
 
-def _longrope(stated: _Stated) -> LongRope:
+def _longrope(stated: _Rule) -> LongRope:
     factor = stated.factor
     inferred = math.sqrt(1 + math.log(max(factor, 1.0)) / math.log(stated.original))
     return LongRope(
@@ -280,7 +298,7 @@ def _longrope(stated: _Stated) -> LongRope:
     )
 
 
-def _factors(name: str, stated: _Stated) -> tuple[float, ...]:
+def _factors(name: str, stated: _Rule) -> tuple[float, ...]:
     factors: tuple[float, ...] = getattr(stated.rope, name) or ()
     if len(factors) != stated.frequencies:
         raise CheckpointError(
@@ -289,13 +307,13 @@ def _factors(name: str, stated: _Stated) -> tuple[float, ...]:
     return tuple(_positive(name, number, stated.rule, stated.path) for number in factors)
 
 
-def _dynamic(stated: _Stated) -> None:
+def _dynamic(stated: _Rule) -> None:
     """It would stretch what exceeds the context, which is not served: keys in a cache stay."""
     stated.number("factor")
 
 
 #: `default` and `dynamic` scale nothing.
-_RULES: Mapping[str, Callable[[_Stated], Scaling | None]] = {
+_RULES: Mapping[str, Callable[[_Rule], Scaling | None]] = {
     "default": lambda _: None,
     "linear": _linear,
     "llama3": _llama3,

@@ -220,6 +220,19 @@ def test_every_fourth_layer_of_smollm3_does_not_rotate(tmp_path: Path) -> None:
     assert config.sliding_windows == (None, 7)
 
 
+def test_yarn_makes_the_context_as_long_as_it_says(tmp_path: Path) -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0}
+    stated = yarn | {"original_max_position_embeddings": 32768}
+    config = read(tmp_path, "Qwen3ForCausalLM", max_position_embeddings=40960, rope_scaling=stated)
+    assert config.context_length == 131_072
+    longer = {"max_position_embeddings": 200_000, "rope_parameters": stated}
+    assert read(tmp_path, "Qwen3ForCausalLM", **longer).context_length == 200_000
+    unstated = {"max_position_embeddings": 40960, "rope_scaling": yarn}
+    assert read(tmp_path, "Qwen3ForCausalLM", **unstated).context_length == 40960
+    linear = {"max_position_embeddings": 4096, "rope_scaling": stated | {"rope_type": "linear"}}
+    assert read(tmp_path, "LlamaForCausalLM", **linear).context_length == 4096
+
+
 def test_phi3_has_old_names_of_longrope(tmp_path: Path) -> None:
     for name in ("su", "yarn", "longrope"):
         config = read(tmp_path, "Phi3ForCausalLM", rope_scaling=LONGROPE | {"type": name})
