@@ -6,6 +6,7 @@ import typer
 
 from benchmarks.commands.attacks import attacks
 from benchmarks.commands.engines import engines
+from benchmarks.commands.experts import experts
 from benchmarks.commands.gateways import gateways
 from benchmarks.commands.near_ties import near_ties
 from benchmarks.commands.quality import quality
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for race in (
     engines,
+    experts,
     gateways,
     throughput,
     scaling,

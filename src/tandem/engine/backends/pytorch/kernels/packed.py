@@ -62,6 +62,20 @@ class PackedLinear:
         self._results = ResultBuffer()
         _tuner.tune()
 
+    @property
+    def bias(self) -> torch.Tensor | None:
+        return self._bias
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """None where their order is not known."""
+        return self._weight.tiles
+
+    @staticmethod
+    def is_compiled(rows: int) -> bool:
+        """Whether so many rows are multiplied by tiles, where they are known."""
+        return _tuner.kernel(rows) == COMPILED
+
     def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         count, tiles = len(states), self._weight.tiles
         wide = dtype not in {None, states.dtype}

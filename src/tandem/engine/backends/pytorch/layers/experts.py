@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray
-from tandem.engine.backends.pytorch.layers.linear import Linear
-from tandem.engine.backends.pytorch.layers.router import Chosen, Router
+from tandem.engine.backends.pytorch.layers.mlp import Expert
+from tandem.engine.backends.pytorch.layers.router import Chosen, Float32Linear, Router
+from tandem.engine.backends.pytorch.layers.tiled_experts import TiledExperts
 from tandem.engine.core.communicator import Communicator
-
-Gating = Callable[[torch.Tensor], torch.Tensor]
-"""(rows, 2 * columns), gates before ups → (rows, columns)."""
-
-
-@dataclass(frozen=True)
-class Expert:
-    """`gate_up` gives its gates before its ups, `down` takes what `gating` makes of them."""
-
-    gate_up: Linear
-    down: Linear
-    gating: Gating
-
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        return self.down(self.gating(self.gate_up(states)))
 
 
 class Experts(Protocol):
@@ -52,6 +37,8 @@ class GroupedExperts:
 
     def __call__(self, states: torch.Tensor, chosen: Chosen) -> torch.Tensor:
         total = torch.zeros(states.shape, dtype=torch.float32, device=states.device)
+        if len(states) == 1:
+            return self._of_one(states, chosen, total)
         top_k = chosen.experts.shape[1]
         factors = chosen.factors.reshape(-1, 1)
         for expert, places in self._groups(chosen):
@@ -59,6 +46,15 @@ class GroupedExperts:
             rows = where // top_k
             results = expert(states.index_select(0, rows)).float()
             total.index_add_(0, rows, results * factors.index_select(0, where))
+        return total
+
+    def _of_one(self, states: torch.Tensor, chosen: Chosen, total: torch.Tensor) -> torch.Tensor:
+        """Of a single row, with as few calls as can be."""
+        pairs = zip(chosen.experts[0].tolist(), chosen.factors[0].tolist(), strict=True)
+        for number, factor in sorted(pairs):
+            place = number - self._first
+            if 0 <= place < len(self._experts):
+                total += self._experts[place](states).float() * factor
         return total
 
     def _groups(self, chosen: Chosen) -> Iterator[tuple[Expert, IntArray]]:
@@ -71,20 +67,36 @@ class GroupedExperts:
             yield self._experts[number], order[cuts[number] : cuts[number + 1]]
 
 
+class FewRowsFirst:
+    """By tiles for few rows, and by groups for more."""
+
+    def __init__(self, tiled: TiledExperts, grouped: GroupedExperts) -> None:
+        self._tiled, self._grouped = tiled, grouped
+
+    def __call__(self, states: torch.Tensor, chosen: Chosen) -> torch.Tensor:
+        experts = self._tiled if self._tiled.is_fast(len(states)) else self._grouped
+        return experts(states, chosen)
+
+
+def make_experts(experts: Sequence[Expert], first: int) -> Experts:
+    """Of a rank's experts, of which `first` is the number of the first one."""
+    grouped = GroupedExperts(experts, first)
+    tiled = TiledExperts.of(experts, first)
+    return grouped if tiled is None else FewRowsFirst(tiled, grouped)
+
+
 class SharedExpert:
     """An MLP for all tokens, of which each takes a share by the sigmoid of a product with it."""
 
-    def __init__(self, mlp: Expert, gate: torch.Tensor | None) -> None:
-        """`gate` is float32 (1, hidden)."""
+    def __init__(self, mlp: Expert, gate: Float32Linear | None) -> None:
+        """`gate` gives one number a row."""
         self._mlp = mlp
         self._gate = gate
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """(rows, hidden) → float32 (rows, hidden)."""
         result = self._mlp(states).float()
-        if self._gate is None:
-            return result
-        return result * torch.sigmoid(states.float() @ self._gate.T)
+        return result if self._gate is None else result * torch.sigmoid(self._gate(states))
 
 
 class ExpertMLP:

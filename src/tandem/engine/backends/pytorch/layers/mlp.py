@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -77,9 +78,44 @@ def gate(
     return activation(gates) * ups
 
 
-def clamped_gate(gates_and_ups: torch.Tensor, clamp: GateClamp) -> torch.Tensor:
-    """(rows, 2 * width), gates before ups → (rows, width); computed in float32, rounded once."""
-    gates, ups = gates_and_ups.float().chunk(2, dim=-1)
-    gates = gates.clamp(max=clamp.limit)
-    ups = ups.clamp(-clamp.limit, clamp.limit) + 1
-    return (gates * torch.sigmoid(gates * clamp.alpha) * ups).to(gates_and_ups.dtype)
+class Gating(Protocol):
+    """(rows, 2 * width), gates before ups → (rows, width)."""
+
+    def __call__(self, gates_and_ups: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Expert:
+    """`gate_up` gives its gates before its ups, `down` takes what `gating` makes of them."""
+
+    gate_up: Linear
+    down: Linear
+    gating: Gating
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        return self.down(self.gating(self.gate_up(states)))
+
+
+class Gate:
+    """`gate` by an activation."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+        self._results = ResultBuffer()
+
+    def __call__(self, gates_and_ups: torch.Tensor) -> torch.Tensor:
+        return gate(gates_and_ups, self.activation, self._results)
+
+
+class ClampedGate:
+    """Within the limits of a `clamp`; computed in float32 and rounded once."""
+
+    def __init__(self, clamp: GateClamp) -> None:
+        self.clamp = clamp
+
+    def __call__(self, gates_and_ups: torch.Tensor) -> torch.Tensor:
+        limit, alpha = self.clamp.limit, self.clamp.alpha
+        gates, ups = gates_and_ups.float().chunk(2, dim=-1)
+        gates = gates.clamp(max=limit)
+        gated = gates * torch.sigmoid(gates * alpha) * (ups.clamp(-limit, limit) + 1)
+        return gated.to(gates_and_ups.dtype)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from tandem.engine.backends.pytorch.layers.experts import (
-    Expert,
     ExpertMLP,
-    Gating,
-    GroupedExperts,
     SharedExpert,
+    make_experts,
 )
-from tandem.engine.backends.pytorch.layers.router import Router
+from tandem.engine.backends.pytorch.layers.mlp import Expert, Gating
+from tandem.engine.backends.pytorch.layers.router import Float32Linear, Router
 from tandem.engine.backends.pytorch.loader import ShardLoader
+from tandem.engine.checkpoint.layout import TensorSpec
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families.mlp import ExpertTensors, MLPTensors, Routing
 
@@ -33,7 +33,7 @@ def load_experts(
     experts = [load(expert) for expert in tensors.experts[held.start : held.stop]]
     return ExpertMLP(
         _router(tensors, routing, loader),
-        GroupedExperts(experts, held.start),
+        make_experts(experts, held.start),
         None if tensors.shared is None else _shared(load(tensors.shared), tensors, loader),
         group,
     )
@@ -41,10 +41,19 @@ def load_experts(
 
 def _router(tensors: ExpertTensors, routing: Routing, loader: ShardLoader) -> Router:
     weight, bias = tensors.router.weight, tensors.router.bias
-    own_bias = None if bias is None else loader.read(bias, torch.float32)
-    return Router(loader.read(weight, torch.float32), own_bias, routing)
+    return Router(_float32_linear(weight, bias, loader), routing)
 
 
 def _shared(mlp: Expert, tensors: ExpertTensors, loader: ShardLoader) -> SharedExpert:
     gate = tensors.shared_gate
-    return SharedExpert(mlp, None if gate is None else loader.read(gate, torch.float32))
+    return SharedExpert(mlp, None if gate is None else _float32_linear(gate, None, loader))
+
+
+def _float32_linear(
+    weight: TensorSpec, bias: TensorSpec | None, loader: ShardLoader
+) -> Float32Linear:
+    return Float32Linear(
+        loader.read(weight, torch.float32),
+        None if bias is None else loader.read(bias, torch.float32),
+        loader.dtype,
+    )

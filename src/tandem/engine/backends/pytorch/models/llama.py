@@ -10,13 +10,11 @@ from functools import partial
 
 import torch
 
-from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
-from tandem.engine.backends.pytorch.layers.experts import Gating
 from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
-from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, MLP, GatedMLP, clamped_gate, gate
+from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, MLP, ClampedGate, Gate, GatedMLP
 from tandem.engine.backends.pytorch.layers.norm import (
     HeadNorm,
     LayerNorm,
@@ -111,10 +109,8 @@ def make_mlp(
         gate_up, down = loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down)
         return GatedMLP(gate_up, down, group, activation)
     assert config.routing is not None, "experts are chosen by some rule"
-    if config.gate_clamp is not None:
-        gating: Gating = partial(clamped_gate, clamp=config.gate_clamp)
-    else:
-        gating = partial(gate, activation=activation, results=ResultBuffer())
+    clamp = config.gate_clamp
+    gating = Gate(activation) if clamp is None else ClampedGate(clamp)
     return load_experts(mlp, config.routing, gating, loader, group)
 
 

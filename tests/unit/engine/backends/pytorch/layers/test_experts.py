@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,23 +13,17 @@ from hypothesis import strategies as st
 from tests.support.tensors import assert_close, random_tensor
 from torch.nn import functional
 
-from tandem.engine.backends.pytorch.layers.experts import (
-    Expert,
-    ExpertMLP,
-    GroupedExperts,
-    SharedExpert,
-)
+from tandem.engine.backends.pytorch.kernels.experts import choose_experts
+from tandem.engine.backends.pytorch.kernels.packed import PackedWeight
+from tandem.engine.backends.pytorch.layers.experts import ExpertMLP, GroupedExperts, SharedExpert
 from tandem.engine.backends.pytorch.layers.linear import Linear, make_linear
-from tandem.engine.backends.pytorch.layers.router import Chosen, Router
+from tandem.engine.backends.pytorch.layers.mlp import ClampedGate, Expert, Gate, Gating
+from tandem.engine.backends.pytorch.layers.router import Chosen, Float32Linear, Router
+from tandem.engine.backends.pytorch.layers.tiled_experts import TiledExperts
 from tandem.engine.core.communicator import Solo
-from tandem.engine.families.mlp import Routing
+from tandem.engine.families.mlp import GateClamp, Routing
 
 HIDDEN, COLUMNS, EXPERTS = 24, 16, 7
-
-
-def gating(gates_and_ups: torch.Tensor) -> torch.Tensor:
-    gates, ups = gates_and_ups.chunk(2, dim=-1)
-    return functional.silu(gates) * ups
 
 
 @dataclass
@@ -47,12 +42,19 @@ def expert(number: int, dtype: torch.dtype = torch.float32) -> Expert:
     gate_up = random_tensor(2 * COLUMNS, HIDDEN, seed=number, dtype=dtype)
     down = random_tensor(HIDDEN, COLUMNS, seed=100 + number, dtype=dtype)
     return Expert(
-        Counted(make_linear(gate_up, None, None)), Counted(make_linear(down, None, None)), gating
+        Counted(make_linear(gate_up, None, None)),
+        Counted(make_linear(down, None, None)),
+        Gate(functional.silu),
     )
 
 
 def router(routing: Routing) -> Router:
-    return Router(random_tensor(EXPERTS, HIDDEN, seed=7), random_tensor(EXPERTS, seed=8), routing)
+    weight, bias = random_tensor(EXPERTS, HIDDEN, seed=7), random_tensor(EXPERTS, seed=8)
+    return Router(Float32Linear(weight, bias, torch.bfloat16), routing)
+
+
+def gate(seed: int) -> Float32Linear:
+    return Float32Linear(random_tensor(1, HIDDEN, seed=seed), None, torch.float32)
 
 
 def choice(rows: int, top_k: int, seed: int) -> Chosen:
@@ -125,7 +127,7 @@ def test_numbers_that_are_not_finite_spoil_their_own_row_alone(bad: float) -> No
     mlp = ExpertMLP(
         router(Routing(2, renormalised=True)),
         GroupedExperts([expert(number) for number in range(EXPERTS)], 0),
-        SharedExpert(expert(50), random_tensor(1, HIDDEN)),
+        SharedExpert(expert(50), gate(0)),
         Solo(),
     )
     expected = mlp(states)
@@ -136,8 +138,93 @@ def test_numbers_that_are_not_finite_spoil_their_own_row_alone(bad: float) -> No
 
 
 def test_the_shared_expert_is_for_all_rows_and_has_a_gate() -> None:
-    states, gate = random_tensor(3, HIDDEN, seed=4), random_tensor(1, HIDDEN, seed=5)
-    mlp = expert(50)
+    states, mlp = random_tensor(3, HIDDEN, seed=4), expert(50)
     assert_close(SharedExpert(mlp, None)(states), mlp(states))
-    shares = torch.sigmoid(states @ gate.T)
-    assert_close(SharedExpert(mlp, gate)(states), shares * mlp(states))
+    shares = torch.sigmoid(states @ random_tensor(1, HIDDEN, seed=5).T)
+    assert_close(SharedExpert(mlp, gate(5))(states), shares * mlp(states))
+
+
+WIDE, BROAD = 128, 64  # whole tiles
+
+
+def tiled(count: int, gating: Gating, *, biases: bool) -> list[Expert]:
+    def linear(outputs: int, inputs: int, seed: int) -> Linear:
+        weight = random_tensor(outputs, inputs, seed=seed, dtype=torch.bfloat16) / 8
+        bias = random_tensor(outputs, seed=seed + 1, dtype=torch.bfloat16) if biases else None
+        return make_linear(weight, bias, None)
+
+    return [
+        Expert(linear(2 * BROAD, WIDE, 4 * number), linear(WIDE, BROAD, 4 * number + 2), gating)
+        for number in range(count)
+    ]
+
+
+@pytest.mark.skipif(not PackedWeight.is_fast(), reason="this CPU has no such instructions")
+@pytest.mark.parametrize("biases", [False, True])
+@pytest.mark.parametrize(
+    "gating", [Gate(functional.silu), ClampedGate(GateClamp(limit=0.6, alpha=1.7))]
+)
+@given(rows=st.integers(1, 9), top_k=st.integers(1, 5), seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_loops_over_tiles_give_what_one_expert_after_the_other_gives(
+    gating: Gating, biases: bool, rows: int, top_k: int, seed: int
+) -> None:
+    experts = tiled(5, gating, biases=biases)
+    loops = TiledExperts.of(experts[1:], 1)
+    assert loops is not None
+    states = random_tensor(rows, WIDE, seed=seed, dtype=torch.bfloat16)
+    logits = random_tensor(rows, 5, seed=seed + 1)
+    factors, numbers = torch.softmax(logits, dim=-1).topk(top_k)
+    chosen = Chosen(numbers, factors)
+    found = loops(states, chosen)
+    expected = GroupedExperts(experts[1:], 1)(states, chosen)
+    assert (found - expected).abs().max() <= 2**-7 * max(1.0, float(expected.abs().max()))
+    for row in range(rows):
+        alone = Chosen(numbers[row : row + 1], factors[row : row + 1])
+        assert torch.equal(loops(states[row : row + 1], alone)[0], found[row])
+
+
+def test_loops_are_for_gates_and_weights_that_they_know() -> None:
+    assert TiledExperts.of([], 0) is None
+    assert TiledExperts.of(tiled(2, Gate(functional.gelu), biases=False), 0) is None
+    assert TiledExperts.of([expert(0), expert(1)], 0) is None
+
+
+@given(
+    rows=st.lists(
+        st.lists(
+            st.sampled_from([0.0, 1.0, -3.5, 88.0, math.nan, math.inf, -math.inf]),
+            min_size=EXPERTS,
+            max_size=EXPERTS,
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    top_k=st.integers(1, EXPERTS),
+)
+def test_whatever_the_logits_are_others_are_chosen_each_time(
+    rows: list[list[float]], top_k: int
+) -> None:
+    logits = np.array(rows, np.float32)
+    experts, factors = (
+        np.empty((len(rows), top_k), np.int64),
+        np.empty((len(rows), top_k), np.float32),
+    )
+    choose_experts(logits, True, experts, factors)
+    for row, numbers in enumerate(experts.tolist()):
+        assert len(set(numbers)) == top_k
+        assert set(numbers) <= set(range(EXPERTS))
+        if np.isfinite(logits[row]).all():
+            assert factors[row].sum() == pytest.approx(1.0)
+            assert sorted(logits[row][numbers]) == sorted(sorted(logits[row])[-top_k:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_of_a_row_are_its_own_to_the_bit(dtype: torch.dtype) -> None:
+    states = random_tensor(9, HIDDEN, seed=3, dtype=dtype)
+    for weights in (torch.float32, torch.bfloat16):
+        weight = random_tensor(EXPERTS, HIDDEN, seed=7).to(weights).float()
+        linear = Float32Linear(weight, random_tensor(EXPERTS, seed=8), dtype)
+        found = linear(states)
+        assert_close(found, states.float() @ weight.T + random_tensor(EXPERTS, seed=8))
+        assert all(torch.equal(linear(states[row : row + 1])[0], found[row]) for row in range(9))

@@ -1,0 +1,47 @@
+"""`python -m benchmarks experts`: does a model with experts read those of a token alone?"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tandem.cli.options import Json
+from tandem.cli.output import print_json, print_table
+
+
+def experts(
+    dtype: Annotated[str, typer.Option(help="Of the weights in memory.")] = "bfloat16",
+    rounds: Annotated[int, typer.Option(min=1, help="Laps; the best one counts.")] = 10,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a lap.")] = 32,
+    json: Json = False,
+) -> None:
+    """Decodes one sequence by a small model of 128 experts, eight a token, on one core.
+
+    Beside it what one core reads of dense weights, as a plan of a cluster measures it.
+
+    \b
+    Examples:
+      python -m benchmarks experts
+      python -m benchmarks experts --rounds 3 --tokens 16 --json
+    """
+    from benchmarks.engines.experts import measure_experts
+    from tandem.runtime import configure_logging
+
+    configure_logging("error")
+    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder:
+        found = measure_experts(Path(folder), dtype, rounds, tokens)
+    if json:
+        print_json(found)
+        return
+    print_table(
+        [found.dtype, ""],
+        [
+            ["read for a token", f"{found.token_mb:,.0f} MB"],
+            ["memory", f"{found.memory_gb_per_s:.1f} GB/s"],
+            ["a token", f"{found.token_ms:.1f} ms"],
+            ["memory's share of that", f"{found.share:.0%}"],
+        ],
+    )
