@@ -26,6 +26,7 @@ from tandem.engine import (
     GenerationRequest,
     Progress,
     SamplingParams,
+    Speculate,
     load_engine,
 )
 from tandem.engine.random_checkpoint import create_checkpoint
@@ -103,7 +104,9 @@ def _generate(
         for event in batch:
             events.put(event)
 
-    options = EngineOptions(directory=directory, dtype=dtype, device="cpu", kv_tokens=16_384)
+    options = EngineOptions(
+        directory=directory, dtype=dtype, device="cpu", kv_tokens=16_384, speculate=Speculate.OFF
+    )
     engine = load_engine(options, deliver).engine
     outputs: Outputs = {}
     try:

@@ -47,7 +47,14 @@ if TYPE_CHECKING:
     from tandem.bench.scenario_runner import Outcome, create_models, run_scenario
     from tandem.bench.scenarios import SCENARIOS, Scenario
     from tandem.bench.service import HOST, BenchmarkFailed, running_service
+    from tandem.bench.slow_link import delayed_port
     from tandem.bench.soak import SoakReport, run_soak
+    from tandem.bench.speculative import (
+        SpeculativeJob,
+        SpeculativeReport,
+        create_pair,
+        measure_speculative,
+    )
     from tandem.bench.streams import Consumer, TimedAnswer, complete_chat
 
 __all__ = [
@@ -73,6 +80,8 @@ __all__ = [
     "ScenarioReport",
     "Shapes",
     "SoakReport",
+    "SpeculativeJob",
+    "SpeculativeReport",
     "Stats",
     "Streams",
     "TimedAnswer",
@@ -83,10 +92,13 @@ __all__ = [
     "as_page",
     "complete_chat",
     "create_models",
+    "create_pair",
+    "delayed_port",
     "make_report",
     "measure_cluster",
     "measure_engines",
     "measure_link",
+    "measure_speculative",
     "own_ratios",
     "ratio",
     "run_scenario",
@@ -113,6 +125,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
                 *("BF16", "INT8", "OWN", "EngineFigure", "EngineReport", "Ratios", "Shapes"),
                 *("Streams", "Work", "measure_engines", "own_ratios", "ratio"),
             ),
+            "slow_link": ("delayed_port",),
             "latency": ("Stats",),
             "link": ("Latency", "measure_link"),
             "scenario_report": (
@@ -126,6 +139,9 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
             "scenarios": ("SCENARIOS", "Scenario"),
             "service": ("HOST", "BenchmarkFailed", "running_service"),
             "soak": ("SoakReport", "run_soak"),
+            "speculative": (
+                *("SpeculativeJob", "SpeculativeReport", "create_pair", "measure_speculative"),
+            ),
             "streams": ("Consumer", "TimedAnswer", "complete_chat"),
         },
     )

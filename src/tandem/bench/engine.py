@@ -28,7 +28,7 @@ from tandem.bench.contenders import (
     take_turns,
 )
 from tandem.cluster import Asker
-from tandem.engine import EngineOptions, Quantization, SchedulerLimits, load_engine
+from tandem.engine import EngineOptions, Quantization, SchedulerLimits, Speculate, load_engine
 
 PREFILL, MIXED = "prefill", f"{MAX_BATCH} mixed"
 BATCHES = (1, 4, 8, MAX_BATCH)
@@ -169,6 +169,7 @@ class _Tandem:
             threads=job.threads,
             kv_tokens=MAX_BATCH * CONTEXT,
             scheduling=SchedulerLimits(max_sequences=MAX_BATCH),
+            speculate=Speculate.OFF,  # random weights repeat themselves
         )
         self._asker.engine = load_engine(options, self._asker.deliver).engine
 

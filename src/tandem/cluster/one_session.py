@@ -41,7 +41,7 @@ Tokens = list[list[int]]
 
 
 class Asker:
-    """Greedy answers of an engine to several prompts at once; blocks until all are there."""
+    """Answers of an engine to several prompts at once; blocks until all are there."""
 
     def __init__(self) -> None:
         self._events: queue.Queue[EngineEvent] = queue.Queue()
@@ -57,9 +57,10 @@ class Asker:
         tokens: int | Sequence[int],
         *,
         streams: int | None = None,
+        temperature: float = 0.0,
         on_first: Callable[[], None] = lambda: None,
     ) -> Tokens:
-        """So many ids for each prompt, all at once or `streams` at a time.
+        """So many ids for each prompt, all at once or `streams` at a time; greedy unless told.
 
         `on_first` is called at the first token of each.
         Raises what a request fails with.
@@ -72,7 +73,8 @@ class Asker:
         while waiting or running:
             while waiting and running < (streams or len(prompts)):
                 index = waiting.popleft()
-                self.engine.submit(_greedy(str(index), prompts[index], wanted[index]))
+                asked = _request(str(index), prompts[index], wanted[index], temperature)
+                self.engine.submit(asked)
                 running += 1
             event = self._events.get(timeout=TIMEOUT_S)
             if isinstance(event, Aborted):
@@ -182,12 +184,14 @@ class _OneSessionHost(Generic[T]):
             self.result.set_result(result)
 
 
-def _greedy(request_id: str, prompt: list[int], tokens: int) -> GenerationRequest:
+def _request(
+    request_id: str, prompt: list[int], tokens: int, temperature: float
+) -> GenerationRequest:
     return GenerationRequest(
         request_id=request_id,
         prompts=[prompt],
         samples=1,
-        params=SamplingParams(max_tokens=tokens, temperature=0.0),
+        params=SamplingParams(max_tokens=tokens, temperature=temperature),
         stop=[],
         ignore_eos=True,
         deadline=time.monotonic() + TIMEOUT_S,

@@ -73,16 +73,21 @@ def prepare(options: EngineOptions) -> ModelSetup:
         backend=backend,
         device=device,
         dtype=dtype,
-        draft=_prepare_draft(options, tokenizer),
+        draft=_prepare_draft(options, dtype, tokenizer),
     )
 
 
-def _prepare_draft(options: EngineOptions, tokenizer: Tokenizer) -> ModelSetup | None:
-    """The model that guesses tokens ahead, if one is named. Raises as `prepare` does."""
+def _prepare_draft(options: EngineOptions, dtype: str, tokenizer: Tokenizer) -> ModelSetup | None:
+    """The model that guesses tokens ahead, if one is named. Raises as `prepare` does.
+
+    It computes in the other's dtype: small as it may be, guesses need not be exact.
+    """
     if isinstance(options.speculate, Speculate):
         return None
     directory = options.speculate
-    draft = prepare(msgspec.structs.replace(options, directory=directory, speculate=Speculate.OFF))
+    draft = prepare(
+        msgspec.structs.replace(options, directory=directory, dtype=dtype, speculate=Speculate.OFF)
+    )
     token = tokenizer.disagreement(draft.tokenizer)
     if token is not None:
         raise ConfigurationError(

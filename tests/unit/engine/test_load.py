@@ -154,6 +154,9 @@ def test_a_draft_model_and_its_cache_count_in_the_memory(
     assert default_kv_tokens(setup) == 100
     assert draft_bytes(setup) == 4 * setup.draft.parameters + 100 * a_token
     assert draft_bytes(prepare(options())) == 0
+    narrow = prepare(options(speculate=draft, dtype="bfloat16")).draft
+    assert narrow is not None
+    assert narrow.dtype == "bfloat16"
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(

@@ -1,25 +1,27 @@
 """How long steps take by how many tokens they compute, as measured while they serve.
 
 Counts are taken together in ranges, for steps of 13 and of 15 tokens cost the same. What was not
-seen for long is forgotten, the later the more it cost, so that looking again costs a hundredth.
+seen for long is tried again, the later the more it cost and the oftener it was seen, so that trying
+costs a hundredth.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from statistics import median_low
+from collections.abc import Sequence
 
 #: The upper ends of the ranges: each half as long again as one before, or twice.
 _RANGES = [1, *(width << power for power in range(11) for width in (2, 3))]
-_KEPT = 8
-#: A first time may pay for what comes once, so one does not tell.
-_NEEDED = 2
-_REMEMBERED_STEPS = 256
+#: Measurements that are kept, and with how many something is known: a first time may pay for
+#: what comes once, and a second one wait for others.
+KEPT, NEEDED = 8, 3
+#: Steps without one of a range, for each that is known of it, before it is tried again.
+_UNTRIED_STEPS = 16
 
 
 class StepCosts:
-    """The median of each range's last steps; between ranges, and beyond, a straight line."""
+    """What each range's last steps took; between ranges, and beyond, a straight line."""
 
     def __init__(self) -> None:
         self._taken: dict[int, deque[tuple[int, float]]] = {}
@@ -28,7 +30,7 @@ class StepCosts:
 
     def observe(self, rows: int, seconds: float) -> None:
         self._steps += 1
-        taken = self._taken.setdefault(_range_of(rows), deque(maxlen=_KEPT))
+        taken = self._taken.setdefault(_range_of(rows), deque(maxlen=KEPT))
         taken.append((self._steps, seconds))
         self._known = self._fresh()
 
@@ -52,17 +54,24 @@ class StepCosts:
         return longer - slope * (more - rows)
 
     def _fresh(self) -> list[tuple[int, float]]:
-        least = min(seconds for taken in self._taken.values() for _, seconds in taken)
+        usual = {
+            rows: typical([seconds for _, seconds in taken])
+            for rows, taken in self._taken.items()
+            if len(taken) >= NEEDED
+        }
+        least = min(usual.values(), default=0.0)
         known = []
-        for rows in sorted(self._taken):
-            fresh = [
-                seconds
-                for step, seconds in self._taken[rows]
-                if (self._steps - step) * least <= _REMEMBERED_STEPS * seconds
-            ]
-            if len(fresh) >= _NEEDED:
-                known.append((rows, median_low(fresh)))
+        for rows, seconds in sorted(usual.items()):
+            taken = self._taken[rows]
+            untried = self._steps - taken[-1][0]
+            if untried * least <= _UNTRIED_STEPS * len(taken) * seconds:
+                known.append((rows, seconds))
         return known
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """Of several measurements the shorter third ends here: what else runs makes others longer."""
+    return sorted(seconds)[(len(seconds) - 1) // 3]
 
 
 def _range_of(rows: int) -> int:

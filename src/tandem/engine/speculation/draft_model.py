@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from statistics import median_low
 
 import msgspec
 import structlog
@@ -21,6 +20,7 @@ from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.executor import Executor
 from tandem.engine.core.sequence import Sequence as Tokens
 from tandem.engine.core.step import SampleSpec, SequenceStep, StepPlan
+from tandem.engine.speculation.costs import KEPT, NEEDED, typical
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,8 @@ _COUNTED = 32.0
 #: What is left of the counts after a step without a guess: bad luck does not last for ever.
 _FADING = 63 / 64
 _UNLIKELY = 0.02
-_ROUNDS_KEPT = 8
+#: So many steps without a round halve what it is taken to cost: others may have made it long.
+_UNTRIED_STEPS = 128
 
 
 class DraftLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,12 +103,15 @@ class DraftModel:
         self._clock = clock
         self._drafts: dict[int, _Draft] = {}
         self._steps = 0
-        self._rounds_s: deque[float] = deque(maxlen=_ROUNDS_KEPT)
+        self._rounds_s: deque[float] = deque(maxlen=KEPT)
+        self._untried = 0
         self._broken = False
 
     @property
     def round_s(self) -> float:
-        return median_low(self._rounds_s) if self._rounds_s else 0.0
+        if len(self._rounds_s) < NEEDED:
+            return 0.0
+        return typical(self._rounds_s) / (1 + self._untried / _UNTRIED_STEPS)
 
     def chances(self, sequences: Sequence[Tokens], most: Sequence[int]) -> list[list[float]]:
         return [
@@ -117,6 +121,7 @@ class DraftModel:
 
     def guess(self, sequences: Sequence[Tokens], counts: Sequence[int]) -> list[list[int]]:
         drafts = [self._drafts[sequence.sequence_id] for sequence in sequences]
+        self._untried += 1
         try:
             self._run([pair for pair in zip(drafts, counts, strict=True) if pair[1]])
         # The boundary to arbitrary model code, as in the engine: requests go on without guesses.
@@ -156,6 +161,7 @@ class DraftModel:
             began = self._clock()
             self._step([_next(draft.own) for draft, _ in wanted])
             self._rounds_s.append(self._clock() - began)
+            self._untried = 0
             # Whoever got no token has ended.
             wanted = [(draft, left - 1) for draft, left in wanted if left > 1 and draft.may_go_on]
 

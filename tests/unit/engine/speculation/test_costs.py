@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.engine.speculation.costs import StepCosts
+from tandem.engine.speculation.costs import StepCosts, typical
 
 
-def observed(costs: StepCosts, rows: int, seconds: float, times: int = 2) -> None:
+def observed(costs: StepCosts, rows: int, seconds: float, times: int = 3) -> None:
     for _ in range(times):
         costs.observe(rows, seconds)
 
@@ -18,12 +18,15 @@ def test_nothing_known_costs_the_same_whatever_the_rows() -> None:
     assert costs.most_rows == 2
 
 
-def test_a_first_time_tells_nothing_and_of_two_the_shorter_counts() -> None:
+def test_a_first_time_tells_nothing_and_of_three_the_shortest_counts() -> None:
     costs = StepCosts()
     costs.observe(1, 9.0)
-    assert costs.seconds(1) == costs.seconds(16)
     costs.observe(1, 1.0)
+    assert costs.seconds(1) == costs.seconds(16)
+    costs.observe(1, 2.0)
     assert costs.seconds(1) == 1.0
+    assert costs.seconds(2) == 1.0
+    assert costs.most_rows == 2
 
 
 def test_between_ranges_and_beyond_them_costs_grow_in_a_line() -> None:
@@ -41,8 +44,8 @@ def test_between_ranges_and_beyond_them_costs_grow_in_a_line() -> None:
 def test_rows_of_a_range_cost_the_same() -> None:
     costs = StepCosts()
     observed(costs, 1, 1.0)
-    costs.observe(13, 2.0)
-    costs.observe(16, 2.0)
+    for rows in (13, 14, 16):
+        costs.observe(rows, 2.0)
     assert costs.seconds(13) == costs.seconds(15) == costs.seconds(16) == 2.0
 
 
@@ -53,14 +56,34 @@ def test_a_hiccup_does_not_tell() -> None:
     assert costs.seconds(1) == 1.0
 
 
-def test_what_was_not_seen_for_long_is_forgotten_the_later_the_more_it_cost() -> None:
+def test_what_was_not_seen_for_long_is_tried_again_the_later_the_more_it_cost() -> None:
     costs = StepCosts()
     observed(costs, 2, 2.0)
     observed(costs, 4, 8.0)
-    observed(costs, 1, 1.0, 300)
+    observed(costs, 1, 1.0, 90)
     assert (costs.seconds(2), costs.seconds(4)) == (2.0, 8.0)
-    observed(costs, 1, 1.0, 300)
-    assert costs.seconds(2) == pytest.approx(1.0 + 7.0 / 3.0)  # after 512 steps
+    observed(costs, 1, 1.0, 10)  # more than three times 16 times twice as much
+    assert costs.seconds(2) == pytest.approx(1.0 + 7.0 / 3.0)
     assert costs.seconds(4) == 8.0
-    observed(costs, 1, 1.0, 1600)
+    observed(costs, 1, 1.0, 300)
     assert costs.seconds(4) == 1.0
+
+
+def test_what_was_seen_often_is_tried_again_later() -> None:
+    costs = StepCosts()
+    observed(costs, 2, 2.0, 8)
+    observed(costs, 1, 1.0, 250)
+    assert costs.seconds(2) == 2.0
+    observed(costs, 1, 1.0, 10)
+    assert costs.seconds(2) == 1.0
+    costs.observe(2, 1.5)
+    assert costs.seconds(2) == 2.0, "one shorter step does not tell"
+    observed(costs, 2, 1.5, 2)
+    assert costs.seconds(2) == 1.5
+
+
+def test_of_several_measurements_the_shorter_ones_tell() -> None:
+    assert typical([3.0]) == 3.0
+    assert typical([9.0, 1.0, 2.0]) == 1.0
+    assert typical([9.0, 1.0, 2.0, 8.0]) == 2.0
+    assert typical([1.0, 9.0, 3.0, 8.0, 7.0, 2.0, 6.0, 5.0]) == 3.0

@@ -77,6 +77,20 @@ def test_it_guesses_what_it_would_say_itself() -> None:
     assert draft.round_s == 1.0
 
 
+def test_a_round_that_was_long_is_tried_again_in_the_end() -> None:
+    draft, _, _ = drafting()
+    one = sequence([5, 6, 7])
+    assert guessed(draft, one, 2)
+    assert draft.round_s == 0.0, "two rounds tell nothing"
+    guessed(draft, one, 2)
+    assert draft.round_s == 1.0
+    for _ in range(128):
+        guessed(draft, one, 0)
+    assert draft.round_s == 0.5
+    guessed(draft, one, 1)
+    assert draft.round_s == 1.0
+
+
 def test_sequences_guess_together_and_each_as_many_as_asked_for() -> None:
     draft, executor, _ = drafting()
     several = [sequence([5, 6], 1), sequence([7, 8, 9], 2), sequence([3], 3)]

@@ -68,7 +68,13 @@ def _measure(config: ClusterConfig, model: str, rounds: int) -> ClusterReport | 
 
     configure_logging("error")
     directory = engine.resolve_model(model)
-    options = engine.EngineOptions(directory=directory, device="cpu", threads=1, kv_tokens=16_384)
+    options = engine.EngineOptions(
+        directory=directory,
+        device="cpu",
+        threads=1,
+        kv_tokens=16_384,
+        speculate=engine.Speculate.OFF,  # random weights repeat themselves
+    )
     setup, name = engine.prepare(options), engine.model_name(model)
     return asyncio.run(measure_cluster(config, setup, name, rounds=rounds, on_progress=note))
 
