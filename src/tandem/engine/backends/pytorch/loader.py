@@ -15,6 +15,7 @@ from tandem.engine.backends.pytorch.layers.linear import (
     make_embedding,
     make_linear,
     make_quantized_linear,
+    make_quantized_tied,
     make_tied,
 )
 from tandem.engine.backends.pytorch.layers.quantized import QuantizedEmbedding
@@ -110,8 +111,7 @@ class ShardLoader:
         embeds, has_head = self.shard.embeds, self.shard.has_head
         tied = tensors.head is None and embeds and has_head
         if tied and (stored := self._quantized(tensors.embedding)) is not None:
-            embedding = QuantizedEmbedding(stored, self.dtype, self.device)
-            return embedding, make_quantized_linear(stored, None, self.device)
+            return make_quantized_tied(stored, self.dtype, self.device)
         if tied:
             return make_tied(self.read(tensors.embedding), self._of_head.quantization)
         head = Projection(tensors.head or tensors.embedding, None)

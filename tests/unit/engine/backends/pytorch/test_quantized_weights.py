@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.support.tensors import random_quantized
+from tests.support.tensors import assert_close, random_quantized
 
 from tandem.engine import EngineOptions, Solo, Span, StepPlan, prepare, tensor_parallel, whole
 from tandem.engine.backends.pytorch.layers.linear import JoinedLinear
@@ -99,7 +99,7 @@ def test_logits_are_those_of_the_numbers(
     expected = logits(wide)
     opened = formats.Format(formats.FORMATS["safetensors"].candidates, FewBits)
     monkeypatch.setitem(formats.FORMATS, "safetensors", opened)
-    torch.testing.assert_close(logits(few), expected, rtol=1e-5, atol=1e-5)
+    assert_close(logits(few), expected)
 
 
 def test_ranks_hold_their_slices(tmp_path: Path) -> None:

@@ -34,16 +34,16 @@ def _can_be_kept() -> bool:
 
 
 #: Where nothing can be kept, each start compiles anew, which takes some seconds.
-_KEPT = _can_be_kept()
+KEPT = _can_be_kept()
 # numpy's division, for Python's has a check that keeps loops out of vector registers.
 compile_loop = numba.njit(
-    nogil=True, boundscheck=False, cache=_KEPT, error_model="numpy", fastmath={"contract"}
+    nogil=True, boundscheck=False, cache=KEPT, error_model="numpy", fastmath={"contract"}
 )
 #: A sum in an order that suits the registers; the same one for the same width.
 compile_sum = numba.njit(
     nogil=True,
     boundscheck=False,
-    cache=_KEPT,
+    cache=KEPT,
     error_model="numpy",
     fastmath={"contract", "reassoc"},
 )

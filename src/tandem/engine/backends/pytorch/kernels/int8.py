@@ -20,7 +20,12 @@ from tandem.engine.backends.pytorch.kernels.autotune import (
 )
 from tandem.engine.backends.pytorch.kernels.dense import linear
 from tandem.engine.backends.pytorch.kernels.products import ZERO_POINT, Tiles
+from tandem.engine.backends.pytorch.kernels.tiled.codes import group_codes
+from tandem.engine.backends.pytorch.kernels.tiled.linear import TiledLinear
+from tandem.engine.backends.pytorch.kernels.tiled.vectors import FEATURES, HAS_TILES
+from tandem.engine.backends.pytorch.kernels.tiled.weights import TiledCodes
 from tandem.engine.backends.pytorch.kernels.tiles import known_tiles
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor, Scales
 
 #: How many units of an activation's low part make one of its high part.
 _LOW_UNIT = np.float32(254.0)
@@ -81,6 +86,11 @@ class QuantizedWeight:
     def __init__(self, weight: torch.Tensor) -> None:
         self.scales = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127.0
         self.values = (weight.float() / self.scales[:, None]).round().to(torch.int8).contiguous()
+
+    def tensor(self) -> QuantizedTensor:
+        """The same as what a file could have held."""
+        codes, scales = self.values.numpy(), Scales(self.scales[:, None].numpy())
+        return QuantizedTensor(codes, bits=8, group=codes.shape[1], scales=scales)
 
 
 class UnpackedInt8Linear:
@@ -152,8 +162,8 @@ class IntegerLinear:
     @staticmethod
     def is_fast() -> bool:
         """Whether this CPU has the instructions; others could overflow in 16 bits."""
-        features = torch.cpu.get_capabilities()
-        return bool(features.get("avx512_vnni")) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        packs: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        return "+avx512vnni" in FEATURES and packs
 
     def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         if not has_loops(states.dtype, states.device):
@@ -167,11 +177,16 @@ class IntegerLinear:
 
 def make_int8_linear(
     weight: torch.Tensor, bias: torch.Tensor | None
-) -> IntegerLinear | UnpackedInt8Linear:
+) -> IntegerLinear | TiledLinear | UnpackedInt8Linear:
     quantized = QuantizedWeight(weight)
-    if weight.device.type != "cpu" or not IntegerLinear.is_fast():
+    if weight.device.type != "cpu":
         return UnpackedInt8Linear(quantized, bias)
-    return IntegerLinear(PackedInt8(quantized), bias)
+    if IntegerLinear.is_fast():
+        return IntegerLinear(PackedInt8(quantized), bias)
+    codes = group_codes(quantized.tensor()) if HAS_TILES else None
+    if codes is None:
+        return UnpackedInt8Linear(quantized, bias)
+    return TiledLinear(TiledCodes(codes), bias)
 
 
 def _sample_weights() -> list[PackedInt8]:

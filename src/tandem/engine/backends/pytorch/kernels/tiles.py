@@ -11,6 +11,7 @@ import os
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 import torch
 
@@ -41,11 +42,11 @@ def known_tiles(blocks: torch.Tensor, weight: torch.Tensor) -> Tiles | None:
     ends = [0, -1]
     if not np.array_equal(tiles[ends], plain[ends].transpose(0, 2, 1)):
         return None
-    _collapse(tiles)
+    in_large_pages(tiles)
     return tiles
 
 
-def _collapse(tiles: Tiles) -> None:
+def in_large_pages(tiles: npt.NDArray[np.generic]) -> None:
     """Moves an array into large pages, for which the processor translates fewer addresses.
 
     All works without them too, so where that cannot be done it is logged only.

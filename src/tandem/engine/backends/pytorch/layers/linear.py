@@ -12,7 +12,14 @@ from tandem.engine.backends.pytorch.kernels.dense import linear
 from tandem.engine.backends.pytorch.kernels.int8 import make_int8_linear
 from tandem.engine.backends.pytorch.kernels.packed import PackedLinear, PackedWeight
 from tandem.engine.backends.pytorch.kernels.rounding import rounded_to_four_bits
-from tandem.engine.backends.pytorch.layers.quantized import DequantizingLinear
+from tandem.engine.backends.pytorch.kernels.tiled.linear import (
+    TiledLinear,
+    make_codes_linear,
+    makes_tiles,
+    tile_codes,
+)
+from tandem.engine.backends.pytorch.kernels.tiled.weights import TiledNumbers
+from tandem.engine.backends.pytorch.layers.quantized import DequantizingLinear, QuantizedEmbedding
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
@@ -54,6 +61,8 @@ class JoinedLinear:
 def _make_unquantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
     if _packs(weight):
         return PackedLinear(PackedWeight(weight), bias)
+    if makes_tiles(weight):
+        return TiledLinear(TiledNumbers(weight), bias)
     return DenseLinear(weight, bias)
 
 
@@ -84,7 +93,18 @@ def make_quantized_linear(
     weight: QuantizedTensor, bias: torch.Tensor | None, device: torch.device
 ) -> Linear:
     """Of a weight that its file has in few bits, which it stays in."""
-    return DequantizingLinear(weight, bias, device)
+    linear = make_codes_linear(weight, bias) if device.type == "cpu" else None
+    return DequantizingLinear(weight, bias, device) if linear is None else linear
+
+
+def make_quantized_tied(
+    weight: QuantizedTensor, dtype: torch.dtype, device: torch.device
+) -> tuple[Embedding, Linear]:
+    """An embedding and a head with one weight in few bits, which is kept once if loops read it."""
+    tiled = tile_codes(weight) if device.type == "cpu" and weight.order is None else None
+    if tiled is not None:
+        return lambda tokens: tiled.rows(tokens).to(dtype), TiledLinear(tiled, None)
+    return QuantizedEmbedding(weight, dtype, device), DequantizingLinear(weight, None, device)
 
 
 def make_embedding(weight: torch.Tensor) -> Embedding:
@@ -98,6 +118,9 @@ def make_tied(weight: torch.Tensor, quantization: Quantization | None) -> tuple[
         if packed.tiles is not None:
             return packed.rows, PackedLinear(packed, None)
         return make_embedding(weight), DenseLinear(weight, None)
+    if quantization is None and makes_tiles(weight):
+        tiled = TiledNumbers(weight)
+        return tiled.rows, TiledLinear(tiled, None)
     return make_embedding(weight), make_linear(weight, None, quantization)
 
 

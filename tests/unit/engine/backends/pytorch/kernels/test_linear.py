@@ -33,6 +33,14 @@ from tandem.engine.backends.pytorch.kernels.packed import (
     PackedWeight,
     multiply_tiles,
 )
+from tandem.engine.backends.pytorch.kernels.tiled import linear as tiled_linear
+from tandem.engine.backends.pytorch.kernels.tiled.linear import (
+    TILED,
+    TiledLinear,
+    make_codes_linear,
+    makes_tiles,
+)
+from tandem.engine.backends.pytorch.kernels.tiled.vectors import HAS_TILES
 from tandem.engine.backends.pytorch.layers.linear import DenseLinear, Linear, make_linear, make_tied
 from tandem.engine.checkpoint.dtypes import Quantization
 
@@ -60,6 +68,17 @@ INTEGER = (
     [integer(kernel) for kernel in (int8.COMPILED, int8.ONEDNN)] if IntegerLinear.is_fast() else []
 )
 INT8: list[Maker] = [UnpackedInt8Linear, *INTEGER]
+
+
+def int8_tiles(weight: QuantizedWeight, bias: torch.Tensor | None) -> Linear:
+    linear = make_codes_linear(weight.tensor(), bias)
+    assert linear is not None
+    return linear
+
+
+if HAS_TILES:
+    INTEGER.append(int8_tiles)
+    INT8.append(int8_tiles)
 
 needs_packing = pytest.mark.skipif(
     not PackedWeight.is_fast(), reason="this CPU computes no bfloat16, so nothing is packed"
@@ -224,7 +243,8 @@ def test_packed_products_are_not_rounded_where_float32_is_asked_for(
     check_wide_products(PackedLinear(PackedWeight(weight), bias), weight, bias, states)
 
 
-@pytest.mark.parametrize("make", INT8)
+# Tiles keep more of states of float32 than of bfloat16.
+@pytest.mark.parametrize("make", [make for make in INT8 if make is not int8_tiles])
 @given(shapes, st.integers(0, 1000))
 @settings(deadline=None, max_examples=20)
 def test_int8_products_of_bfloat16_are_not_rounded_where_float32_is_asked_for(
@@ -297,6 +317,33 @@ def test_a_tied_weight_is_kept_once_and_read_both_ways() -> None:
     assert isinstance(head, PackedLinear)
 
 
+needs_tiles = pytest.mark.skipif(not HAS_TILES, reason="this CPU has no fast loops over tiles")
+
+
+@needs_tiles
+def test_without_bfloat16_in_onednn_weights_are_kept_in_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PackedWeight, "is_fast", lambda: False)
+    monkeypatch.setattr(tiled_linear._tuner, "tune", lambda: {1: TILED, 32: TILED})
+    weight, bias, states = random_parts((70, 30, 9), 10, torch.bfloat16)
+    linear = make_linear(weight, bias, None)
+    assert isinstance(linear, TiledLinear)
+    check_products(linear, (weight, bias, states))
+    embedding, head = make_tied(weight, None)
+    assert torch.equal(embedding(torch.tensor([69, 0])), weight[[69, 0]])
+    check_products(head, (weight, torch.zeros_like(bias), states))
+
+
+@needs_tiles
+def test_tiles_are_left_where_pytorch_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PackedWeight, "is_fast", lambda: False)
+    monkeypatch.setattr(tiled_linear._tuner, "tune", lambda: {1: TILED, 32: "PyTorch"})
+    weight, _, _ = random_parts((8, 16, 3), 5, torch.bfloat16)
+    assert not makes_tiles(weight)
+    assert isinstance(make_linear(weight, None, None), DenseLinear)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_tied_weight_of_odd_shape_is_right_all_the_same(dtype: torch.dtype) -> None:
     weight, _, states = random_parts((70, 30, 3), 8, dtype)
@@ -315,7 +362,8 @@ def test_float32_is_the_same_to_the_bit_for_one_row_and_for_many() -> None:
 def test_int8_is_only_used_when_asked_for() -> None:
     weight, bias, _ = random_parts((8, 16, 3), 5)
     assert isinstance(make_linear(weight, bias, None), DenseLinear)
-    expected = IntegerLinear if IntegerLinear.is_fast() else UnpackedInt8Linear
+    slow = TiledLinear if HAS_TILES else UnpackedInt8Linear
+    expected = IntegerLinear if IntegerLinear.is_fast() else slow
     assert isinstance(make_linear(weight, bias, Quantization.INT8), expected)
     assert isinstance(make_int8_linear(weight, bias), expected)
 

@@ -1,0 +1,50 @@
+"""Runs a compiled function on as many threads as PyTorch uses, which are PyTorch's own.
+
+PyTorch brings an OpenMP library, whose threads wait for work, spinning at first. Entering it
+by its own name costs a few microseconds; a second pool would fight with it for the cores.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_Parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+
+
+def threads_for(pieces: int) -> int:
+    """How many threads so many pieces of work are divided among."""
+    return max(1, min(pieces, torch.get_num_threads())) if _parallel() else 1
+
+
+def run_on(threads: int, function: int, argument: int) -> None:
+    """Calls the C function at the address, which takes an address, once on each thread.
+
+    Returns when all have. Others may run Python meanwhile.
+    """
+    parallel = _parallel()
+    if threads == 1 or parallel is None:
+        _Function(function)(argument)
+    else:
+        parallel(function, argument, threads, 0)
+
+
+_Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@cache
+def _parallel() -> Any:  # noqa: ANN401 - what ctypes finds in a library
+    """OpenMP's, of GNU or LLVM, under the name that GNU's compiler calls; None without one."""
+    package = Path(torch.__file__).parent
+    folders = (package / "lib", package.parent / "torch.libs")
+    names = ("libgomp*", "libomp*", "libiomp*")
+    for path in (path for folder in folders for name in names for path in folder.glob(name)):
+        entry = getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)
+        if entry is not None:
+            entry.argtypes, entry.restype = [*_Parallel._argtypes_], None
+            return entry
+    return None

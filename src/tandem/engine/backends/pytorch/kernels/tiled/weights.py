@@ -1,0 +1,282 @@
+"""Weights in tiles of our own, bfloat16 or codes of four and eight bits, and products by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tandem.engine.backends.pytorch.kernels.arrays import IntArray, as_array
+from tandem.engine.backends.pytorch.kernels.tiled import activations, team
+from tandem.engine.backends.pytorch.kernels.tiled.codes import GroupCodes
+from tandem.engine.backends.pytorch.kernels.tiled.loops import (
+    NUMBER_BITS,
+    Field,
+    Job,
+    Kind,
+    compiled_for,
+    rows_together,
+)
+from tandem.engine.backends.pytorch.kernels.tiled.vectors import WIDTH, Width
+from tandem.engine.backends.pytorch.kernels.tiles import in_large_pages
+from tandem.engine.checkpoint.quantized.tensor import Floats
+
+#: States of a block of rows, which stay in the second cache while tiles pass by.
+_BLOCK_STATE_BYTES = 384 * 1024
+#: A thread claims tiles so often: the fewer are left in the end, the less it waits for others.
+_CLAIMS = 8
+#: Weights that one thread multiplies sooner than it wakes others.
+_ALONE_BYTES = 128 * 1024
+
+Kept = TypeVar("Kept", bound=np.generic)
+Words = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Grouping:
+    """How many rows pass over the weights together, how many do in the end, and in a block."""
+
+    together: int
+    last: int
+    padded: int
+    block: int
+
+    @classmethod
+    @lru_cache(maxsize=256)
+    def of(cls, rows: int, sizes: tuple[int, int, int, int], row_bytes: int) -> _Grouping:
+        passes = -(-rows // sizes[-1])
+        together = next(size for size in sizes if size * passes >= rows)
+        before = (-(-rows // together) - 1) * together
+        least = max(rows - before, sizes[-2]) if before else rows
+        last = next(size for size in sizes if size >= least)
+        block = max(1, _BLOCK_STATE_BYTES // row_bytes // together) * together
+        padded = before + last
+        return cls(together, last, padded, min(block, -(-padded // together) * together))
+
+
+class TiledWeight:
+    """A (outputs, inputs) matrix in tiles, and the products by it."""
+
+    def __init__(self, shape: tuple[int, int], words: Words, width: Width, kind: Kind) -> None:
+        """`words` are (tiles, words of an output, outputs of a tile)."""
+        self.shape = shape
+        self.words = words
+        self._width, self._kind = width, kind
+        self._job: Job = np.zeros(len(Field), np.int64)
+        self.say(
+            TILES=len(words),
+            TILE_OUTPUTS=width.outputs,
+            WEIGHTS=words.ctypes.data,
+            TILE_BYTES=words[0].nbytes,
+            WORDS=words.shape[1],
+            GROUPS=1,
+            OUTER_GROUPS=1,
+            OUTPUTS=shape[0],
+        )
+
+    def say(self, **fields: int) -> None:
+        """Sets fields of every job."""
+        for name, value in fields.items():
+            self._job[Field[name]] = value
+
+    def multiply(self, states: torch.Tensor, result: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """(rows, inputs) → the columns of (rows, n) `result` from `first` on.
+
+        Both are float32 or bfloat16, which may differ.
+        """
+        sizes = rows_together(self._width, self._kind)
+        grouping = _Grouping.of(len(states), sizes, self._row_bytes())
+        job = self._job.copy()
+        kept = self._put_states(job, as_array(states), grouping)
+        threads = self._divide(job, grouping)
+        job[Field.ROWS], job[Field.BLOCK] = len(states), grouping.block
+        job[Field.TOGETHER], job[Field.LAST] = grouping.together, grouping.last
+        numbers = as_array(result)
+        job[Field.RESULT], job[Field.RESULT_WIDTH] = numbers.ctypes.data, numbers.shape[1]
+        job[Field.FIRST] = first
+        function = compiled_for(self._width, self._kind, result.dtype == torch.bfloat16)
+        team.run_on(threads, function, job.ctypes.data)
+        del kept  # what the job has addresses of
+        return result
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """(n,) → (n, inputs): the weights of those outputs, as they are kept."""
+        raise NotImplementedError
+
+    def _divide(self, job: Job, grouping: _Grouping) -> int:
+        """Says how many tiles are claimed at a time; for so many threads."""
+        together = self._width.tiles(grouping.together)
+        pieces = -(-len(self.words) // together)
+        small = self.words.nbytes * grouping.padded < _ALONE_BYTES
+        threads = 1 if small else team.threads_for(pieces)
+        claims = 1 if threads == 1 else threads * _CLAIMS
+        job[Field.TILES_TOGETHER] = together
+        job[Field.GRAIN] = -(-pieces // claims) * together
+        return threads
+
+    def _row_bytes(self) -> int:
+        """Of a row's states."""
+        raise NotImplementedError
+
+    def _put_states(self, job: Job, states: activations.Numbers, grouping: _Grouping) -> object:
+        """Brings states into the order in which they are read; the result must outlive the job."""
+        raise NotImplementedError
+
+
+class TiledNumbers(TiledWeight):
+    """bfloat16, multiplied in float32."""
+
+    def __init__(self, weight: torch.Tensor, width: Width = WIDTH) -> None:
+        """`weight` is bfloat16 (outputs, inputs)."""
+        outputs, inputs = weight.shape
+        shorts = weight.contiguous().view(torch.int16).numpy()
+        padded = np.zeros((_padded(outputs, width), -(-inputs // 2) * 2), np.int16)
+        padded[:outputs, :inputs] = shorts
+        words = _tiles(padded.view(np.int32), width)
+        super().__init__((outputs, inputs), words, width, (NUMBER_BITS, 0, 0, 0))
+        self.say(STATE_BYTES=self._row_bytes())
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        tile, output = np.divmod(indices.numpy(), self._width.outputs)
+        pairs = torch.from_numpy(self.words[tile, :, output])
+        return pairs.view(torch.bfloat16)[:, : self.shape[1]]
+
+    def _row_bytes(self) -> int:
+        return 2 * 4 * int(self.words.shape[1])
+
+    def _put_states(self, job: Job, states: activations.Numbers, grouping: _Grouping) -> object:
+        wide = np.zeros(grouping.padded * self.words.shape[1] * 2, np.float32)
+        activations.widen(states, wide, self.words.shape[1] * 2, grouping.together, grouping.last)
+        job[Field.STATES] = wide.ctypes.data
+        return wide
+
+
+class TiledCodes(TiledWeight):
+    """Codes with scales of groups, multiplied as integers by activations of 16 bits."""
+
+    def __init__(self, codes: GroupCodes, width: Width = WIDTH) -> None:
+        self._inputs: int = codes.codes.shape[1]
+        outputs = len(codes.codes)
+        self._codes = replace(codes, codes=codes.codes[:0])  # those are kept as tiles
+        padded = np.zeros((_padded(outputs, width), self._inputs), np.uint8)
+        padded[:outputs] = codes.codes
+        self._scales = [
+            None if part is None else _tiles(_more_rows(part, len(padded)), width)
+            for part in (codes.scales, codes.minimums, codes.outer_scales, codes.outer_minimums)
+        ]
+        self._table = np.tile(codes.table, 4) if codes.table is not None else None
+        words = _tiles(_packed(padded, codes.bits), width)
+        super().__init__((outputs, codes.inputs), words, width, codes.kind)
+        scales, minimums, outer_scales, outer_minimums = self._scales
+        self.say(
+            STATE_BYTES=self._row_bytes(),
+            WORDS=codes.group * codes.bits // 32,
+            GROUPS=self._inputs // codes.group,
+            SCALES=_address(scales),
+            MINIMUMS=_address(minimums),
+            SCALE_BYTES=_tile_bytes(scales),
+            OUTER_SCALES=_address(outer_scales),
+            OUTER_MINIMUMS=_address(outer_minimums),
+            OUTER_BYTES=_tile_bytes(outer_scales),
+            OUTER_GROUPS=codes.outer_groups,
+            TABLE=_address(self._table),
+        )
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """float32, as the file's numbers are."""
+        where = np.divmod(indices.numpy(), self._width.outputs)
+        numbers = self._integers(*where).astype(np.float32)
+        grouped = numbers.reshape(len(numbers), -1, self._codes.group)
+        scales, minimums, outer_scales, outer_minimums = (
+            None if part is None else part[where[0], :, where[1]].astype(np.float32)
+            for part in self._scales
+        )
+        for inner, outer, combine in (
+            (scales, outer_scales, np.multiply),
+            (minimums, outer_minimums, np.add),
+        ):
+            if inner is not None:
+                combine(grouped, self._of_inputs(inner, outer), out=grouped)
+        return torch.from_numpy(grouped.reshape(numbers.shape)[:, : self.shape[1]])
+
+    def multiply(self, states: torch.Tensor, result: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """As above. Of float32 the two halves are multiplied, each with 16 bits of its own."""
+        if states.dtype != torch.float32:
+            return super().multiply(states, result, first)
+        rows, outputs = len(states), self.shape[0]
+        halves = torch.empty((2 * rows, states.shape[1]))
+        activations.halve(states.numpy(), self._codes.group, halves.numpy())
+        products = super().multiply(halves, torch.empty((2 * rows, outputs)))
+        result[:, first : first + outputs] = products[:rows] + products[rows:]
+        return result
+
+    def _integers(self, tile: IntArray, output: IntArray) -> npt.NDArray[np.int64]:
+        """What the codes of some outputs stand for."""
+        bits, table = self._codes.bits, self._codes.table
+        shorts = self.words[tile, :, output].view(np.uint16).reshape(len(tile), -1, 1, 2)
+        places = np.arange(0, 16, bits, dtype=np.uint16)[:, None]
+        codes = (shorts >> places & np.uint16((1 << bits) - 1)).reshape(len(tile), -1)
+        return (codes if table is None else table[codes]).astype(np.int64) - self._codes.zero
+
+    def _of_inputs(self, inner: Floats, outer: Floats | None) -> Floats:
+        """(rows, groups) as factors of (rows, groups, inputs of one)."""
+        if outer is not None:
+            inner = inner * np.repeat(outer, self._codes.outer_groups, axis=1)
+        return inner[:, :, None]
+
+    def _row_bytes(self) -> int:
+        return 2 * self._inputs
+
+    def _put_states(self, job: Job, states: activations.Numbers, grouping: _Grouping) -> object:
+        group, rows = self._codes.group, grouping.padded
+        groups = self._inputs // group
+        shorts = np.zeros(rows * self._inputs, np.int16)
+        zeros = np.zeros(rows * groups, np.int32)
+        units, totals = np.zeros((2, rows * groups), np.float32)
+        sizes = (self._inputs, group, grouping.together, grouping.last, self._codes.zero)
+        activations.quantize(states, sizes, shorts, zeros, units, totals)
+        job[Field.STATES], job[Field.ZEROS] = shorts.ctypes.data, zeros.ctypes.data
+        job[Field.UNITS], job[Field.TOTALS] = units.ctypes.data, totals.ctypes.data
+        return shorts, zeros, units, totals
+
+
+def _padded(outputs: int, width: Width) -> int:
+    """Whole tiles, as many at least as are multiplied at a time."""
+    tiles = max(-(-outputs // width.outputs), width.tiles(1))
+    return tiles * width.outputs
+
+
+def _tiles(rows: npt.NDArray[Kept], width: Width) -> npt.NDArray[Kept]:
+    """(outputs, n) → (tiles, n, outputs of a tile)."""
+    grouped = rows.reshape(-1, width.outputs, rows.shape[1])
+    tiles = np.ascontiguousarray(grouped.transpose(0, 2, 1))
+    in_large_pages(tiles)
+    return tiles
+
+
+def _more_rows(part: npt.NDArray[np.generic], rows: int) -> npt.NDArray[np.generic]:
+    padded = np.zeros((rows, part.shape[1]), part.dtype)
+    padded[: len(part)] = part
+    return padded
+
+
+def _packed(codes: npt.NDArray[np.uint8], bits: int) -> Words:
+    """(outputs, inputs) → words: each short has every other of its inputs, the first lowest."""
+    fields = 16 // bits
+    parts = codes.reshape(len(codes), -1, fields, 2).astype(np.uint16)
+    shorts = np.zeros((len(codes), parts.shape[1], 2), np.uint16)
+    for field in range(fields):
+        shorts |= parts[:, :, field] << np.uint16(field * bits)
+    return shorts.reshape(len(codes), -1).view(np.int32)
+
+
+def _address(array: npt.NDArray[np.generic] | None) -> int:
+    return 0 if array is None else int(array.ctypes.data)
+
+
+def _tile_bytes(array: npt.NDArray[np.generic] | None) -> int:
+    return 0 if array is None else int(array[0].nbytes)
