@@ -9,15 +9,21 @@ import msgspec
 import psutil
 import pytest
 import torch
+from tests.support.models.shapes import SHAPES
+from transformers import Phi3ForCausalLM
 
 from tandem.engine import DeviceFacts, EngineOptions, Solo, StepPlan, prepare, whole
 from tandem.engine.backends.pytorch.backend import TorchBackend
 from tandem.engine.checkpoint.dtypes import Quantization
 from tandem.engine.core.step import SampleSpec, SequenceStep
+from tandem.engine.families import FAMILIES
+from tandem.engine.families.moe import MoeFamily
 from tandem.engine.random_checkpoint import create_checkpoint
 
 GIB = 2**30
 BACKEND = TorchBackend()
+#: Which experts are chosen is a number that such a device has not.
+DENSE = [row.name for row in FAMILIES.values() if not isinstance(row, MoeFamily)]
 
 
 def play(monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0, apple: bool = False) -> None:
@@ -81,7 +87,7 @@ def test_free_memory_is_the_devices_own(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("quantization", [None, Quantization.INT8])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral"])
+@pytest.mark.parametrize("family", DENSE)
 def test_no_array_is_made_of_what_is_on_another_device(
     tmp_path: Path, family: str, quantization: Quantization | None
 ) -> None:
@@ -102,3 +108,25 @@ def test_no_array_is_made_of_what_is_on_another_device(
     assert logits is not None
     assert (logits.device.type, logits.dtype) == ("meta", torch.float32)
     assert logits.shape == (2, setup.config.vocab_size)
+
+
+@pytest.mark.parametrize(("blocks", "length"), [(2, 25), (3, 40)])
+@torch.inference_mode()
+def test_what_a_cache_has_room_for_decides_between_factors_of_longrope(
+    tmp_path: Path, blocks: int, length: int
+) -> None:
+    """A cache of 32 tokens can have no sequence beyond the original context, one of 48 can."""
+    family, size, overrides = SHAPES["phi3-long-context"]
+    changed = dict(overrides) | {"original_max_position_embeddings": 32}
+    directory = tmp_path / "m"
+    create_checkpoint(directory, family=family, size=size, dtype="float32", overrides=changed)
+    setup = prepare(EngineOptions(directory=directory, dtype="float32", device="cpu"))
+    stage = BACKEND.load_stage(setup, whole(setup.config), Solo(), blocks)
+    tokens = [3 + number * 7 % 290 for number in range(length)]
+    step = SequenceStep(0, tokens, 0, list(range(blocks)), SampleSpec(length))
+    run = stage.begin(StepPlan(1, [step]))
+    logits = run.logits(run.forward())
+    assert logits is not None
+    oracle = Phi3ForCausalLM.from_pretrained(directory)
+    expected = oracle(torch.tensor([tokens])).logits[0, -1]
+    torch.testing.assert_close(logits[0], expected, rtol=1e-4, atol=1e-4)
