@@ -90,8 +90,9 @@ class QuantizedTensor:
             parts += [self.minimums.outer, self.minimums.inner]
         return sum(part.nbytes for part in parts if part is not None)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def dequantize(self) -> Floats:
-        """float32 (rows, inputs), in the order of the inputs."""
+        """float32 (rows, inputs), in the order of the inputs; what is too large is infinite."""
         rows, columns = self.shape
         codes = self.unpacked()
         numbers = codes.astype(np.float32) if self.table is None else self.table[codes]

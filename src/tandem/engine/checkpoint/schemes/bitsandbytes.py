@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from tandem.engine.checkpoint.quantized.numbers import as_bytes, nibbles, unpacked
 from tandem.engine.checkpoint.quantized.tensor import (
@@ -21,6 +23,7 @@ from tandem.engine.checkpoint.schemes.settings import Settings
 
 _STATE = ".weight.quant_state.bitsandbytes__"
 _MOST_STATE_BYTES = 2**16
+_MOST_IN_A_BLOCK = 2**16
 #: What a row's largest number was made of; the library multiplies by this.
 _STEP = np.float32(1 / 127)
 
@@ -33,8 +36,8 @@ class _State(msgspec.Struct, frozen=True):
     """As JSON in a tensor of bytes."""
 
     shape: tuple[int, int]
-    blocksize: int
-    nested_blocksize: int = 0
+    blocksize: Annotated[int, Meta(le=_MOST_IN_A_BLOCK)]
+    nested_blocksize: Annotated[int, Meta(le=_MOST_IN_A_BLOCK)] = 0
     nested_offset: float = 0.0
 
 
@@ -120,7 +123,7 @@ def _absmax(parts: Parts, state: _State) -> Floats:
     if "nested_absmax" not in parts:
         return parts.floats("absmax")
     codes = parts.array("absmax")
-    outer = np.repeat(parts.floats("nested_absmax"), state.nested_blocksize)[: len(codes)]
+    outer = parts.floats("nested_absmax")[np.arange(len(codes)) // state.nested_blocksize]
     return parts.floats("nested_map")[codes] * outer + np.float32(state.nested_offset)
 
 

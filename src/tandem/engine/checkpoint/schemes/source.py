@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tandem.engine.checkpoint.libraries import as_tensor
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.safetensors import Safetensors
@@ -80,7 +82,8 @@ class QuantizedSafetensors:
         height, width = matrix.layout.shape[-2:]
         own = entry if matrix.entry is None else matrix.entry
         part = Part(rows or Span(0, height), columns or Span(0, width), own)
-        return self._scheme.read(matrix.parts, part)
+        with np.errstate(all="ignore"):  # numbers that are too large are infinite
+            return self._scheme.read(matrix.parts, part)
 
     def close(self) -> None:
         self._plain.close()
