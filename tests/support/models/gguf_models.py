@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
+from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGMLQuantizationType, get_tensor_name_map
+from gguf.quants import dequantize
 from safetensors.numpy import load_file
 from tests.support.models.gguf_files import Array, quantised, write_gguf
+
+from tandem.engine.checkpoint.gguf.model import GgufModel
 
 _ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama", "olmo3": "olmo2"}
 #: Whose queries and keys are rotated by neighbours there.
@@ -148,3 +152,28 @@ def _factors(config: dict[str, Any]) -> dict[str, Array]:
             smooth = (original / length - low) / (high - low)
             found.append(1 / ((1 - smooth) / factor + smooth))
     return {"rope_freqs.weight": np.array(found, np.float32)}
+
+
+def as_state_dict(file: Path, names: Iterable[str], heads: dict[str, int]) -> dict[str, Array]:
+    """A Llama's tensors by Hugging Face's names, in float32: read by the format's own library.
+
+    `heads` are those of `q_proj` and `k_proj`.
+    """
+    with GgufModel(file) as model:
+        layers = model.needed("llama.block_count", int)
+        ours = get_tensor_name_map(MODEL_ARCH.LLAMA, layers)
+        found = {}
+        for theirs in names:
+            name = ours.get_name(theirs, try_suffixes=(".weight", ".bias"))
+            if name not in model.tensors:
+                continue
+            info = model.tensors[name]
+            kind = GGMLQuantizationType[info.type.name]
+            blocks = model.blocks(name)
+            numbers = dequantize(blocks.reshape(len(blocks), -1), kind).reshape(info.shape)
+            projection = theirs.split(".")[-2]
+            found[theirs] = numbers
+            if projection in heads:
+                by_pair = numbers.reshape(heads[projection], -1, 2, *numbers.shape[1:])
+                found[theirs] = by_pair.swapaxes(1, 2).reshape(numbers.shape)
+        return found
