@@ -71,9 +71,9 @@ SAME = (
     "intermediate_size",
     "num_hidden_layers",
     "num_attention_heads",
-    "num_key_value_heads",
     "tie_word_embeddings",
 )
+EPS = ("layer_norm_eps", "norm_eps", "norm_epsilon", "rms_norm_eps")
 #: Bias of queries, keys and values; of the output; of the MLP: as each model's code has it.
 BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     "llama": lambda c: (c.attention_bias, c.attention_bias, c.mlp_bias),
@@ -93,6 +93,10 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     ),
     **dict.fromkeys(("glm", "glm4"), lambda c: (c.attention_bias, False, False)),
     **dict.fromkeys(("olmo2", "olmo3"), lambda c: (c.attention_bias, c.attention_bias, False)),
+    "arcee": lambda c: (c.attention_bias, c.attention_bias, c.mlp_bias),
+    "nemotron": lambda c: (c.attention_bias, c.attention_bias, c.mlp_bias),
+    "stablelm": lambda c: (c.use_qkv_bias, False, False),
+    "starcoder2": lambda c: (c.use_bias, c.use_bias, c.use_bias),
     "seed_oss": lambda c: (c.attention_bias, c.attention_out_bias, c.mlp_bias),
     "mixtral": lambda _: (False, False, False),
     "gpt_oss": lambda c: (c.attention_bias, c.attention_bias, False),
@@ -116,7 +120,8 @@ def theirs(folder: Path) -> dict[str, Any]:
         "windows": tuple(window if kind == "sliding_attention" else None for kind in kinds),
         "rotary": _rotary(config),
         "activation": getattr(config, "hidden_activation", None) or config.hidden_act,
-        "eps": getattr(config, "layer_norm_eps", 0) or config.rms_norm_eps,
+        "num_key_value_heads": config.num_key_value_heads or config.num_attention_heads,
+        "eps": next(getattr(config, name) for name in EPS if hasattr(config, name)),
         "growth": _growth(config),
         "scales": _scales(config),
         "caps": (

@@ -148,6 +148,24 @@ _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "sliding_window": st.integers(1, 99),
         "rope_theta": st.just(5e5),
     },
+    "arcee": {**_BIAS, "mlp_bias": st.booleans(), "hidden_act": st.just("relu2")},
+    "nemotron": {
+        **_PARTIAL,
+        "mlp_bias": st.booleans(),
+        "hidden_act": st.sampled_from(["relu2", "gelu"]),
+        "norm_eps": st.sampled_from([1e-5, 1e-3]),
+    },
+    "stablelm": {
+        **_PARTIAL,
+        "use_qkv_bias": st.booleans(),
+        "layer_norm_eps": st.sampled_from([1e-5, 1e-3]),
+        "head_dim": st.none(),
+    },
+    "starcoder2": {
+        **_WINDOW,
+        "use_bias": st.booleans(),
+        "norm_epsilon": st.sampled_from([1e-5, 1e-3]),
+    },
     "seed_oss": {
         **_BIAS,
         "attention_out_bias": st.booleans(),

@@ -71,6 +71,7 @@ SHAPES = {
         {"attention_bias": True, "mlp_bias": True},
     ),
     "llama-gelu": Shape("llama", Size(2, 64, 96, 4, 1, 16, 300, 256), {"hidden_act": "gelu"}),
+    "arcee": Shape("arcee", Size(2, 48, 80, 8, 4, 12, 389, 256), {"mlp_bias": True}),
     "cohere": Shape("cohere", Size(3, 48, 80, 8, 4, 6, 389, 256), {"logit_scale": 4.0}),
     "cohere-head-norms": Shape(
         "cohere",
@@ -215,6 +216,12 @@ SHAPES = {
         Size(2, 48, 90, 4, 1, 16, 307, 256),
         {"rope_parameters": {"rope_theta": 2e4, "partial_rotary_factor": 0.25}},
     ),
+    "nemotron": Shape("nemotron", Size(3, 48, 80, 8, 4, 12, 389, 256)),
+    "nemotron-biases": Shape(
+        "nemotron",
+        Size(2, 60, 90, 3, 3, 20, 307, 256),
+        {"attention_bias": True, "mlp_bias": True, "partial_rotary_factor": 0.3},
+    ),
     "olmo2": Shape("olmo2", Size(3, 48, 80, 8, 4, 12, 389, 256), {"rope_theta": 5e5}),
     "olmo2-all-heads": Shape(
         "olmo2", Size(2, 60, 90, 3, 3, 20, 307, 256), {"attention_bias": True}
@@ -241,6 +248,18 @@ SHAPES = {
         "seed_oss",
         Size(3, 60, 90, 3, 3, 20, 307, 256),
         {"attention_bias": False, "attention_out_bias": True, "mlp_bias": True},
+    ),
+    "stablelm": Shape("stablelm", Size(3, 64, 80, 4, 2, 16, 389, 256), {"use_qkv_bias": True}),
+    "stablelm-all-heads": Shape(
+        "stablelm", Size(2, 60, 90, 3, 3, 20, 307, 256), {"partial_rotary_factor": 0.5}
+    ),
+    "starcoder2-window": Shape(
+        "starcoder2", Size(3, 48, 80, 8, 2, 6, 389, 256), {"sliding_window": 7}
+    ),
+    "starcoder2-unbiased": Shape(
+        "starcoder2",
+        Size(2, 60, 90, 3, 3, 20, 307, 256),
+        {"sliding_window": None, "use_bias": False, "hidden_act": "gelu"},
     ),
     "qwen2-three-heads": Shape("qwen2", Size(2, 120, 77, 3, 3, 40, 333, 256)),
     "qwen2-window": Shape(

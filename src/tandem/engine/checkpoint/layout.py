@@ -154,9 +154,22 @@ def _joined(name: str, parts: list[TensorSpec]) -> list[TensorSpec]:
     ]
 
 
-def norm(name: str, width: int, *, rows: Division | None = None, offset: float = 0.0) -> TensorSpec:
-    """`name.weight`, which is multiplied by after `offset` has been added."""
-    return TensorSpec(f"{name}.weight", (width,), rows, mean=1.0 - offset)
+class Norm(msgspec.Struct, frozen=True):
+    weight: TensorSpec
+    bias: TensorSpec | None = None
+
+
+def norm(
+    name: str,
+    width: int,
+    *,
+    rows: Division | None = None,
+    offset: float = 0.0,
+    bias: bool = False,
+) -> Norm:
+    """`name.weight`, which is multiplied by after `offset` has been added, and `name.bias`."""
+    weight = TensorSpec(f"{name}.weight", (width,), rows, mean=1.0 - offset)
+    return Norm(weight, TensorSpec(f"{name}.bias", (width,), rows) if bias else None)
 
 
 Layer = TypeVar("Layer", bound=msgspec.Struct)
@@ -166,7 +179,7 @@ class DecoderTensors(msgspec.Struct, Generic[Layer], frozen=True):
     """All of a model's. A family's `Layer` is a struct of specs, projections, and None."""
 
     embedding: TensorSpec
-    final_norm: TensorSpec
+    final_norm: Norm
     head: TensorSpec | None  # None: the embedding, tied
     layers: tuple[Layer, ...]
 

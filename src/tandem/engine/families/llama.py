@@ -20,6 +20,7 @@ from tandem.engine.checkpoint.layout import (
     Axis,
     DecoderTensors,
     Division,
+    Norm,
     Pairs,
     Projection,
     TensorSpec,
@@ -28,7 +29,14 @@ from tandem.engine.checkpoint.layout import (
 )
 from tandem.engine.checkpoint.renamed import Beginnings
 from tandem.engine.families.family import Family, Size
-from tandem.engine.families.mlp import ExpertTensors, GateClamp, MLPTensors, Routing, mlp_tensors
+from tandem.engine.families.mlp import (
+    ExpertTensors,
+    GateClamp,
+    MLPTensors,
+    PlainTensors,
+    Routing,
+    mlp_tensors,
+)
 from tandem.engine.families.rope import (
     FULL,
     SLIDING,
@@ -41,7 +49,7 @@ from tandem.errors import CheckpointError
 
 _LAYER_TYPES = {SLIDING, FULL}
 #: Those that gates may have, by the names of configs.
-_ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh")
+_ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu2")
 #: What a `config.json` may leave out; a family's own come on top.
 DEFAULTS = {
     "vocab_size": 32000,
@@ -59,7 +67,7 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     kept within `attention_softcap`, logits likewise; the embedding's rows by `embedding_scale`,
     what attention and MLP add to states by `residual_scale`. The weights of norms are `norm_offset`
     more than stored. With `norm_over_heads` all heads of queries are one row of a norm.
-    `layer_norms` are not RMSNorm.
+    `layer_norms` are not RMSNorm, and may have a bias.
     `routing` chooses experts of so many columns in all layers but the `dense_layers`.
     """
 
@@ -72,6 +80,7 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     norm_over_heads: bool = False
     layer_norms: bool = False
     norm_offset: float = 0.0
+    norm_bias: bool = False
     activation: str = "silu"
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
@@ -90,8 +99,8 @@ class AttentionTensors(msgspec.Struct, frozen=True):
     keys: Projection
     values: Projection
     output: Projection
-    query_norm: TensorSpec | None = None
-    key_norm: TensorSpec | None = None
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
     sinks: TensorSpec | None = None
 
 
@@ -99,11 +108,11 @@ class LlamaLayer(msgspec.Struct, frozen=True):
     """A layer's tensors. Norms are of what goes into attention and MLP, and of what comes out."""
 
     attention: AttentionTensors
-    mlp: MLPTensors | ExpertTensors
-    attention_norm: TensorSpec | None = None
-    attended_norm: TensorSpec | None = None
-    mlp_norm: TensorSpec | None = None
-    mlp_out_norm: TensorSpec | None = None
+    mlp: MLPTensors | PlainTensors | ExpertTensors
+    attention_norm: Norm | None = None
+    attended_norm: Norm | None = None
+    mlp_norm: Norm | None = None
+    mlp_out_norm: Norm | None = None
 
 
 #: A layer's norms, by what they are called in a file.
@@ -200,7 +209,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         by_token = Division(Axis.VOCABULARY)
         return DecoderTensors(
             embedding=TensorSpec(self.prefix + "embed_tokens.weight", vocabulary, rows=by_token),
-            final_norm=norm(self.prefix + "norm", config.hidden_size, offset=config.norm_offset),
+            final_norm=_norm(config, self.prefix + "norm"),
             head=None
             if config.tie_word_embeddings
             else TensorSpec(self.head, vocabulary, rows=by_token),
@@ -208,11 +217,8 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         )
 
     def layer(self, config: LlamaConfig, number: int) -> LlamaLayer:
-        prefix, offset = f"{self.prefix}layers.{number}.", config.norm_offset
-        norms = {
-            name: norm(prefix + stored, config.hidden_size, offset=offset)
-            for name, stored in self.norms.items()
-        }
+        prefix = f"{self.prefix}layers.{number}."
+        norms = {name: _norm(config, prefix + stored) for name, stored in self.norms.items()}
         attention = self.attention(config, prefix + "self_attn.")
         return LlamaLayer(attention, self.mlp(config, prefix + "mlp."), **norms)
 
@@ -236,7 +242,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         columns = (config.intermediate_size, config.hidden_size)
         return mlp_tensors(prefix, columns, Division(Axis.COLUMNS), bias=config.mlp_bias)
 
-    def head_norms(self, config: LlamaConfig, prefix: str) -> tuple[TensorSpec, TensorSpec]:
+    def head_norms(self, config: LlamaConfig, prefix: str) -> tuple[Norm, Norm]:
         counts: tuple[int, int] = (1, 1)
         divisions: tuple[Division | None, Division | None] = (None, None)
         if config.norm_over_heads:
@@ -305,6 +311,11 @@ def head_pairs(config: LlamaConfig, axis: int = 0) -> Pairs:
     """Of a family that rotates pairs."""
     rotated = next((rope.dim for rope in config.ropes if rope is not None), 0)
     return Pairs(config.head_dim, rotated, axis)
+
+
+def _norm(config: LlamaConfig, name: str) -> Norm:
+    """Of states."""
+    return norm(name, config.hidden_size, offset=config.norm_offset, bias=config.norm_bias)
 
 
 def _by_heads(config: LlamaConfig) -> tuple[Division, Division]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from tandem.engine.checkpoint.layout import Division, Projection, TensorSpec, projection
+from tandem.engine.checkpoint.layout import Axis, Division, Projection, TensorSpec, projection
 
 
 class MLPTensors(msgspec.Struct, frozen=True):
     """Gate and up make the columns, which down takes."""
 
     gate: Projection
+    up: Projection
+    down: Projection
+
+
+class PlainTensors(msgspec.Struct, frozen=True):
+    """An MLP without gates: up makes the columns, which down takes."""
+
     up: Projection
     down: Projection
 
@@ -61,6 +68,18 @@ def mlp_tensors(
     gate, up, down = (prefix + name for name in names)
     return MLPTensors(
         gate=projection(gate, columns, bias=bias, rows=division),
+        up=projection(up, columns, bias=bias, rows=division),
+        down=projection(down, columns[::-1], bias=bias, columns=division),
+    )
+
+
+def plain_tensors(
+    prefix: str, columns: tuple[int, int], *, bias: bool, names: tuple[str, str]
+) -> PlainTensors:
+    """`columns` is the shape of up, whose rows ranks share; `names` are those of up and down."""
+    up, down = (prefix + name for name in names)
+    division = Division(Axis.COLUMNS)
+    return PlainTensors(
         up=projection(up, columns, bias=bias, rows=division),
         down=projection(down, columns[::-1], bias=bias, columns=division),
     )

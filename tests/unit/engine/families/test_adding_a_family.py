@@ -40,7 +40,7 @@ from tandem.engine.backends.pytorch.models.llama import make_attention
 from tandem.engine.backends.pytorch.models.stack import Stack
 from tandem.engine.checkpoint.config import CONFIG_FILE, RawConfig, common_fields
 from tandem.engine.checkpoint.files import read_json
-from tandem.engine.checkpoint.layout import TensorSpec, WeightBytes
+from tandem.engine.checkpoint.layout import Norm, WeightBytes
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.core.step import SampleSpec, SequenceStep
 from tandem.engine.families import Size
@@ -116,8 +116,8 @@ class _Block:
         return states + self._mlp(self._mlp_norm(states))
 
 
-def _norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> RMSNorm:
-    return RMSNorm(1.0 + loader.read(spec), config.norm_eps)
+def _norm(config: LlamaConfig, norm: Norm, loader: ShardLoader) -> RMSNorm:
+    return RMSNorm(1.0 + loader.read(norm.weight), config.norm_eps)
 
 
 Model = partial(Stack, block=_Block, norm=_norm)

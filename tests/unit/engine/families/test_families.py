@@ -343,3 +343,9 @@ def test_exaones_pattern_may_be_spelt(tmp_path: Path) -> None:
     spelt = read(tmp_path, "Exaone4ForCausalLM", **layers, sliding_window_pattern="LG")
     assert spelt.sliding_windows == (5, None) * 3
     assert [rope is None for rope in spelt.ropes] == [False, True] * 3
+
+
+@pytest.mark.parametrize("field", ["qk_layernorm", "use_parallel_residual"])
+def test_what_the_largest_stablelm_has_alone_is_refused_by_name(tmp_path: Path, field: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"config\.json: {field} is not supported"):
+        read(tmp_path, "StableLmForCausalLM", **{field: True})

@@ -14,9 +14,11 @@ from tandem.engine.families.dense import (
     mistral,
     olmo,
     phi3,
+    plain,
     qwen_vl,
     seed_oss,
     smollm3,
+    stablelm,
 )
 from tandem.engine.families.family import Family
 
@@ -30,7 +32,9 @@ FAMILIES: dict[str, Family[Any, Any]] = {
     **mistral.FAMILIES,
     **olmo.FAMILIES,
     **phi3.FAMILIES,
+    **plain.FAMILIES,
     **qwen_vl.FAMILIES,
     **seed_oss.FAMILIES,
     **smollm3.FAMILIES,
+    **stablelm.FAMILIES,
 }

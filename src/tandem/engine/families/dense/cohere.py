@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tandem.engine.checkpoint.layout import Axis, Division, TensorSpec
+from tandem.engine.checkpoint.layout import Axis, Division, Norm, TensorSpec
 from tandem.engine.families.family import Size
 from tandem.engine.families.llama import LlamaConfig, LlamaFamily, RawLlama, head_pairs
 from tandem.engine.families.rope import SLIDING, Rope
@@ -34,15 +34,17 @@ class CohereFamily(LlamaFamily):
             "qk_norm": bool(raw.use_qk_norm),
         }
 
-    def head_norms(self, config: LlamaConfig, prefix: str) -> tuple[TensorSpec, TensorSpec]:
+    def head_norms(self, config: LlamaConfig, prefix: str) -> tuple[Norm, Norm]:
         fold, pairs = config.num_heads // config.num_kv_heads, head_pairs(config, axis=1)
         queries, keys = (
-            TensorSpec(
-                f"{prefix}{name}.weight",
-                (config.num_kv_heads * each, config.head_dim),
-                Division(Axis.KV_HEADS, each),
-                mean=1.0,
-                pairs=pairs,
+            Norm(
+                TensorSpec(
+                    f"{prefix}{name}.weight",
+                    (config.num_kv_heads * each, config.head_dim),
+                    Division(Axis.KV_HEADS, each),
+                    mean=1.0,
+                    pairs=pairs,
+                )
             )
             for name, each in (("q_norm", fold), ("k_norm", 1))
         )

@@ -23,6 +23,11 @@ def gelu_tanh(states: torch.Tensor) -> torch.Tensor:
     return functional.gelu(states, approximate="tanh")
 
 
+def relu2(states: torch.Tensor) -> torch.Tensor:
+    """The square of what is above 0 (So et al., 2021)."""
+    return functional.relu(states).square()
+
+
 #: By what configs call them; several names of one function.
 ACTIVATIONS: dict[str, Activation] = {
     "silu": functional.silu,
@@ -30,6 +35,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": functional.gelu,
     "gelu_pytorch_tanh": gelu_tanh,
     "gelu_new": gelu_tanh,
+    "relu2": relu2,
 }
 
 #: Those that a compiled loop gates by.
@@ -62,6 +68,24 @@ class GatedMLP:
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         gated = gate(self._gate_up(states), self._activation, self._results)
         return self._group.all_reduce(self._down(gated))
+
+
+class PlainMLP:
+    """down(activation(up(x))), summed over the ranks."""
+
+    def __init__(
+        self,
+        up: Linear,
+        down: Linear,
+        group: Communicator[torch.Tensor],
+        activation: Activation,
+    ) -> None:
+        self._up, self._down = up, down
+        self._group = group
+        self._activation = activation
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        return self._group.all_reduce(self._down(self._activation(self._up(states))))
 
 
 def gate(

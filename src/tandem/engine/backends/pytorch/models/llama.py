@@ -14,7 +14,14 @@ from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
 from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
-from tandem.engine.backends.pytorch.layers.mlp import ACTIVATIONS, MLP, ClampedGate, Gate, GatedMLP
+from tandem.engine.backends.pytorch.layers.mlp import (
+    ACTIVATIONS,
+    MLP,
+    ClampedGate,
+    Gate,
+    GatedMLP,
+    PlainMLP,
+)
 from tandem.engine.backends.pytorch.layers.norm import (
     HeadNorm,
     LayerNorm,
@@ -28,10 +35,10 @@ from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.backends.pytorch.models.experts import load_experts
 from tandem.engine.backends.pytorch.models.stack import Stack
-from tandem.engine.checkpoint.layout import TensorSpec
+from tandem.engine.checkpoint import layout
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families.llama import AttentionTensors, LlamaConfig, LlamaLayer
-from tandem.engine.families.mlp import ExpertTensors, MLPTensors
+from tandem.engine.families.mlp import ExpertTensors, MLPTensors, PlainTensors
 
 
 class Block:
@@ -43,8 +50,8 @@ class Block:
         loader: ShardLoader,
         group: Communicator[torch.Tensor],
     ) -> None:
-        def norm(spec: TensorSpec | None) -> Norm:
-            return _same if spec is None else make_norm(config, spec, loader)
+        def norm(tensors: layout.Norm | None) -> Norm:
+            return _same if tensors is None else make_norm(config, tensors, loader)
 
         self._attention_norm = norm(layer.attention_norm)
         self._attention = make_attention(config, layer.attention, number, loader, group)
@@ -67,11 +74,12 @@ def _same(states: torch.Tensor) -> torch.Tensor:
     return states
 
 
-def make_norm(config: LlamaConfig, spec: TensorSpec, loader: ShardLoader) -> Norm:
-    weight = loader.read(spec, torch.float32)
-    if config.layer_norms:
-        return LayerNorm(weight, None, config.norm_eps)
-    return RMSNorm(weight + config.norm_offset, config.norm_eps)
+def make_norm(config: LlamaConfig, tensors: layout.Norm, loader: ShardLoader) -> Norm:
+    weight = loader.read(tensors.weight, torch.float32) + config.norm_offset
+    if not config.layer_norms:
+        return RMSNorm(weight, config.norm_eps)
+    bias = None if tensors.bias is None else loader.read(tensors.bias, torch.float32)
+    return LayerNorm(weight, bias, config.norm_eps)
 
 
 def make_attention(
@@ -100,7 +108,7 @@ def make_attention(
 
 def make_mlp(
     config: LlamaConfig,
-    mlp: MLPTensors | ExpertTensors,
+    mlp: MLPTensors | PlainTensors | ExpertTensors,
     loader: ShardLoader,
     group: Communicator[torch.Tensor],
 ) -> MLP:
@@ -108,6 +116,8 @@ def make_mlp(
     if isinstance(mlp, MLPTensors):
         gate_up, down = loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down)
         return GatedMLP(gate_up, down, group, activation)
+    if isinstance(mlp, PlainTensors):
+        return PlainMLP(loader.linear(mlp.up), loader.linear(mlp.down), group, activation)
     assert config.routing is not None, "experts are chosen by some rule"
     clamp = config.gate_clamp
     gating = Gate(activation) if clamp is None else ClampedGate(clamp)
@@ -128,8 +138,8 @@ def _head_norm(
         queries = make_norm(config, tensors.query_norm, loader)
         return NormPerHead(queries, make_norm(config, tensors.key_norm, loader), heads, kv_heads)
     return NormOverHeads(
-        loader.read(tensors.query_norm, torch.float32).view(heads, head_dim),
-        loader.read(tensors.key_norm, torch.float32).view(kv_heads, head_dim),
+        loader.read(tensors.query_norm.weight, torch.float32).view(heads, head_dim),
+        loader.read(tensors.key_norm.weight, torch.float32).view(kv_heads, head_dim),
         config.norm_eps,
         widths=(config.num_heads * head_dim, config.num_kv_heads * head_dim),
         group=group,

@@ -12,7 +12,8 @@ from tandem.engine.backends.pytorch.layers.kv_cache import KVCache, LayerCache
 from tandem.engine.backends.pytorch.layers.norm import Norm
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
-from tandem.engine.checkpoint.layout import DecoderTensors, TensorSpec
+from tandem.engine.checkpoint import layout
+from tandem.engine.checkpoint.layout import DecoderTensors
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families.llama import LlamaConfig
 
@@ -52,7 +53,7 @@ class Stack:
         on_layer: Callable[[], None],
         *,
         block: BlockMaker,
-        norm: Callable[[Any, TensorSpec, ShardLoader], Norm],
+        norm: Callable[[Any, layout.Norm, ShardLoader], Norm],
     ) -> None:
         """`norm` makes that of the last layer's states."""
         self._rotary = loader.rotary(config.ropes)
