@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from tandem.bench import Job
 from tandem.engine import read_config, tensor_shapes
 from tandem.engine.checkpoint.formats import open_weights
+from tandem.engine.checkpoint.gguf.choice import LINKS
 from tandem.engine.families.llama import LlamaConfig
 from tandem.errors import ConfigurationError
 
@@ -31,10 +33,24 @@ _OUTER_TENSORS = {
 
 
 def converted(job: Job, kind: str) -> Path:
-    """The checkpoint as GGUF: `BF16` or `Q8_0`. Raises ConfigurationError for other families."""
+    """The checkpoint as GGUF of one type, such as `BF16`, made once.
+
+    Raises ConfigurationError for other families.
+    """
     path = job.scratch / f"{kind}.gguf"
-    _convert(job.model, path, kind)
+    if not path.exists():
+        _convert(job.model, path, kind)
     return path
+
+
+def described(job: Job, kind: str) -> Path:
+    """The same as a folder that Tandem reads, with the tokenizer of the checkpoint."""
+    folder = job.scratch / kind
+    (folder / LINKS).mkdir(parents=True)
+    (folder / LINKS / f"{kind}.gguf").symlink_to(converted(job, kind))
+    for path in job.model.glob("*.json"):
+        shutil.copy(path, folder)
+    return folder
 
 
 def _convert(model: Path, path: Path, kind: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.engines.gguf_files import converted
 from tandem.bench import CONTEXT, MAX_BATCH, Generator, Job, Times
@@ -13,16 +15,19 @@ from tandem.errors import ConfigurationError
 
 _PREFILL_ROWS = 512
 
+Row = tuple[int, int, int, bool]
+Floats = npt.NDArray[np.float32]
+
 
 def bf16(job: Job) -> Generator:
-    return _LlamaCpp(converted(job, "BF16"), job.threads)
+    return LlamaCpp(converted(job, "BF16"), job.threads)
 
 
 def q8_0(job: Job) -> Generator:
-    return _LlamaCpp(converted(job, "Q8_0"), job.threads)
+    return LlamaCpp(converted(job, "Q8_0"), job.threads)
 
 
-class _LlamaCpp:
+class LlamaCpp:
     def __init__(self, path: Path, threads: int) -> None:
         from llama_cpp import llama_cpp as api
 
@@ -47,8 +52,7 @@ class _LlamaCpp:
         self._vocabulary = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model))
 
     def generate(self, prompts: list[list[int]], tokens: int) -> Times:
-        api = self._api
-        api.llama_memory_clear(api.llama_get_memory(self._context), True)
+        self.forget()
         began = time.perf_counter()
         rows = [
             (token, position, sequence, position == len(prompt) - 1)
@@ -57,17 +61,24 @@ class _LlamaCpp:
         ]
         newest: list[int] = []
         for start in range(0, len(rows), _PREFILL_ROWS):
-            newest += self._decode(rows[start : start + _PREFILL_ROWS])
+            newest += self._likeliest(rows[start : start + _PREFILL_ROWS])
         first_at = time.perf_counter()
         position = len(prompts[0])
         for step in range(tokens - 1):
-            newest = self._decode(
+            newest = self._likeliest(
                 [(token, position + step, index, True) for index, token in enumerate(newest)]
             )
         return Times(first_at - began, time.perf_counter() - first_at)
 
-    def _decode(self, rows: list[tuple[int, int, int, bool]]) -> list[int]:
-        """Runs rows of (token, position, sequence, wanted); the likeliest tokens of the wanted."""
+    def forget(self) -> None:
+        """Empties the cache."""
+        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
+
+    def decode(self, rows: Sequence[Row]) -> Iterator[Floats]:
+        """Runs rows of (token, position, sequence, wanted); the logits of the wanted.
+
+        Each stands until the next one, (vocabulary,).
+        """
         batch = self._batch
         batch.n_tokens = len(rows)
         for index, (token, position, sequence, wanted) in enumerate(rows):
@@ -78,8 +89,10 @@ class _LlamaCpp:
             batch.logits[index] = wanted
         if self._api.llama_decode(self._context, batch) != 0:
             raise ConfigurationError("llama.cpp failed on a step")
-        return [self._likeliest(index) for index, row in enumerate(rows) if row[3]]
+        for index, row in enumerate(rows):
+            if row[3]:
+                logits = self._api.llama_get_logits_ith(self._context, index)
+                yield np.ctypeslib.as_array(logits, (self._vocabulary,))
 
-    def _likeliest(self, row: int) -> int:
-        logits = self._api.llama_get_logits_ith(self._context, row)
-        return int(np.argmax(np.ctypeslib.as_array(logits, (self._vocabulary,))))
+    def _likeliest(self, rows: Sequence[Row]) -> list[int]:
+        return [int(np.argmax(logits)) for logits in self.decode(rows)]

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 import torch
 
-from benchmarks.engines import tandem_logits, transformers_logits
+from benchmarks.engines import llama_cpp_logits, tandem_logits, transformers_logits
 from benchmarks.engines.passages import PASSAGES
 from tandem.bench import Job
-from tandem.engine import Quantization, Tokenizer
+from tandem.engine import CacheFormat, Quantization, Tokenizer
 from tandem.errors import ConfigurationError
 
 Predict = Callable[[Job, Sequence[list[int]], int], torch.Tensor]
@@ -25,6 +25,8 @@ Predict = Callable[[Job, Sequence[list[int]], int], torch.Tensor]
 All texts are of one length; the last token of each is not read, only foretold.
 """
 
+_INT8 = CacheFormat.INT8
+_GGUF_TYPES = ("Q8_0", "Q5_1", "Q4_1", "Q4_0")
 #: So many tokens begin each text; nothing is asked about those.
 KNOWN = 16
 
@@ -56,6 +58,12 @@ class Divergence(msgspec.Struct, frozen=True):
     tokens: int
 
 
+def _of_type(kind: str) -> tuple[Subject, Subject]:
+    """Both on one file."""
+    ours, theirs = tandem_logits.predict("bfloat16", gguf=kind), llama_cpp_logits.predict(kind)
+    return Subject("Tandem", kind, "gguf", ours), Subject("llama.cpp", kind, "llama_cpp", theirs)
+
+
 REFERENCE: Predict = transformers_logits.predict("float32")
 SUBJECTS = (
     Subject("Tandem", "float32", "tandem", tandem_logits.predict(dtype="float32")),
@@ -65,6 +73,9 @@ SUBJECTS = (
         Subject("Tandem", f"{kind}", "tandem", tandem_logits.predict("bfloat16", quantization=kind))
         for kind in Quantization
     ),
+    Subject("Tandem", "int8 cache", "tandem", tandem_logits.predict("bfloat16", kv_cache=_INT8)),
+    Subject("llama.cpp", "BF16", "llama_cpp", llama_cpp_logits.predict("BF16")),
+    *(subject for kind in _GGUF_TYPES for subject in _of_type(kind)),
 )
 
 

@@ -6,23 +6,32 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from benchmarks.engines.gguf_files import described
 from tandem.bench import Job
-from tandem.engine import EngineOptions, Quantization, Solo, StepPlan, prepare, whole
+from tandem.engine import CacheFormat, EngineOptions, Quantization, Solo, StepPlan, prepare, whole
 from tandem.engine.core.step import SampleSpec, SequenceStep
 
 _BLOCK = 16
 
 
 def predict(
-    dtype: str, *, quantization: Quantization | None = None
+    dtype: str,
+    *,
+    quantization: Quantization | None = None,
+    kv_cache: CacheFormat | None = None,
+    gguf: str | None = None,
 ) -> Callable[[Job, Sequence[list[int]], int], torch.Tensor]:
-    """`benchmarks.engines.quality.Predict` by an engine of these options."""
+    """`benchmarks.engines.quality.Predict` by an engine of these options.
+
+    It reads the checkpoint, or a GGUF of that type made of it.
+    """
 
     def logits(job: Job, texts: Sequence[list[int]], known: int) -> torch.Tensor:
         options = EngineOptions(
-            directory=job.model,
+            directory=job.model if gguf is None else described(job, gguf),
             dtype=dtype,
             quantization=quantization,
+            kv_cache=kv_cache,
             device="cpu",
             threads=job.threads,
             block_size=_BLOCK,

@@ -34,6 +34,10 @@ class Quantization(StrEnum):
     INT4 = "int4"
 
 
+class CacheFormat(StrEnum):
+    INT8 = "int8"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -90,6 +94,10 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Annotated[Dtype, typer.Option(help="Number format of the weights.")] = Dtype.AUTO
     quantize: Annotated[
         Quantization | None, typer.Option(help="Store weights in fewer bits.", show_default="no")
+    ] = None
+    kv_cache: Annotated[
+        CacheFormat | None,
+        typer.Option(help="Keep the KV cache in fewer bits.", show_default="no"),
     ] = None
     device: Annotated[
         str,

@@ -28,7 +28,10 @@ def check_compatible(own: PeerHello, other: PeerHello) -> None:
     if difference is not None:
         raise PeerRefused(f"another model: {theirs.name} there, {model.name} here: {difference}")
     if model.dtype != theirs.dtype:
-        raise PeerRefused(f"dtype {theirs.dtype} there, {model.dtype} here: set --dtype alike")
+        raise PeerRefused(
+            f"dtype {theirs.dtype} there, {model.dtype} here: "
+            "set --dtype, --quantize and --kv-cache alike"
+        )
     if own.parallelism != other.parallelism:
         raise PeerRefused(
             f"--parallelism {other.parallelism} there, {own.parallelism} here: set it alike"

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from tandem.engine.backends import Backend, DeviceFacts, ModelSetup, find_backend
 from tandem.engine.checkpoint.config import ModelConfig
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
+from tandem.engine.checkpoint.dtypes import (
+    ITEM_BYTES,
+    CacheFormat,
+    Quantization,
+    weight_item_bytes,
+)
 from tandem.engine.checkpoint.formats import quantization_settings, weight_files
 from tandem.engine.checkpoint.generation_config import SamplingDefaults
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
@@ -66,6 +71,7 @@ __all__ = [
     "SIZES",
     "Aborted",
     "Backend",
+    "CacheFormat",
     "CheckpointSummary",
     "ChoiceDelta",
     "Communicator",

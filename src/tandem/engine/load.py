@@ -184,9 +184,7 @@ def draft_bytes(setup: ModelSetup) -> int:
         return 0
     each = weight_item_bytes(draft.dtype, draft.options.quantization)
     weights = weigh(draft.config, draft.options.directory, each)
-    return model_bytes(draft.config, weights) + _kv_tokens(setup) * kv_bytes_per_token(
-        draft.config, draft.dtype
-    )
+    return model_bytes(draft.config, weights) + _kv_tokens(setup) * _kv_bytes(draft)
 
 
 def choose_device(wanted: str, available: Sequence[str]) -> str:
@@ -216,6 +214,11 @@ def choose_dtype(
     return wanted
 
 
+def _kv_bytes(setup: ModelSetup) -> int:
+    """Of a token."""
+    return kv_bytes_per_token(setup.config, setup.dtype, setup.options.kv_cache)
+
+
 def _kv_tokens(setup: ModelSetup) -> int:
     return setup.options.kv_tokens or default_kv_tokens(setup)
 
@@ -227,9 +230,7 @@ def default_kv_tokens(setup: ModelSetup) -> int:
     """
     config, options = setup.config, setup.options
     free_bytes = setup.backend.free_bytes(setup.device)
-    token_bytes = sum(
-        kv_bytes_per_token(one.config, one.dtype) for one in (setup, setup.draft) if one is not None
-    )
+    token_bytes = sum(_kv_bytes(one) for one in (setup, setup.draft) if one is not None)
     fits = int(free_bytes * CACHE_SHARE) // token_bytes
     wanted = config.context_length * options.scheduling.max_sequences
     return max(options.block_size, min(wanted, fits))

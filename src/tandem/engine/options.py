@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.engine.checkpoint.dtypes import Quantization
+from tandem.engine.checkpoint.dtypes import CacheFormat, Quantization
 from tandem.engine.core.scheduler import SchedulerLimits
 
 
@@ -28,6 +28,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     dtype: str = "auto"
     quantization: Quantization | None = None
+    kv_cache: CacheFormat | None = None
     backend: str = "pytorch"
     device: str = "auto"
     threads: int | None = None

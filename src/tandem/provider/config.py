@@ -39,6 +39,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     model_name: str | None = None
     dtype: str = "auto"
     quantize: str | None = None
+    kv_cache: str | None = None
     #: "auto", or as in `engine.EngineOptions`.
     device: str = "auto"
     threads: int | None = None

@@ -201,6 +201,7 @@ def _prepare(config: ProviderConfig) -> engine.ModelSetup:
             directory=engine.resolve_model(config.model),
             dtype=config.dtype,
             quantization=None if config.quantize is None else engine.Quantization(config.quantize),
+            kv_cache=None if config.kv_cache is None else engine.CacheFormat(config.kv_cache),
             device=config.device,
             threads=config.threads,
             kv_tokens=config.kv_tokens,

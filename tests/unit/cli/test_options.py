@@ -8,6 +8,7 @@ from tandem import engine
 from tandem.cli.options import (
     DEFAULT_MODEL,
     SPECULATE_WITHOUT_MODEL,
+    CacheFormat,
     Dtype,
     ModelOptions,
     Quantization,
@@ -19,6 +20,7 @@ from tandem.engine.checkpoint.dtypes import Quantization as OfEngine
 def test_number_formats() -> None:
     assert [dtype.value for dtype in Dtype] == ["auto", *ITEM_BYTES]
     assert [kind.value for kind in Quantization] == [kind.value for kind in OfEngine]
+    assert [kind.value for kind in CacheFormat] == [kind.value for kind in engine.CacheFormat]
 
 
 def test_sequences_at_a_time() -> None:

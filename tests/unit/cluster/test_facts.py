@@ -9,13 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.members import hello
 from tests.support.quantizers import KINDS, quantize
 
 from tandem.cluster.facts import model_facts
+from tandem.cluster.members import check_compatible
 from tandem.cluster.strategies.costs import model_bytes
-from tandem.engine import EngineOptions, ModelSetup, prepare
+from tandem.engine import CacheFormat, EngineOptions, ModelSetup, prepare
 from tandem.engine.families import Size
 from tandem.engine.random_checkpoint import create_checkpoint
+from tandem.errors import PeerRefused
 
 
 def _setup(directory: Path, *, seed: int = 0, **options: str) -> ModelSetup:
@@ -169,3 +172,16 @@ def test_machines_agree_on_what_codes_mean(tmp_path: Path) -> None:
     second = model_facts(setup, "m")
     assert first.weights == second.weights
     assert first.settings != second.settings
+
+
+def test_a_cache_of_eight_bits_is_another_number_format(tmp_path: Path) -> None:
+    wide = _setup(tmp_path / "m")
+    narrow = msgspec.structs.replace(
+        wide, options=msgspec.structs.replace(wide.options, kv_cache=CacheFormat.INT8)
+    )
+    facts = model_facts(narrow, "m")
+    assert facts.dtype == "float32/whole/int8 cache"
+    assert facts.kv_bytes_per_token < model_facts(wide, "m").kv_bytes_per_token / 3
+    own, other = (hello(model={"dtype": one.dtype}) for one in (facts, model_facts(wide, "m")))
+    with pytest.raises(PeerRefused, match="set --dtype, --quantize and --kv-cache alike"):
+        check_compatible(own, other)

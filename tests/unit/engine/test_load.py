@@ -12,6 +12,7 @@ from tandem.engine import (
     CACHE_SHARE,
     DEMO_MODEL,
     Backend,
+    CacheFormat,
     EngineOptions,
     ModelSetup,
     SchedulerLimits,
@@ -115,6 +116,18 @@ def test_the_cache_takes_its_share_of_the_devices_own_memory(
 ) -> None:
     setup = prepare(options(device="cuda:1"))
     a_token = kv_bytes_per_token(setup.config, setup.dtype)
+    monkeypatch.setattr(played, "_free_bytes", int(100 * a_token / CACHE_SHARE) + 1)
+    assert default_kv_tokens(setup) == 100
+
+
+def test_a_cache_of_eight_bits_holds_more_tokens(
+    played: PlayedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = prepare(options(device="cuda:1", dtype="bfloat16", kv_cache=CacheFormat.INT8))
+    config = setup.config
+    # A byte a number, and a scale for each head of a token, of keys and of values.
+    a_token = 2 * config.num_layers * config.num_kv_heads * (config.head_dim + 4)
+    assert kv_bytes_per_token(config, setup.dtype, CacheFormat.INT8) == a_token
     monkeypatch.setattr(played, "_free_bytes", int(100 * a_token / CACHE_SHARE) + 1)
     assert default_kv_tokens(setup) == 100
 

@@ -142,6 +142,7 @@ def provider_config(
         device_key=_device_key(machine.device_key, machine.device_chain),
         dtype=model.dtype,
         quantize=model.quantize,
+        kv_cache=model.kv_cache,
         device=model.device,
         threads=model.threads,
         kv_tokens=model.kv_tokens,

@@ -20,6 +20,17 @@ class Quantization(StrEnum):
         return Quantization.INT8
 
 
+class CacheFormat(StrEnum):
+    """How keys and values are kept, where they are not as wide as the states."""
+
+    INT8 = "int8"
+
+
+def head_bytes(width: int, dtype: str, kept: CacheFormat | None) -> int:
+    """What the cache takes for one key or value of one head: int8 has a scale of float32."""
+    return width * ITEM_BYTES[dtype] if kept is None else width + ITEM_BYTES["float32"]
+
+
 #: With the scales: four bits have one of two bytes for 32 numbers.
 _QUANTIZED_BYTES = {Quantization.INT8: 1.0, Quantization.INT4: 0.5 + 2 / 32}
 

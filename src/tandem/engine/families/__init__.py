@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_identity
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES
+from tandem.engine.checkpoint.dtypes import ITEM_BYTES, CacheFormat
 from tandem.engine.checkpoint.formats import open_weights, stored_dtype
 from tandem.engine.checkpoint.layout import WeightBytes, specs_of
 from tandem.engine.families import dense, gpt_oss, llama, moe
@@ -125,6 +125,6 @@ def model_bytes(config: ModelConfig, weights: WeightBytes) -> int:
     return sum(map(weights.of, specs_of(family_of(config).tensors(config))))
 
 
-def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
+def kv_bytes_per_token(config: ModelConfig, dtype: str, kept: CacheFormat | None = None) -> int:
     """Bytes that the cache takes for one token of context, in all layers."""
-    return family_of(config).kv_bytes_per_token(config, dtype)
+    return family_of(config).kv_bytes_per_token(config, dtype, kept)

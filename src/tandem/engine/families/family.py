@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tandem.engine.checkpoint.config import ModelConfig
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES
+from tandem.engine.checkpoint.dtypes import CacheFormat, head_bytes
 from tandem.engine.checkpoint.layout import DecoderTensors, Layer, WeightBytes, specs_of
 from tandem.engine.checkpoint.renamed import Beginnings
 
@@ -70,6 +70,9 @@ class Family(ABC, Generic[Config, Layer]):
         """What of each layer's weights one token reads."""
         return self.layer_bytes(config, weights)
 
-    def kv_bytes_per_token(self, config: Config, dtype: str) -> int:
+    def kv_bytes_per_token(
+        self, config: Config, dtype: str, kept: CacheFormat | None = None
+    ) -> int:
         """Bytes that the cache takes for one token of context, in all layers."""
-        return 2 * config.num_layers * config.num_kv_heads * config.head_dim * ITEM_BYTES[dtype]
+        each = head_bytes(config.head_dim, dtype, kept)
+        return 2 * config.num_layers * config.num_kv_heads * each

@@ -83,7 +83,15 @@ class TorchBackend:
         context = min(config.context_length, blocks * size)
         model = load_model(setup, shard, group, context, on_progress)
         _give_back_memory()
-        cache = KVCache(config, shard, blocks=blocks, block_size=size, dtype=dtype, device=device)
+        cache = KVCache(
+            config,
+            shard,
+            blocks=blocks,
+            block_size=size,
+            dtype=dtype,
+            device=device,
+            kept=setup.options.kv_cache,
+        )
         builder = BatchBuilder(config, shard, size, dtype, device)
         state = torch.empty(1, config.hidden_size, dtype=dtype, device=device)
         return TorchStage(model, cache, builder, state)

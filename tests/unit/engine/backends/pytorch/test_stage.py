@@ -85,9 +85,9 @@ def test_states_like_have_the_shape_of_states(stage: Stage[torch.Tensor]) -> Non
 
 def test_blocks_are_cleared_before_a_step(stage: Stage[torch.Tensor]) -> None:
     clean = run(stage, StepPlan(1, [PROMPT]))
-    stage._cache.layers[0].values[1, 3] = math.nan  # type: ignore[attr-defined]
+    stage._cache.layers[0].values.numbers[1, 3] = math.nan  # type: ignore[attr-defined]
     decode = SequenceStep(7, [8], 3, [1], SampleSpec(4, temperature=0.0))
-    stage._cache.layers[1].keys[1] = math.nan  # type: ignore[attr-defined]
+    stage._cache.layers[1].keys.numbers[1] = math.nan  # type: ignore[attr-defined]
     assert run(stage, StepPlan(2, [decode])).tokens[0].token is None
     assert run(stage, StepPlan(3, [PROMPT], clear=[1])).tokens == clean.tokens
 

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 Numbers = npt.NDArray[np.float32 | np.int16]
 """float32, or the bits of bfloat16."""
 
+Kept = npt.NDArray[np.float32 | np.int16 | np.int8]
+"""Keys or values in the cache: numbers, or int8 times a scale of each head of a token."""
+
 _PLAIN = 16  # bits by which a float32 is longer than a bfloat16
 _EXPONENT, _FRACTION, _QUIET = 0x7F800000, 0x007FFFFF, 0x00400000
 
@@ -60,8 +63,8 @@ def rounded(number: np.float32) -> np.int16:
     return np.int16(bits >> _PLAIN)
 
 
-def wide(number: np.float32 | np.int16) -> np.float32:
-    """A float32, or one of the bits of a bfloat16."""
+def wide(number: np.float32 | np.int16 | np.int8) -> np.float32:
+    """A float32, or one of the bits of a bfloat16, or of a whole number of 8 bits."""
     raise NotImplementedError("only compiled code calls this")
 
 
@@ -78,7 +81,11 @@ def _compile_wide(number: Any) -> Any:  # noqa: ANN401 - a type of numba's
     def of_float(number: Any) -> Any:  # noqa: ANN401
         return number
 
-    return of_bits if number == numba.types.int16 else of_float
+    def of_integer(number: Any) -> Any:  # noqa: ANN401
+        return np.float32(number)
+
+    kinds = {numba.types.int16: of_bits, numba.types.int8: of_integer}
+    return kinds.get(number, of_float)
 
 
 @overload(narrow)
@@ -169,8 +176,10 @@ def rotate_and_cache(
     cosines: Numbers,
     sines: Numbers,
     slots: npt.NDArray[np.int64],
-    keys: Numbers,
-    values: Numbers,
+    keys: Kept,
+    values: Kept,
+    key_scales: npt.NDArray[np.float32],
+    value_scales: npt.NDArray[np.float32],
     queries: Numbers,
 ) -> None:
     """Rotates queries, in halves, and writes rotated keys and plain values into their slots.
@@ -178,18 +187,26 @@ def rotate_and_cache(
     `joined` is (rows, heads + 2 * kv_heads, head_dim): queries, keys, values. `queries` is
     (rows, heads, head_dim), `keys` and `values` (blocks, block_size, kv_heads, head_dim). Tables
     are (rows, rotary_dim): so many numbers of each head are rotated, those behind them are kept.
+    Scales are (blocks, block_size, kv_heads), or nothing where the cache has numbers.
     """
     rows, heads, head_dim = queries.shape
     block_size, kv_heads = keys.shape[1], keys.shape[2]
+    rotated = np.empty(head_dim, np.float32)
     for row in range(rows):
         block, offset = slots[row] // block_size, slots[row] % block_size
         for head in range(heads):
             _rotate(joined[row, head], cosines[row], sines[row], queries[row, head])
         for head in range(kv_heads):
-            key = keys[block, offset, head]
-            _rotate(joined[row, heads + head], cosines[row], sines[row], key)
-            for index in range(head_dim):
-                values[block, offset, head, index] = joined[row, heads + kv_heads + head, index]
+            key, value = keys[block, offset, head], values[block, offset, head]
+            new_key, new_value = joined[row, heads + head], joined[row, heads + kv_heads + head]
+            if key_scales.size:
+                _rotate(new_key, cosines[row], sines[row], rotated)
+                key_scales[block, offset, head] = _in_eight_bits(rotated, key)
+                value_scales[block, offset, head] = _in_eight_bits(new_value, value)
+            else:
+                _rotate(new_key, cosines[row], sines[row], key)
+                for index in range(head_dim):
+                    value[index] = new_value[index]
 
 
 @compile_sum
@@ -201,13 +218,27 @@ def _rotate(head: Numbers, cosines: Numbers, sines: Numbers, rotated: Numbers) -
         rotated[index] = narrow(first * cosine - second * sine, rotated)
         rotated[half + index] = narrow(second * cosine + first * sine, rotated)
     for index in range(2 * half, len(head)):
-        rotated[index] = head[index]
+        rotated[index] = narrow(wide(head[index]), rotated)
+
+
+@compile_sum
+def _in_eight_bits(numbers: Numbers, integers: npt.NDArray[np.int8]) -> np.float32:
+    """Writes whole numbers up to 127; their scale, which is none if one of the numbers is none."""
+    largest, doubt = np.float32(0), np.float32(0)
+    for index in range(len(numbers)):
+        largest = max(largest, abs(wide(numbers[index])))
+        doubt += wide(numbers[index]) * np.float32(0)
+    inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
+    for index in range(len(numbers)):
+        integers[index] = np.int8(np.rint(wide(numbers[index]) * inverse))
+    return largest / np.float32(127) + doubt
 
 
 @compile_sum
 def _score(
     query: npt.NDArray[np.float32],
-    keys: Numbers,
+    keys: Kept,
+    scales: npt.NDArray[np.float32],
     kv_head: int,
     table: npt.NDArray[np.int64],
     span: npt.NDArray[np.int64],
@@ -221,6 +252,8 @@ def _score(
             score = np.float32(0)
             for index in range(head_dim):
                 score += query[index] * wide(keys[block, offset, kv_head, index])
+            if scales.size:
+                score *= scales[block, offset, kv_head]
             scores[start + offset] = score
 
 
@@ -236,7 +269,8 @@ def _cap(scores: npt.NDArray[np.float32], softcap: np.float32) -> None:
 @compile_sum
 def _blend(
     scores: npt.NDArray[np.float32],
-    values: Numbers,
+    values: Kept,
+    scales: npt.NDArray[np.float32],
     kv_head: int,
     table: npt.NDArray[np.int64],
     span: npt.NDArray[np.int64],
@@ -249,6 +283,8 @@ def _blend(
         block, start = table[number], number * block_size
         for offset in range(max(span[0] - start, 0), min(span[1] - start, block_size)):
             score = scores[start + offset]
+            if scales.size:
+                score *= scales[block, offset, kv_head]
             for index in range(head_dim):
                 blended[index] += score * wide(values[block, offset, kv_head, index])
 
@@ -256,8 +292,10 @@ def _blend(
 @compile_sum
 def attend(
     queries: Numbers,
-    keys: Numbers,
-    values: Numbers,
+    keys: Kept,
+    values: Kept,
+    key_scales: npt.NDArray[np.float32],
+    value_scales: npt.NDArray[np.float32],
     tables: npt.NDArray[np.int64],
     spans: npt.NDArray[np.int64],
     attended: Numbers,
@@ -268,7 +306,8 @@ def attend(
     """Attention of single tokens, each over its own blocks, which are read where they are.
 
     `queries` and `attended` are (rows, heads, head_dim), `keys` and `values` one layer's cache
-    (blocks, block_size, kv_heads, head_dim), `tables` (rows, blocks) the block ids, `spans`
+    (blocks, block_size, kv_heads, head_dim), with scales of (blocks, block_size, kv_heads) or
+    nothing where that has numbers, `tables` (rows, blocks) the block ids, `spans`
     (rows, 2) the first and behind the last position that a row sees. Products of queries and keys
     are multiplied by `scale` and, unless `softcap` is 0, kept within it. `sinks`, one a head or
     none at all, take part in the softmax beside them.
@@ -282,7 +321,7 @@ def attend(
         for head in range(heads):
             for index in range(head_dim):
                 query[index] = wide(queries[row, head, index]) * scale
-            _score(query, keys, head // fold, tables[row], spans[row], scores)
+            _score(query, keys, key_scales, head // fold, tables[row], spans[row], scores)
             if softcap:
                 _cap(visible, softcap)
             largest = visible[0]
@@ -295,6 +334,6 @@ def attend(
             for position in range(len(visible)):
                 visible[position] = _exp(visible[position] - largest)
                 total += visible[position]
-            _blend(scores, values, head // fold, tables[row], spans[row], blended)
+            _blend(scores, values, value_scales, head // fold, tables[row], spans[row], blended)
             for index in range(head_dim):
                 attended[row, head, index] = narrow(blended[index] / total, attended)

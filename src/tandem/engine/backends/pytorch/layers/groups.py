@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import compiled
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray, as_array
-from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
+from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache, Stored
 
 #: So many scores are in memory at once, in float32, where PyTorch has no kernel that keeps none.
 _MOST_SCORES = 2**24
@@ -94,7 +94,7 @@ class PaddedGroup:
 
     def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         rows, heads, head_dim = queries.shape
-        kv_heads = cache.keys.shape[2]
+        kv_heads = cache.kv_heads
         fold = heads // kv_heads
         folded = (
             queries.view(self.batch, self.length, kv_heads, fold, head_dim)
@@ -102,8 +102,8 @@ class PaddedGroup:
             .reshape(self.batch, kv_heads, fold * self.length, head_dim)
         )
 
-        def gather(stored: torch.Tensor) -> torch.Tensor:
-            blocks = stored.index_select(0, self.tables)
+        def gather(stored: Stored) -> torch.Tensor:
+            blocks = stored.blocks(self.tables, queries.dtype)
             return blocks.view(self.batch, -1, kv_heads, head_dim).transpose(1, 2)
 
         keys, values = gather(cache.keys), gather(cache.values)

@@ -7,20 +7,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from tandem.engine.backends.pytorch.kernels.arrays import as_array, has_loops
+from tandem.engine.backends.pytorch.kernels.compiled import Kept
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.dtypes import CacheFormat
 from tandem.engine.checkpoint.sharding import Shard
+
+Scales = npt.NDArray[np.float32]
+_LARGEST = 127
+_NO_SCALES = np.empty((0, 0, 0), np.float32)
+
+
+class Stored:
+    """Keys or values of one layer, (blocks, block_size, kv_heads, head_dim).
+
+    With `scales`, float32 (blocks, block_size, kv_heads), numbers are int8 times their head's.
+    """
+
+    def __init__(self, numbers: torch.Tensor, scales: torch.Tensor | None = None) -> None:
+        self.numbers, self.scales = numbers, scales
+
+    def put(self, slots: torch.Tensor, new: torch.Tensor) -> None:
+        """Keeps (rows, kv_heads, head_dim) in slots, of which a block has as many as tokens."""
+        if self.scales is not None:
+            scales = new.float().abs().amax(dim=-1) / _LARGEST
+            new = (new.float() / scales.clamp(min=1e-30)[..., None]).round().to(torch.int8)
+            self.scales.view(-1, self.scales.shape[-1]).index_copy_(0, slots, scales)
+        self.numbers.view(-1, *self.numbers.shape[2:]).index_copy_(0, slots, new)
+
+    def blocks(self, index: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The named blocks as numbers of that type, which is theirs if they have no scales."""
+        found = self.numbers.index_select(0, index)
+        if self.scales is None:
+            return found
+        return (found * self.scales.index_select(0, index)[..., None]).to(dtype)
+
+    def clear(self, blocks: torch.Tensor) -> None:
+        self.numbers[blocks] = 0
+        if self.scales is not None:
+            self.scales[blocks] = 0
+
+    def arrays(self) -> tuple[Kept, Scales]:
+        if self.scales is None:
+            return as_array(self.numbers), _NO_SCALES
+        return self.numbers.numpy(), self.scales.numpy()
 
 
 class LayerCache:
-    """Keys and values of one layer, (blocks, block_size, kv_heads, head_dim) each."""
+    """Keys and values of one layer; `arrays` are keys, values and their scales, for loops."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, keys: Stored, values: Stored) -> None:
         self.keys, self.values = keys, values
-        readable = has_loops(keys.dtype, keys.device)
-        self.arrays = (as_array(keys), as_array(values)) if readable else None
+        self.kv_heads = keys.numbers.shape[2]
+        self.arrays: tuple[Kept, Kept, Scales, Scales] | None = None
+        floats = keys.numbers if keys.scales is None else keys.scales
+        if has_loops(floats.dtype, floats.device):
+            (first, first_scales), (second, second_scales) = keys.arrays(), values.arrays()
+            self.arrays = first, second, first_scales, second_scales
 
 
 class KVCache:
@@ -35,20 +82,27 @@ class KVCache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        kept: CacheFormat | None = None,
     ) -> None:
+        """Numbers of `dtype`, unless they are `kept` otherwise."""
         shape = (blocks, block_size, len(shard.kv_heads), config.head_dim)
         self.block_size = block_size
+        self._device = device
+
         # Zeros, not empty: padding reads blocks that were never written, and 0 * NaN is NaN.
-        self.layers = [
-            LayerCache(*(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)))
-            for _ in range(len(shard.layers))
-        ]
+        def stored() -> Stored:
+            if kept is None:
+                return Stored(torch.zeros(shape, dtype=dtype, device=device))
+            numbers = torch.zeros(shape, dtype=torch.int8, device=device)
+            return Stored(numbers, torch.zeros(shape[:-1], device=device))
+
+        self.layers = [LayerCache(stored(), stored()) for _ in range(len(shard.layers))]
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zeroes blocks that held numbers that were not finite."""
         if not blocks:
             return
-        index = torch.tensor(blocks, device=self.layers[0].keys.device)
+        index = torch.tensor(blocks, device=self._device)
         for layer in self.layers:
-            layer.keys[index] = 0
-            layer.values[index] = 0
+            layer.keys.clear(index)
+            layer.values.clear(index)

@@ -105,13 +105,14 @@ def rotate_and_cache(
     rows, all_heads, head_dim = joined.shape
     if cache.arrays is not None and step.arrays is not None:
         queries = results.empty((rows, heads, head_dim), joined)
-        compiled.rotate_and_cache(as_array(joined), *step.arrays, *cache.arrays, as_array(queries))
+        arrays = (*step.arrays, *cache.arrays)
+        compiled.rotate_and_cache(as_array(joined), *arrays, as_array(queries))
         return _grown(queries, step)
     kv_heads = (all_heads - heads) // 2
     rotating, values = joined[:, : heads + kv_heads], joined[:, heads + kv_heads :]
     rotated = _rotated(rotating, step.cos[:, None], step.sin[:, None])
-    for stored, new in ((cache.keys, rotated[:, heads:]), (cache.values, values)):
-        stored.view(-1, kv_heads, head_dim).index_copy_(0, step.slots, new)
+    cache.keys.put(step.slots, rotated[:, heads:])
+    cache.values.put(step.slots, values)
     return _grown(rotated[:, :heads], step)
 
 

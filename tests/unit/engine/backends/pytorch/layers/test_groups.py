@@ -15,6 +15,7 @@ from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
 from tandem.engine.backends.pytorch.layers.groups import PagedGroup, Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.dtypes import CacheFormat
 from tandem.engine.checkpoint.sharding import whole
 from tandem.engine.core.step import SequenceStep
 
@@ -37,6 +38,17 @@ def config(window: int | None) -> ModelConfig:
         dtype="float32",
         eos_token_ids=frozenset(),
     )
+
+
+def fill(cache: KVCache, seed: int) -> None:
+    """Random numbers, in eight bits where those are kept."""
+    for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
+        shape, dtype = half.numbers.shape, half.numbers.dtype
+        if half.scales is None:
+            half.numbers.copy_(random_tensor(*shape, seed=seed + number, dtype=dtype))
+        else:
+            half.numbers.copy_((40 * random_tensor(*shape, seed=seed + number)).clamp(-127, 127))
+            half.scales.copy_(random_tensor(*half.scales.shape, seed=seed + 9).abs() / 40)
 
 
 def attended(
@@ -63,7 +75,11 @@ def attended(
         Scoring(window=5, softcap=2.0, sinks=20 * random_tensor(6, seed=8)),
     ],
 )
-@given(lengths=st.lists(st.integers(1, 16), min_size=1, max_size=5), seed=st.integers(0, 99))
+@given(
+    lengths=st.lists(st.integers(1, 16), min_size=1, max_size=5),
+    seed=st.integers(0, 99),
+    kept=st.sampled_from([None, CacheFormat.INT8]),
+)
 @settings(
     max_examples=20,
     deadline=None,
@@ -75,14 +91,14 @@ def test_blocks_are_attended_to_where_they_are_as_when_gathered(
     scoring: Scoring,
     lengths: list[int],
     seed: int,
+    kept: CacheFormat | None,
 ) -> None:
     shape, device = config(scoring.window), torch.device("cpu")
     blocks = 4 * len(lengths)
     cache = KVCache(
-        shape, whole(shape), blocks=blocks, block_size=BLOCK, dtype=dtype, device=device
+        shape, whole(shape), blocks=blocks, block_size=BLOCK, dtype=dtype, device=device, kept=kept
     )
-    for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
-        half.copy_(random_tensor(*half.shape, seed=seed + number, dtype=dtype))
+    fill(cache, seed)
     order = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed)).tolist()
     steps = [
         SequenceStep(index, [1], length - 1, order[4 * index : 4 * index + 4], None)
@@ -102,7 +118,7 @@ def test_numbers_that_are_not_finite_spoil_their_own_row_alone(half: str, bad: f
     cache = KVCache(
         shape, whole(shape), blocks=2, block_size=BLOCK, dtype=torch.float32, device=device
     )
-    getattr(cache.layers[0], half)[0, 1] = bad
+    getattr(cache.layers[0], half).numbers[0, 1] = bad
     steps = [SequenceStep(index, [1], 2, [index], None) for index in range(2)]
     queries = random_tensor(2, 6, 8)
     found = attended(cache, queries, steps, Scoring())
@@ -120,14 +136,14 @@ def test_scores_are_scaled_and_capped_before_their_softmax(
     cache = KVCache(
         shape, whole(shape), blocks=2, block_size=BLOCK, dtype=torch.float32, device=device
     )
-    for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
-        half.copy_(random_tensor(*half.shape, seed=number))
+    fill(cache, 0)
     queries = random_tensor(1, 6, 8, seed=2)
     found = attended(
         cache, queries, [SequenceStep(0, [1], 6, [1, 0], None)], Scoring(None, 0.9, 1.5)
     )
     stored = [
-        torch.cat((half[1], half[0]))[:7] for half in (cache.layers[0].keys, cache.layers[0].values)
+        torch.cat((half.numbers[1], half.numbers[0]))[:7]
+        for half in (cache.layers[0].keys, cache.layers[0].values)
     ]
     keys, values = (half.repeat_interleave(3, dim=1) for half in stored)
     scores = torch.einsum("hd,khd->hk", queries[0], keys) * 0.9
@@ -145,12 +161,12 @@ def test_a_sink_takes_its_share_of_the_softmax_and_gives_nothing(
         shape, whole(shape), blocks=2, block_size=BLOCK, dtype=torch.float32, device=device
     )
     layer, sinks = cache.layers[0], random_tensor(6, seed=5)
-    for number, half in enumerate((layer.keys, layer.values)):
-        half.copy_(random_tensor(*half.shape, seed=number))
+    fill(cache, 0)
     queries, step = random_tensor(1, 6, 8, seed=2), SequenceStep(0, [1], 6, [0, 1], None)
     found = attended(cache, queries, [step], Scoring(sinks=sinks))
     keys, values = (
-        half.flatten(0, 1)[:7].repeat_interleave(3, dim=1) for half in (layer.keys, layer.values)
+        half.numbers.flatten(0, 1)[:7].repeat_interleave(3, dim=1)
+        for half in (layer.keys, layer.values)
     )
     powers = torch.exp(torch.einsum("hd,khd->hk", queries[0], keys) / math.sqrt(8))
     weights = powers / (powers.sum(dim=1) + torch.exp(sinks))[:, None]
@@ -175,8 +191,7 @@ def test_scores_are_computed_in_portions_that_fit(
     cache = KVCache(
         shape, whole(shape), blocks=5, block_size=BLOCK, dtype=torch.float32, device=device
     )
-    for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
-        half.copy_(random_tensor(*half.shape, seed=number))
+    fill(cache, 0)
     scoring = Scoring(softcap=cap or 1e9, sinks=random_tensor(6, seed=5) if sinks else None)
     builder = BatchBuilder(shape, whole(shape), BLOCK, torch.float32, device)
     (group,) = builder.build([SequenceStep(0, [1] * length, 2, [4, 0, 2, 1], None)]).groups

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tests.support.tensors import DTYPES, assert_close, random_tensor
@@ -10,7 +12,7 @@ from torch.nn import functional
 from tandem.engine.backends.pytorch.kernels import arrays
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.layers import kv_cache, mlp, norm, rotary
-from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
+from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache, Stored
 from tandem.engine.backends.pytorch.layers.mlp import Activation, gate, gelu_tanh
 from tandem.engine.backends.pytorch.layers.norm import (
     LayerNorm,
@@ -144,7 +146,7 @@ def test_rows_are_rotated_and_cached_as_by_pytorch(
 
     def run() -> tuple[torch.Tensor, LayerCache]:
         shape = (3, BLOCK, kv_heads, head_dim)
-        cache = LayerCache(torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype))
+        cache = LayerCache(*(Stored(torch.zeros(shape, dtype=dtype)) for _ in range(2)))
         step = RotarySlots.of(cos, sin, slots)
         return rotate_and_cache(joined, heads, step, cache, ResultBuffer()), cache
 
@@ -155,8 +157,40 @@ def test_rows_are_rotated_and_cached_as_by_pytorch(
     found, cache = run()
     assert_close(found, expected)
     assert torch.equal(found[:, :, kept], expected[:, :, kept])
-    assert_close(cache.keys, expected_cache.keys)
-    assert torch.equal(cache.values, expected_cache.values)
+    assert_close(cache.keys.numbers, expected_cache.keys.numbers)
+    assert torch.equal(cache.values.numbers, expected_cache.values.numbers)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("by_loops", [True, False])
+def test_a_cache_of_eight_bits_keeps_each_head_within_half_a_step(
+    by_pytorch: pytest.MonkeyPatch, dtype: torch.dtype, by_loops: bool
+) -> None:
+    if by_loops:
+        by_pytorch.undo()
+    rows, heads, kv_heads, head_dim = 4, 6, 2, 12
+    joined = random_tensor(rows, heads + 2 * kv_heads, head_dim, dtype=dtype)
+    joined[1] *= 1000
+    joined[2] = 0
+    joined[3, -1, 5] = joined[3, heads, 5] = math.inf
+    cos, sin = torch.ones(rows, head_dim, dtype=dtype), torch.zeros(rows, head_dim, dtype=dtype)
+    slots, shape = torch.tensor([7, 0, 11, 4]), (3, BLOCK, kv_heads, head_dim)
+    cache = LayerCache(
+        *(Stored(torch.zeros(shape, dtype=torch.int8), torch.zeros(shape[:-1])) for _ in range(2))
+    )
+    step = RotarySlots.of(cos, sin, slots)
+    rotate_and_cache(joined, heads, step, cache, ResultBuffer())
+    new = joined[:, heads : heads + kv_heads], joined[:, heads + kv_heads :]
+    for stored, expected in zip((cache.keys, cache.values), new, strict=True):
+        found = stored.blocks(torch.arange(3), torch.float32).flatten(0, 1)[slots]
+        wide = expected.float()
+        steps = wide.abs().amax(dim=-1, keepdim=True) / 127
+        assert ((found - wide).abs() <= steps * 0.501)[:3].all()
+        spoilt = ~wide.isfinite().all(dim=-1)
+        assert not found[spoilt].isfinite().any()
+        assert found[~spoilt].isfinite().all()
+        stored.clear(torch.tensor([1]))
+        assert not stored.blocks(torch.tensor([1]), torch.float32).any()
 
 
 @pytest.mark.parametrize("activation", [functional.gelu, torch.relu])

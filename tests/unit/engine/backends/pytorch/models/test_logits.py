@@ -110,6 +110,6 @@ def test_garbage_in_unused_cache_slots_is_never_seen(model: Model) -> None:
     runner = Runner(model.directory)
     (rank,) = runner.ranks
     for cache in (half for layer in rank.cache.layers for half in (layer.keys, layer.values)):
-        cache.fill_(1e4)
+        cache.numbers.fill_(1e4)
     tokens = prompt(10, runner.vocabulary, 3)
     assert_close(runner.step((tokens, 0, blocks(2, 10))), model.logits(tokens))
