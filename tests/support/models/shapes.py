@@ -330,6 +330,12 @@ SHAPES = {
         Size(3, 48, 90, 4, 1, 12, 303, 256),
         {"no_rope_layers": [0, 1, 0], "use_sliding_window": True, "sliding_window": 6},
     ),
+    "hunyuan": Shape("hunyuan_v1_dense", Size(3, 48, 72, 6, 2, 20, 307, 256)),
+    "hunyuan-stretched": Shape(
+        "hunyuan_v1_dense",
+        Size(2, 48, 72, 4, 1, 20, 307, 256),
+        {"rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0}, "attention_bias": True},
+    ),
     "granite": Shape(
         "granite", Size(3, 60, 90, 6, 2, 10, 303, 256), {"attention_bias": True, "mlp_bias": True}
     ),

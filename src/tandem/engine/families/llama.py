@@ -66,8 +66,9 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     Products of queries and keys are multiplied by `attention_scale` (None: 1 / sqrt(head_dim)) and
     kept within `attention_softcap`, logits likewise; the embedding's rows by `embedding_scale`,
     what attention and MLP add to states by `residual_scale`. The weights of norms are `norm_offset`
-    more than stored. With `norm_over_heads` all heads of queries are one row of a norm.
-    `layer_norms` are not RMSNorm, and may have a bias.
+    more than stored. With `norm_over_heads` all heads of queries are one row of a norm; with
+    `norm_rotated` norms of heads are behind the rotation. `layer_norms` are not RMSNorm, and may
+    have a bias.
     `routing` chooses experts of so many columns in all layers but the `dense_layers`.
     """
 
@@ -78,6 +79,7 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     mlp_bias: bool
     qk_norm: bool
     norm_over_heads: bool = False
+    norm_rotated: bool = False
     layer_norms: bool = False
     norm_offset: float = 0.0
     norm_bias: bool = False

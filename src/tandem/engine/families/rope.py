@@ -98,6 +98,7 @@ class RawRope(msgspec.Struct, frozen=True, kw_only=True):
     mscale_all_dim: float | None = None
     truncate: bool | None = None
     llama_4_scaling_beta: float | None = None
+    alpha: float | None = None
     short_factor: tuple[float, ...] | None = None
     long_factor: tuple[float, ...] | None = None
     full_attention: RawRope | None = None

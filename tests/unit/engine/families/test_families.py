@@ -23,6 +23,7 @@ from tandem.engine.families.rope import Linear, LongRope, Rope
 from tandem.errors import CheckpointError
 
 LLAMA3 = {"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}
+ALPHA = {"type": "dynamic", "alpha": 1000.0, "factor": 1.0}
 LONGROPE = {
     "type": "longrope",
     "short_factor": [1.0] * 8,
@@ -194,6 +195,22 @@ def test_what_layers_cannot_compute_is_refused_by_name(
         ("SmolLM3ForCausalLM", {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0"),
         ("GraniteForCausalLM", {"residual_multiplier": 0}, "residual_multiplier is 0.0"),
         ("GraniteForCausalLM", {"logits_scaling": 0}, "logits_scaling is 0.0"),
+        ("HunYuanDenseV1ForCausalLM", {"rope_scaling": ALPHA | {"alpha": -1}}, "alpha is -1"),
+        (
+            "HunYuanDenseV1ForCausalLM",
+            {"rope_scaling": ALPHA | {"alpha": 1e10}},
+            "alpha is 10000000000.0",
+        ),
+        (
+            "HunYuanDenseV1ForCausalLM",
+            {"rope_scaling": ALPHA, "head_dim": 2},
+            "head_dim is 2; expected at least 4",
+        ),
+        (
+            "HunYuanDenseV1ForCausalLM",
+            {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+            "rope_scaling has an attention factor",
+        ),
         ("GraniteMoeHybridForCausalLM", {"num_local_experts": 4}, "num_local_experts is 4"),
         ("GraniteMoeHybridForCausalLM", {"layer_types": None}, "layer_types are ['mamba']"),
         (

@@ -27,8 +27,12 @@ class Attention:
         kv_heads: int,
         scoring: Scoring,
         head_norm: HeadNorm | None = None,
+        query_weight: torch.Tensor | None = None,
     ) -> None:
-        """`qkv` gives this rank's queries, keys and values, `heads` and `kv_heads` of them."""
+        """`qkv` gives this rank's queries, keys and values, `heads` and `kv_heads` of them.
+
+        `query_weight`, (head_dim,), multiplies what has been rotated.
+        """
         self._qkv = qkv
         self._output = output
         self._group = group
@@ -36,6 +40,7 @@ class Attention:
         self._kv_heads = kv_heads
         self._scoring = scoring
         self._head_norm = head_norm
+        self._query_weight = query_weight
         self._results = ResultBuffer()
 
     def __call__(
@@ -46,5 +51,7 @@ class Attention:
         if self._head_norm is not None:
             joined = self._head_norm(joined)
         queries = rotate_and_cache(joined, self._heads, step, cache, self._results)
+        if self._query_weight is not None:
+            queries = queries * self._query_weight
         attended = paged_attention(queries, cache, batch.groups, self._scoring)
         return self._group.all_reduce(self._output(attended))

@@ -103,6 +103,7 @@ def make_attention(
             None if tensors.sinks is None else loader.read(tensors.sinks, torch.float32),
         ),
         head_norm=_head_norm(config, tensors, loader, group),
+        query_weight=_query_weight(config, tensors, loader),
     )
 
 
@@ -134,6 +135,9 @@ def _head_norm(
         return None
     kv_heads, head_dim = len(loader.shard.kv_heads), config.head_dim
     heads = kv_heads * (config.num_heads // config.num_kv_heads)
+    if config.norm_rotated:
+        plain = RMSNorm(torch.ones(head_dim, device=loader.device), config.norm_eps)
+        return NormPerHead(plain, plain, heads, kv_heads)
     if not config.norm_over_heads:
         queries = make_norm(config, tensors.query_norm, loader)
         return NormPerHead(queries, make_norm(config, tensors.key_norm, loader), heads, kv_heads)
@@ -144,6 +148,19 @@ def _head_norm(
         widths=(config.num_heads * head_dim, config.num_kv_heads * head_dim),
         group=group,
     )
+
+
+def _query_weight(
+    config: LlamaConfig, tensors: AttentionTensors, loader: ShardLoader
+) -> torch.Tensor | None:
+    """The weights of norms that are behind the rotation, which only their product is seen of.
+
+    Rotated or not, a head has the same length, so what else a norm does can go before.
+    """
+    if not config.norm_rotated or tensors.query_norm is None or tensors.key_norm is None:
+        return None
+    queries = loader.read(tensors.query_norm.weight, torch.float32)
+    return (queries * loader.read(tensors.key_norm.weight, torch.float32)).to(loader.dtype)
 
 
 Model = partial(Stack, block=Block, norm=make_norm)
