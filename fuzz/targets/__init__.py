@@ -14,6 +14,7 @@ NAMES = (
     "provider_frames",
     "link_frames",
     "checkpoints",
+    "gguf",
     "quantized",
     "templates",
     "tokenizers",

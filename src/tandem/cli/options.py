@@ -71,7 +71,11 @@ StopOnStdinEof = Annotated[
 
 ModelOption = Annotated[
     str,
-    typer.Option("--model", "-m", help="A checkpoint folder, a Hugging Face name, or tandem-demo."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="A checkpoint folder, a GGUF file, a Hugging Face name, or tandem-demo.",
+    ),
 ]
 
 

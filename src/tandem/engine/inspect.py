@@ -52,6 +52,7 @@ class CheckpointSummary(msgspec.Struct, frozen=True):
     pipeline_bytes: dict[int, int]
     kv_bytes_per_token: int
     end_tokens: list[int]
+    chat_template: bool
     sampling: SamplingDefaults
 
 
@@ -64,6 +65,7 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
     with open_weights(directory, "numpy", shapes, *names) as weights:
         files = set(weights.files.values())
         stored = Counter(weights.stored(name).dtype for name in shapes)
+    tokenizer = Tokenizer(directory)
     parameters, file_bytes = families.parameter_count(config), _sizes(files)
     weighed = families.weigh(config, directory, ITEM_BYTES[config.dtype])
     memory_bytes = families.model_bytes(config, weighed)
@@ -94,7 +96,8 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
             if ranks <= config.num_layers
         },
         kv_bytes_per_token=families.kv_bytes_per_token(config, config.dtype),
-        end_tokens=sorted(end_tokens(config, Tokenizer(directory))),
+        end_tokens=sorted(end_tokens(config, tokenizer)),
+        chat_template=tokenizer.has_chat_template,
         sampling=read_sampling_defaults(directory),
     )
 

@@ -67,7 +67,7 @@ def create(
 
 @model.command()
 def inspect(
-    name: Annotated[str, typer.Argument(help="A checkpoint folder or tandem-demo.")],
+    name: Annotated[str, typer.Argument(help="A checkpoint folder, a GGUF file, or tandem-demo.")],
     json: Json = False,
 ) -> None:
     """Shows what a checkpoint holds, without loading its weights.
@@ -75,7 +75,7 @@ def inspect(
     \b
     Examples:
       tandem model inspect tandem-demo
-      tandem model inspect ./my-model --json
+      tandem model inspect ./my-model-Q4_K_M.gguf --json
     """
     require_torch_extra()
     import msgspec

@@ -47,6 +47,10 @@ class Tokenizer:
         #: What ends a text by the tokenizer's own word.
         self.eos_token_id = self._tokenizer.token_to_id(special.get("eos_token", ""))
 
+    @property
+    def has_chat_template(self) -> bool:
+        return self._template is not None
+
     def encode(self, text: str, most_tokens: int | None = None) -> list[int]:
         """Ids of a plain prompt, with the special tokens that the model expects around it.
 

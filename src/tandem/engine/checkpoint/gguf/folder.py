@@ -40,7 +40,7 @@ def describe(file: Path) -> Path:
     folder = cache / _key(parts)
     if not folder.is_dir():
         with _scratch(cache) as made:
-            _write(made, parts)
+            write_description(made, parts)
             _rename(made, folder)
         _forget_others(cache)
     return folder
@@ -53,7 +53,8 @@ def described_file(folder: Path) -> Path:
         return link.readlink()
 
 
-def _write(folder: Path, parts: list[Path]) -> None:
+def write_description(folder: Path, parts: list[Path]) -> None:
+    """What `describe` keeps of a GGUF of these parts. Raises CheckpointError."""
     with GgufModel(parts[0]) as model:
         contents: dict[str, Any] = {
             "config.json": config_of(model),

@@ -42,13 +42,13 @@ def test_it_is_written_once_and_again_when_the_file_changes(
     file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
-    write = folders._write
+    write = folders.write_description
 
     def counted(folder: Path, parts: list[Path]) -> None:
         written.append(parts)
         write(folder, parts)
 
-    monkeypatch.setattr(folders, "_write", counted)
+    monkeypatch.setattr(folders, "write_description", counted)
     first = describe(file)
     assert (describe(file), len(written)) == (first, 1)
     assert [path.name for path in cache.iterdir()] == [first.name]
@@ -132,3 +132,13 @@ def test_parts_are_one_model_by_any_of_them(original: Path, tmp_path: Path) -> N
     assert len(found) == 1
     assert [path.resolve() for path in weight_files(found.pop())] == files
     assert model_name(str(files[1])) == "fox"
+
+
+def test_it_is_inspected_as_a_folder_is(file: Path) -> None:
+    summary = inspect_checkpoint(describe(file))
+    assert summary.files == 1
+    assert set(summary.weight_formats) == {"Q4_0", "float32"}
+    assert summary.weight_bytes == file.stat().st_size
+    assert summary.bits_per_weight == round(8 * summary.weight_bytes / summary.parameters, 2)
+    assert summary.memory_bytes < 2 * summary.parameters  # as dense, in two bytes each
+    assert not summary.chat_template

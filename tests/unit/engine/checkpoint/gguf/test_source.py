@@ -133,6 +133,8 @@ def test_numbers_of_every_kind_are_the_librarys(tmp_path: Path, kind: str) -> No
         expected = dequantize(data, of_kind)
         assert np.array_equal(source.read(tensor), expected)
         assert np.array_equal(source.read(tensor, Span(4, 20), Span(16, 50)), expected[4:20, 16:50])
+        whole = source.quantized(tensor)
+        assert source.stored(tensor).nbytes == (0 if whole is None else whole.nbytes)
         stored = source.quantized(tensor, Span(4, 20), Span(32, 64))
         assert (stored is None) == (kind in ("F16", "BF16"))
         if stored is not None:
