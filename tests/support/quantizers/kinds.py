@@ -36,7 +36,10 @@ class Kind(NamedTuple):
 
 
 def quantize(checkpoint: Path, kind: Kind, directory: Path, seed: int = 0) -> tuple[Path, Path]:
-    """The checkpoint with random matrices as the scheme stores them, and as plain numbers."""
+    """The checkpoint with random matrices as the scheme stores them, and as plain numbers.
+
+    Those whose shape does not suit it stay as they are, as routers do.
+    """
     few, wide = directory / "few", directory / "wide"
     for folder in (few, wide):
         shutil.copytree(checkpoint, folder)
@@ -48,6 +51,8 @@ def quantize(checkpoint: Path, kind: Kind, directory: Path, seed: int = 0) -> tu
         module = name.removesuffix(".weight")
         is_end = "layers." not in name
         if tensor.dim() != 2 or (is_end and not kind.embeds):
+            continue
+        if any(extent % unit for extent, unit in zip(tensor.shape, kind.unit, strict=True)):
             continue
         stored = kind.make(random, *tensor.shape)
         del narrow[name]
