@@ -18,6 +18,8 @@ _RANGES = [1, *(width << power for power in range(11) for width in (2, 3))]
 KEPT, NEEDED = 8, 3
 #: Steps without one of a range, for each that is known of it, before it is tried again.
 _UNTRIED_STEPS = 16
+#: Some clocks stand still for longer than a step takes.
+_LEAST_S = 1e-6
 
 
 class StepCosts:
@@ -31,7 +33,7 @@ class StepCosts:
     def observe(self, rows: int, seconds: float) -> None:
         self._steps += 1
         taken = self._taken.setdefault(_range_of(rows), deque(maxlen=KEPT))
-        taken.append((self._steps, seconds))
+        taken.append((self._steps, max(seconds, _LEAST_S)))
         self._known = self._fresh()
 
     @property

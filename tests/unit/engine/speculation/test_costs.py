@@ -82,6 +82,14 @@ def test_what_was_seen_often_is_tried_again_later() -> None:
     assert costs.seconds(2) == 1.5
 
 
+def test_what_a_clock_cannot_tell_is_not_for_nothing() -> None:
+    costs = StepCosts()
+    observed(costs, 1, 0.0)
+    observed(costs, 4, 0.0)
+    assert costs.seconds(1) > 0.0
+    assert costs.seconds(16) > 0.0
+
+
 def test_of_several_measurements_the_shorter_ones_tell() -> None:
     assert typical([3.0]) == 3.0
     assert typical([9.0, 1.0, 2.0]) == 1.0
