@@ -21,13 +21,14 @@ def quality(
     """Compares next-token distributions of every dtype and format with float32 transformers.
 
     Each goes through the same texts. The mean and the largest Kullback-Leibler divergence are in
-    nats; top-1 is how often both think the same token the likeliest. Peers take part where they are
-    installed (benchmarks/README.md).
+    nats; top-1 is how often both think the same token the likeliest. A model in few bits is
+    compared with what its codes stand for. Peers take part where they are installed
+    (benchmarks/README.md).
 
     \b
     Examples:
       python -m benchmarks quality
-      python -m benchmarks quality --model ./SmolLM2-135M-Instruct --threads 2 --json
+      python -m benchmarks quality --model ./SmolLM2-135M-Instruct.Q4_1.gguf --threads 2 --json
     """
     from benchmarks.engines.quality import SUBJECTS, measure_quality
     from tandem.bench import Job

@@ -14,6 +14,7 @@ import msgspec
 import torch
 
 from benchmarks.engines import llama_cpp_logits, tandem_logits, transformers_logits
+from benchmarks.engines.expanded import expanded, is_quantised
 from benchmarks.engines.passages import PASSAGES
 from tandem.bench import Job
 from tandem.engine import CacheFormat, Quantization, Tokenizer
@@ -26,7 +27,7 @@ All texts are of one length; the last token of each is not read, only foretold.
 """
 
 _INT8 = CacheFormat.INT8
-_GGUF_TYPES = ("Q8_0", "Q5_1", "Q4_1", "Q4_0")
+_GGUF_TYPES = ("Q8_0", "Q4_0")
 #: So many tokens begin each text; nothing is asked about those.
 KNOWN = 16
 
@@ -84,16 +85,26 @@ def measure_quality(
 ) -> Iterator[Divergence]:
     """Those that are installed, one after the other, on texts of so many tokens.
 
-    Raises ConfigurationError where the tokenizer makes fewer of one.
+    Of a model in few bits all but the first compute what its codes stand for, in float32.
+    Raises ConfigurationError where the tokenizer makes fewer tokens of a text.
     """
     texts = _texts(job, tokens)
     torch.set_num_threads(job.threads)
+    if is_quantised(job.model):
+        stored, job = job, Job(expanded(job.model, job.scratch), job.scratch, job.threads)
+        subjects = (Subject("Tandem", "as stored", "tandem", _as(stored)), *subjects)
     on_progress("transformers float32, the reference")
     expected = REFERENCE(job, texts, KNOWN)
     for subject in subjects:
         if subject.installed:
             on_progress(f"{subject.name} {subject.kind}")
             yield compared(subject, expected, subject.predict(job, texts, KNOWN))
+
+
+def _as(stored: Job) -> Predict:
+    """In bfloat16, from the file itself."""
+    predict = tandem_logits.predict("bfloat16")
+    return lambda _, texts, known: predict(stored, texts, known)
 
 
 def compared(subject: Subject, expected: torch.Tensor, found: torch.Tensor) -> Divergence:

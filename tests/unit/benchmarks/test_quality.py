@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from tests.support.quantizers import KINDS, quantize
 
 from benchmarks.engines.quality import SUBJECTS, Subject, compared, measure_quality
 from tandem.bench import Job
 from tandem.engine import DEMO_MODEL, resolve_model
+from tandem.engine.families import Size
+from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import ConfigurationError
 
 NOBODY = Subject("nobody", "at all", "no_such_package", lambda *_: torch.empty(0))
@@ -40,3 +44,15 @@ def test_texts_that_are_too_short_are_named(tmp_path: Path) -> None:
     job = Job(resolve_model(DEMO_MODEL), tmp_path, 1)
     with pytest.raises(ConfigurationError, match="--tokens is 5000: a text has "):
         list(measure_quality(job, 5000, SUBJECTS, lambda _: None))
+
+
+def test_a_model_in_few_bits_is_compared_with_what_its_codes_stand_for(tmp_path: Path) -> None:
+    shape = Size(2, 64, 192, 4, 2, 16, 2048, 256)
+    create_checkpoint(tmp_path / "m", family="llama", dtype="float32", size=shape)
+    shutil.copy(resolve_model(DEMO_MODEL) / "tokenizer.json", tmp_path / "m")
+    few, _ = quantize(tmp_path / "m", KINDS["gptq"], tmp_path / "few")
+    job = Job(few, tmp_path / "scratch", 1)
+    job.scratch.mkdir()
+    stored, wide = measure_quality(job, 32, [SUBJECTS[0]], lambda _: None)
+    assert (wide.kind, wide.largest < 1e-9) == ("float32", True)
+    assert (stored.kind, 0.0 < stored.mean < 1e-3) == ("as stored", True)
