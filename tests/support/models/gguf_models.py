@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from tests.support.models.gguf_files import Array, quantised, write_gguf
 
 from tandem.engine.checkpoint.gguf.model import GgufModel
 
-_ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama", "olmo3": "olmo2"}
+_ARCHITECTURES = {
+    "gemma3_text": "gemma3",
+    "mistral": "llama",
+    "mixtral": "llama",
+    "olmo3": "olmo2",
+    "qwen2_moe": "qwen2moe",
+    "qwen3_moe": "qwen3moe",
+}
 #: Whose queries and keys are rotated by neighbours there.
 _ROTATED = ("llama", "granite", "smollm3")
 _FIELDS = {
@@ -41,6 +49,8 @@ _FIELDS = {
     "residual_scale": "residual_multiplier",
     "attention.scale": "attention_multiplier",
     "logit_scale": "logits_scaling",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
 }
 #: Of three kinds: normal, control, and of a byte.
 TINY_TOKENS = {
@@ -83,6 +93,9 @@ def _fields(config: dict[str, Any], name: str) -> dict[str, Any]:
     if config["model_type"] == "glm4":
         part = rope.get("partial_rotary_factor", 0.5)
     stated[f"{name}.rope.dimension_count"] = int(head * part)
+    experts = config.get("num_experts") or config.get("num_local_experts")
+    if experts is not None:
+        stated[f"{name}.expert_count"] = experts
     if "rope_theta" in rope:
         stated[f"{name}.rope.freq_base"] = rope["rope_theta"]
     rule = rope.get("rope_type") or rope.get("type")
@@ -110,7 +123,7 @@ def _tensors(directory: Path, config: dict[str, Any], name: str) -> dict[str, Ar
     names = get_tensor_name_map(architecture, config["num_hidden_layers"])
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     tensors = {}
-    for theirs, numbers in load_file(directory / "model.safetensors").items():
+    for theirs, numbers in _stacked(load_file(directory / "model.safetensors")).items():
         ours = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
         assert ours is not None, theirs
         projection = theirs.split(".")[-2]
@@ -118,8 +131,23 @@ def _tensors(directory: Path, config: dict[str, Any], name: str) -> dict[str, Ar
             numbers = _by_neighbours(numbers, heads[projection])  # noqa: PLW2901
         if name in ("gemma2", "gemma3") and theirs.endswith("norm.weight"):
             numbers = numbers + 1  # noqa: PLW2901
-        tensors[ours] = numbers
+        tensors[ours] = numbers[0] if "shexp" in ours and len(numbers) == 1 else numbers
     return tensors | _factors(config)
+
+
+def _stacked(tensors: dict[str, Array]) -> dict[str, Array]:
+    """Experts' tensors of a kind as one."""
+    found: dict[str, Array] = {}
+    stacks: dict[str, dict[int, Array]] = {}
+    for name, numbers in tensors.items():
+        before, expert, after = (*re.split(r"\.experts\.(\d+)\.", name), "", "")[:3]
+        if expert:
+            stacks.setdefault(f"{before}.experts.{after}", {})[int(expert)] = numbers
+        else:
+            found[name] = numbers
+    for name, stack in stacks.items():
+        found[name] = np.stack([stack[number] for number in sorted(stack)])
+    return found
 
 
 def _by_neighbours(numbers: Array, heads: int) -> Array:

@@ -29,6 +29,22 @@ _DENSE = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_EXPERTS = {
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_exps": "mlp.experts.*.gate_proj",
+    "ffn_up_exps": "mlp.experts.*.up_proj",
+    "ffn_down_exps": "mlp.experts.*.down_proj",
+    "ffn_gate_inp_shexp": "mlp.shared_expert_gate",
+    "ffn_gate_shexp": "mlp.shared_expert.gate_proj",
+    "ffn_up_shexp": "mlp.shared_expert.up_proj",
+    "ffn_down_shexp": "mlp.shared_expert.down_proj",
+}
+_MIXTRAL = {
+    "ffn_gate_inp": "block_sparse_moe.gate",
+    "ffn_gate_exps": "block_sparse_moe.experts.*.w1",
+    "ffn_up_exps": "block_sparse_moe.experts.*.w3",
+    "ffn_down_exps": "block_sparse_moe.experts.*.w2",
+}
 _FUSED_MLP = {"ffn_up": "mlp.gate_up_proj"}
 _NORMS_BEHIND = {
     "post_attention_norm": "post_attention_layernorm",
@@ -65,6 +81,9 @@ def find_architecture(model: GgufModel) -> Architecture:
             f"{model.path}: general.architecture {name!r} is not supported; "
             f"expected one of {', '.join(sorted(ARCHITECTURES))}"
         )
+    experts: int | None = model.stated(f"{name}.expert_count", int)
+    if name == "llama" and experts:
+        return _MIXTRAL_OF_LLAMA
     if name == "olmo2" and _window(model, name):
         return _OLMO3
     return ARCHITECTURES[name]
@@ -80,6 +99,28 @@ def _biases(model: GgufModel, _: str) -> Fields:
 
 def _qwen(_: GgufModel, __: str) -> Fields:
     return {"use_sliding_window": False}
+
+
+def _experts(model: GgufModel, name: str) -> Fields:
+    shared = f"{name}.expert_shared_feed_forward_length"
+    fields = {
+        "num_experts": model.needed(f"{name}.expert_count", int),
+        "num_experts_per_tok": model.needed(f"{name}.expert_used_count", int),
+        "moe_intermediate_size": model.stated(f"{name}.expert_feed_forward_length", int),
+        "shared_expert_intermediate_size": model.stated(shared, int),
+        "qkv_bias": "blk.0.attn_q.bias" in model.tensors,
+        # What llama.cpp goes by: no file says it.
+        "norm_topk_prob": name != "qwen2moe",
+        "sliding_window": None,
+    }
+    widths = {"moe_intermediate_size": "gate_exps", "shared_expert_intermediate_size": "gate_shexp"}
+    for field, tensor in widths.items():
+        info = model.tensors.get(f"blk.0.ffn_{tensor}.weight")
+        if fields[field] is None and info is not None and len(info.shape) > 1:
+            fields[field] = info.shape[-2]
+    return {field: value for field, value in fields.items() if value is not None} | _biases(
+        model, name
+    )
 
 
 def _granite(model: GgufModel, name: str) -> Fields:
@@ -151,6 +192,12 @@ ARCHITECTURES = {
     "llama": Architecture("LlamaForCausalLM", "llama", rotated=True, fields=_biases),
     "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", fields=_qwen),
     "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", fields=_qwen),
+    "qwen2moe": Architecture(
+        "Qwen2MoeForCausalLM", "qwen2_moe", _DENSE | _EXPERTS, fields=_experts
+    ),
+    "qwen3moe": Architecture(
+        "Qwen3MoeForCausalLM", "qwen3_moe", _DENSE | _EXPERTS, fields=_experts
+    ),
     "phi3": Architecture(
         "Phi3ForCausalLM",
         "phi3",
@@ -176,4 +223,7 @@ ARCHITECTURES = {
         "Gemma3ForCausalLM", "gemma3_text", _GEMMA, norm_offset=1, fields=_gemma3
     ),
 }
+_MIXTRAL_OF_LLAMA = Architecture(
+    "MixtralForCausalLM", "mixtral", _DENSE | _MIXTRAL, rotated=True, fields=_experts
+)
 _OLMO3 = Architecture("Olmo3ForCausalLM", "olmo3", _DENSE | _NORMS_BEHIND, fields=_olmo3)

@@ -29,6 +29,8 @@ _OUTER = {
 #: What the config says already.
 _OF_THE_CONFIG = {ROPE_FACTORS, "rope_factors_long.weight", "rope_factors_short.weight"}
 _ROTATED = {"attn_q", "attn_k"}
+#: A matrix of one row, which writers may make a vector of.
+_ONE_ROW = "ffn_gate_inp_shexp"
 _MAX_EXPERTS = 2**12
 _NUMPY = {"float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 
@@ -37,13 +39,14 @@ class _Origin(NamedTuple):
     """Where a tensor's numbers are: the file's name, and which entry of a stack.
 
     With a `pair`, half the width of a head, rows are to be put in order; `offset` was added to the
-    numbers.
+    numbers. With `one_row` a vector is a matrix of one row.
     """
 
     name: str
     entry: int | None = None
     pair: int = 0
     offset: float = 0.0
+    one_row: bool = False
 
 
 class GgufSource:
@@ -57,12 +60,14 @@ class GgufSource:
         self.files: Mapping[str, Path] = {
             name: self._model.files[origin.name] for name, origin in self._origins.items()
         }
-        self._check_types()
+        self._check_tensors()
 
     def stored(self, name: str) -> StoredTensor:
         origin = self._origins[name]
         info = self._model.tensors[origin.name]
         shape = info.shape if origin.entry is None else info.shape[1:]
+        if origin.one_row and len(shape) == 1:
+            shape = (1, *shape)
         if info.type.dtype is not None:
             return StoredTensor(shape, info.type.dtype)
         quantized = info.type.unpack is not None
@@ -122,16 +127,21 @@ class GgufSource:
             if number is not None:
                 blocks = blocks[number]
         if blocks.ndim == 2:  # a vector
-            blocks = blocks[:, None]
+            blocks = blocks[None] if origin.one_row else blocks[:, None]
         span = rows or Span(0, len(blocks))
         if not origin.pair:
             return blocks[span.start : span.stop]
         return _ordered(blocks, span, origin.pair)
 
-    def _check_types(self) -> None:
-        """Raises CheckpointError for numbers that no layout of ours holds."""
+    def _check_tensors(self) -> None:
+        """Raises CheckpointError for numbers that no layout of ours holds, and parts of heads."""
         for name, origin in self._origins.items():
             info = self._model.tensors[origin.name]
+            if origin.pair and info.shape[0] % (2 * origin.pair):
+                raise CheckpointError(
+                    f"{self.files[name]}: tensor {origin.name} has {info.shape[0]} rows, which are "
+                    f"no heads of {2 * origin.pair} each"
+                )
             if not info.type.readable or (info.type.unpack is not None and len(info.shape) < 2):
                 raise CheckpointError(
                     f"{self.files[name]}: tensor {origin.name} is of type {info.type.name}, which "
@@ -160,7 +170,8 @@ def _origins(model: GgufModel, row: Architecture) -> Iterator[tuple[str, _Origin
             for entry in range(_entries(info.shape, model.files[name], name)):
                 yield full.replace("*", str(entry)), _Origin(name, entry)
         else:
-            yield full, _Origin(name, None, pair if found[2] in _ROTATED else 0, offset)
+            ordered = pair if found[2] in _ROTATED else 0
+            yield full, _Origin(name, None, ordered, offset, found[2] == _ONE_ROW)
 
 
 def _entries(shape: tuple[int, ...], file: Path, name: str) -> int:

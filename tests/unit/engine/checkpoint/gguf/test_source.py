@@ -47,6 +47,9 @@ NAMES = (
     "olmo2",
     "olmo2-all-heads",
     "olmo3",
+    "mixtral",
+    "qwen2-moe",
+    "qwen3-moe",
 )
 #: What of a shape a file cannot say: these models have it otherwise.
 OVERRIDES: dict[str, dict[str, Any]] = {
@@ -55,6 +58,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "gemma3-two-bases": {"query_pre_attn_scalar": 20, "sliding_window_pattern": 6},
     "olmo2-all-heads": {"attention_bias": False},
     "olmo3": {"rope_scaling": None},
+    "mixtral": {"sliding_window": None},
+    "qwen3-moe": {"norm_topk_prob": True},
 }
 LLAMA3 = Shape(
     "llama",
@@ -177,6 +182,14 @@ def test_a_type_without_a_layout_of_ours_is_named_with_a_way_out(tmp_path: Path)
         CheckpointError,
         match=r"m\.gguf: tensor blk\.0\.attn_v\.weight is of type"
         r" IQ2_XXS.*another quantisation of this model, as Q4_K_M",
+    ):
+        GgufSource(file, "numpy")
+
+
+def test_rows_that_are_no_heads_are_named(tmp_path: Path) -> None:
+    file = written(tmp_path, {}, blk__0__attn_q__weight=np.zeros((24, 32), np.float32))
+    with pytest.raises(
+        CheckpointError, match=r"attn_q\.weight has 24 rows, which are no heads of 16"
     ):
         GgufSource(file, "numpy")
 
