@@ -97,6 +97,8 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     "nemotron": lambda c: (c.attention_bias, c.attention_bias, c.mlp_bias),
     "stablelm": lambda c: (c.use_qkv_bias, False, False),
     "starcoder2": lambda c: (c.use_bias, c.use_bias, c.use_bias),
+    "hunyuan_v1_dense": lambda c: (c.attention_bias, c.attention_bias, False),
+    "internlm3": lambda c: (c.qkv_bias, c.attention_bias, c.mlp_bias),
     "seed_oss": lambda c: (c.attention_bias, c.attention_out_bias, c.mlp_bias),
     "mixtral": lambda _: (False, False, False),
     "gpt_oss": lambda c: (c.attention_bias, c.attention_bias, False),

@@ -149,6 +149,8 @@ _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "rope_theta": st.just(5e5),
     },
     "arcee": {**_BIAS, "mlp_bias": st.booleans(), "hidden_act": st.just("relu2")},
+    "hunyuan_v1_dense": _BIAS,
+    "internlm3": {},
     "nemotron": {
         **_PARTIAL,
         "mlp_bias": st.booleans(),

@@ -222,6 +222,10 @@ SHAPES = {
         Size(2, 60, 90, 3, 3, 20, 307, 256),
         {"attention_bias": True, "mlp_bias": True, "partial_rotary_factor": 0.3},
     ),
+    "internlm3": Shape("internlm3", Size(3, 48, 80, 8, 4, 12, 389, 256)),
+    "internlm3-bias": Shape(
+        "internlm3", Size(2, 60, 90, 3, 3, 20, 307, 256), {"qkv_bias": True, "bias": True}
+    ),
     "olmo2": Shape("olmo2", Size(3, 48, 80, 8, 4, 12, 389, 256), {"rope_theta": 5e5}),
     "olmo2-all-heads": Shape(
         "olmo2", Size(2, 60, 90, 3, 3, 20, 307, 256), {"attention_bias": True}

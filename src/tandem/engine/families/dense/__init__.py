@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tandem.engine.families.dense import (
+    biased,
     cohere,
     ernie,
     exaone,
@@ -17,13 +18,13 @@ from tandem.engine.families.dense import (
     phi3,
     plain,
     qwen_vl,
-    seed_oss,
     smollm3,
     stablelm,
 )
 from tandem.engine.families.family import Family
 
 FAMILIES: dict[str, Family[Any, Any]] = {
+    **biased.FAMILIES,
     **cohere.FAMILIES,
     **ernie.FAMILIES,
     **exaone.FAMILIES,
@@ -36,7 +37,6 @@ FAMILIES: dict[str, Family[Any, Any]] = {
     **phi3.FAMILIES,
     **plain.FAMILIES,
     **qwen_vl.FAMILIES,
-    **seed_oss.FAMILIES,
     **smollm3.FAMILIES,
     **stablelm.FAMILIES,
 }

@@ -37,7 +37,9 @@ class Model:
             overrides=dict(overrides),
         )
         architecture = read_config(self.directory).architecture
-        self._oracle: Any = getattr(transformers, architecture).from_pretrained(
+        # Some families are computed by another one's class there.
+        oracle: Any = getattr(transformers, architecture, transformers.AutoModelForCausalLM)
+        self._oracle: Any = oracle.from_pretrained(
             self.directory, dtype=torch.float32, attn_implementation="eager"
         )
 
