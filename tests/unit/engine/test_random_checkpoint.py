@@ -24,6 +24,8 @@ def test_every_family_can_be_made_and_is_whole(tmp_path: Path, family: str) -> N
     create_checkpoint(tmp_path / "m", family=family)
     summary = inspect_checkpoint(tmp_path / "m")
     assert (summary.layers, summary.hidden_size, summary.dtype) == (2, 64, "bfloat16")
+    stored = load_file(tmp_path / "m" / "model.safetensors")
+    assert summary.parameters == sum(tensor.numel() for tensor in stored.values())
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ class _Rule(NamedTuple):
 
     rule: str
     rope: RawRope
+    theta: float
     context: int
     stated_original: int | None
     frequencies: int
@@ -230,7 +231,8 @@ def _read(rope: RawRope, raw: RawRotary, head_dim: int, path: Path) -> Rope:
     dim = _rotary_dim(rope, raw, head_dim, path)
     originals = (raw.original_max_position_embeddings, rope.original_max_position_embeddings)
     original = next((found for found in originals if found is not None), None)
-    stated = _Rule(rule, rope, raw.max_position_embeddings, original, (dim + 1) // 2, path)
+    context, frequencies = raw.max_position_embeddings, (dim + 1) // 2
+    stated = _Rule(rule, rope, theta, context, original, frequencies, path)
     growth = None
     if rope.llama_4_scaling_beta:
         growth = Growth(stated.number("llama_4_scaling_beta"), stated.original)
@@ -271,9 +273,14 @@ def _llama3(stated: _Rule) -> Llama3:
 
 def _yarn(stated: _Rule) -> Yarn:
     rope, factor = stated.rope, stated.factor
+    if stated.theta <= 1.0:
+        raise CheckpointError(
+            f"{stated.path}: rope_theta is {stated.theta}; rope_type 'yarn' needs more than 1"
+        )
     inferred = _mscale(factor, 1.0)
     if rope.mscale and rope.mscale_all_dim:
-        inferred = _mscale(factor, rope.mscale) / _mscale(factor, rope.mscale_all_dim)
+        weights = stated.number("mscale"), stated.number("mscale_all_dim")
+        inferred = _mscale(factor, weights[0]) / _mscale(factor, weights[1])
     return Yarn(
         factor,
         _positive("beta_fast", rope.beta_fast or 32.0, stated.rule, stated.path),

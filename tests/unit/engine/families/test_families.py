@@ -161,6 +161,14 @@ def test_how_layers_rotate_is_stated_in_several_ways(tmp_path: Path) -> None:
             {"rope_scaling": LLAMA3 | {"low_freq_factor": 4}},
             "low_freq_factor is 4.0; expected less than high_freq_factor",
         ),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1.0}},
+            "rope_theta is 1.0; rope_type 'yarn' needs more than 1",
+        ),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 1, "mscale_all_dim": -10}},
+            "mscale_all_dim is -10.0",
+        ),
         ({"partial_rotary_factor": 0.01}, "partial_rotary_factor is 0.01"),
         ({"partial_rotary_factor": 1.5}, "partial_rotary_factor is 1.5"),
         ({"rope_parameters": {"rope_theta": -1e4}}, "rope_theta is -10000.0"),
