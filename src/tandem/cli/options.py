@@ -35,6 +35,7 @@ class Quantization(StrEnum):
 
 
 class CacheFormat(StrEnum):
+    BFLOAT16 = "bfloat16"
     INT8 = "int8"
 
 

@@ -65,7 +65,7 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         read_bytes=read_bytes(config, weighed),
         embedding_bytes=end_bytes(config, ends),
         tied=config.tie_word_embeddings,
-        kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype, setup.options.kv_cache),
+        kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype, setup.kv_cache),
         dtype=_number_formats(setup),
     )
 
@@ -74,7 +74,7 @@ def _number_formats(setup: ModelSetup) -> str:
     """Of states, of weights and, where it is another one than the states', of the cache."""
     options = setup.options
     formats = f"{setup.dtype}/{options.quantization or 'whole'}"
-    return formats if options.kv_cache is None else f"{formats}/{options.kv_cache} cache"
+    return formats if setup.kv_cache is None else f"{formats}/{setup.kv_cache} cache"
 
 
 def _settings(config: ModelConfig, quantization: dict[str, Any] | None) -> dict[str, str]:

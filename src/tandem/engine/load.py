@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 
 from tandem.engine.backends import Backend, ModelSetup, find_backend
-from tandem.engine.checkpoint.dtypes import ITEM_BYTES, Quantization, weight_item_bytes
+from tandem.engine.checkpoint.dtypes import (
+    ITEM_BYTES,
+    CacheFormat,
+    Quantization,
+    weight_item_bytes,
+)
+from tandem.engine.checkpoint.formats import has_few_bits
 from tandem.engine.checkpoint.generation_config import read_sampling_defaults
 from tandem.engine.checkpoint.hub import resolve_model
 from tandem.engine.checkpoint.sharding import whole
@@ -63,6 +69,9 @@ def prepare(options: EngineOptions) -> ModelSetup:
     parameters = parameter_count(config)
     small = parameters < _SMALL_MODEL_PARAMETERS
     dtype = choose_dtype(options.dtype, config.dtype, device, backend, small=small)
+    kv_cache = options.kv_cache
+    if options.dtype == "auto" and dtype != "float32" and _computes_wide(options.directory, device):
+        dtype, kv_cache = "float32", kv_cache or CacheFormat.BFLOAT16
     tokenizer = Tokenizer(options.directory)
     return ModelSetup(
         options=options,
@@ -73,20 +82,38 @@ def prepare(options: EngineOptions) -> ModelSetup:
         backend=backend,
         device=device,
         dtype=dtype,
-        draft=_prepare_draft(options, dtype, tokenizer),
+        kv_cache=kv_cache,
+        draft=_prepare_draft(options, dtype, kv_cache, tokenizer),
     )
 
 
-def _prepare_draft(options: EngineOptions, dtype: str, tokenizer: Tokenizer) -> ModelSetup | None:
+def _computes_wide(directory: Path, device: str) -> bool:
+    """Whether states are float32 though weights are not: where a CPU has them in few bits.
+
+    There loops compute in as many bits anyway, and what rounding states costs in quality is no
+    less than what the file has lost.
+    """
+    return device == "cpu" and has_few_bits(directory)
+
+
+def _prepare_draft(
+    options: EngineOptions, dtype: str, kv_cache: CacheFormat | None, tokenizer: Tokenizer
+) -> ModelSetup | None:
     """The model that guesses tokens ahead, if one is named. Raises as `prepare` does.
 
-    It computes in the other's dtype: small as it may be, guesses need not be exact.
+    It computes in the other's formats: small as it may be, guesses need not be exact.
     """
     if isinstance(options.speculate, Speculate):
         return None
     directory = options.speculate
     draft = prepare(
-        msgspec.structs.replace(options, directory=directory, dtype=dtype, speculate=Speculate.OFF)
+        msgspec.structs.replace(
+            options,
+            directory=directory,
+            dtype=dtype,
+            kv_cache=kv_cache,
+            speculate=Speculate.OFF,
+        )
     )
     token = tokenizer.disagreement(draft.tokenizer)
     if token is not None:
@@ -216,7 +243,7 @@ def choose_dtype(
 
 def _kv_bytes(setup: ModelSetup) -> int:
     """Of a token."""
-    return kv_bytes_per_token(setup.config, setup.dtype, setup.options.kv_cache)
+    return kv_bytes_per_token(setup.config, setup.dtype, setup.kv_cache)
 
 
 def _kv_tokens(setup: ModelSetup) -> int:

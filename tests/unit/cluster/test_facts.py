@@ -176,9 +176,7 @@ def test_machines_agree_on_what_codes_mean(tmp_path: Path) -> None:
 
 def test_a_cache_of_eight_bits_is_another_number_format(tmp_path: Path) -> None:
     wide = _setup(tmp_path / "m")
-    narrow = msgspec.structs.replace(
-        wide, options=msgspec.structs.replace(wide.options, kv_cache=CacheFormat.INT8)
-    )
+    narrow = msgspec.structs.replace(wide, kv_cache=CacheFormat.INT8)
     facts = model_facts(narrow, "m")
     assert facts.dtype == "float32/whole/int8 cache"
     assert facts.kv_bytes_per_token < model_facts(wide, "m").kv_bytes_per_token / 3

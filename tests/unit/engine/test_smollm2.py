@@ -18,6 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tandem.engine import (
     Aborted,
+    CacheFormat,
     Completed,
     EngineEvent,
     EngineOptions,
@@ -27,6 +28,7 @@ from tandem.engine import (
     SamplingParams,
     load_engine,
     model_name,
+    prepare,
     resolve_model,
 )
 from tandem.engine.text.tokenizer import Tokenizer
@@ -95,9 +97,7 @@ def test_every_token_is_the_references(
 
 def test_an_engine_answers_questions(folder: Path) -> None:
     events: queue.Queue[EngineEvent] = queue.Queue()
-    options = EngineOptions(
-        directory=folder, device="cpu", dtype="float32", threads=1, kv_tokens=1024
-    )
+    options = EngineOptions(directory=folder, device="cpu", threads=1, kv_tokens=1024)
 
     def deliver(batch: Sequence[EngineEvent]) -> None:
         for event in batch:
@@ -127,6 +127,16 @@ def test_an_engine_answers_questions(folder: Path) -> None:
         ended += isinstance(event, Completed)
     assert texts == ANSWERS
     assert engine.close()
+
+
+def test_what_it_computes_in_is_wider_than_what_it_is_kept_in(folder: Path) -> None:
+    """On CPUs; in bfloat16 throughout it would begin its answer in French."""
+    setup = prepare(EngineOptions(directory=folder, device="cpu"))
+    assert (setup.config.dtype, setup.dtype, setup.kv_cache) == ("bfloat16", "float32", "bfloat16")
+    asked = prepare(EngineOptions(directory=folder, device="cpu", dtype="bfloat16"))
+    assert (asked.dtype, asked.kv_cache) == ("bfloat16", None)
+    fewer = prepare(EngineOptions(directory=folder, device="cpu", kv_cache=CacheFormat.INT8))
+    assert (fewer.dtype, fewer.kv_cache) == ("float32", "int8")
 
 
 def test_it_is_called_by_its_file() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tandem.engine.checkpoint.config import ModelConfig
+from tandem.engine.checkpoint.dtypes import CacheFormat
 from tandem.engine.checkpoint.generation_config import SamplingDefaults
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.core.communicator import Communicator
@@ -20,7 +21,8 @@ from tandem.engine.text.tokenizer import Tokenizer
 class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
     """A model directory read as far as planning needs: weights come with `load_stage`.
 
-    `device` is one of the machine's (`cpu`, `cuda:0`, `mps`), `dtype` that of states and weights.
+    `device` is one of the machine's (`cpu`, `cuda:0`, `mps`), `dtype` that of states and weights,
+    `kv_cache` how keys and values are kept where it is not that.
     `draft` is the smaller model that guesses tokens ahead, where there is one.
     """
 
@@ -32,6 +34,7 @@ class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
     backend: Backend[Any]
     device: str
     dtype: str
+    kv_cache: CacheFormat | None = None
     draft: ModelSetup | None = None
 
 

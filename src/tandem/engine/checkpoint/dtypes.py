@@ -21,14 +21,17 @@ class Quantization(StrEnum):
 
 
 class CacheFormat(StrEnum):
-    """How keys and values are kept, where they are not as wide as the states."""
+    """How keys and values are kept, where they are not of the states' format."""
 
+    BFLOAT16 = "bfloat16"
     INT8 = "int8"
 
 
 def head_bytes(width: int, dtype: str, kept: CacheFormat | None) -> int:
     """What the cache takes for one key or value of one head: int8 has a scale of float32."""
-    return width * ITEM_BYTES[dtype] if kept is None else width + ITEM_BYTES["float32"]
+    if kept is CacheFormat.INT8:
+        return width + ITEM_BYTES["float32"]
+    return width * ITEM_BYTES[dtype if kept is None else kept]
 
 
 #: With the scales: four bits have one of two bytes for 32 numbers.

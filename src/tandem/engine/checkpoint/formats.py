@@ -72,6 +72,15 @@ def stored_dtype(directory: Path) -> str | None:
         return next((dtype for dtype in dtypes if dtype in FLOAT_DTYPES), None)
 
 
+def has_few_bits(directory: Path) -> bool:
+    """Whether any of its weights are quantised. Raises CheckpointError."""
+    found = _present(directory)
+    if found is None:
+        return False
+    with closing(found[0].open(directory, "numpy")) as source:
+        return any(source.stored(name).quantized for name in source.files)
+
+
 def stored_names(directory: Path) -> list[str]:
     """Of the tensors in the weights' files; empty where there are none. Raises CheckpointError."""
     found = _present(directory)

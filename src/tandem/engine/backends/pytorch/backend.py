@@ -90,7 +90,7 @@ class TorchBackend:
             block_size=size,
             dtype=dtype,
             device=device,
-            kept=setup.options.kv_cache,
+            kept=setup.kv_cache,
         )
         builder = BatchBuilder(config, shard, size, dtype, device)
         state = torch.empty(1, config.hidden_size, dtype=dtype, device=device)

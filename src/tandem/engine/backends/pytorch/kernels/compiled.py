@@ -206,7 +206,7 @@ def rotate_and_cache(
             else:
                 _rotate(new_key, cosines[row], sines[row], key)
                 for index in range(head_dim):
-                    value[index] = new_value[index]
+                    value[index] = narrow(wide(new_value[index]), value)
 
 
 @compile_sum

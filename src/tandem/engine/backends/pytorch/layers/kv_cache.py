@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tandem.engine.backends.pytorch.dtypes import DTYPES
 from tandem.engine.backends.pytorch.kernels.arrays import as_array, has_loops
 from tandem.engine.backends.pytorch.kernels.compiled import Kept
 from tandem.engine.checkpoint.config import ModelConfig
@@ -26,6 +27,7 @@ class Stored:
     """Keys or values of one layer, (blocks, block_size, kv_heads, head_dim).
 
     With `scales`, float32 (blocks, block_size, kv_heads), numbers are int8 times their head's.
+    Without, they may be of another dtype than what is kept.
     """
 
     def __init__(self, numbers: torch.Tensor, scales: torch.Tensor | None = None) -> None:
@@ -37,13 +39,14 @@ class Stored:
             scales = new.float().abs().amax(dim=-1) / _LARGEST
             new = (new.float() / scales.clamp(min=1e-30)[..., None]).round().to(torch.int8)
             self.scales.view(-1, self.scales.shape[-1]).index_copy_(0, slots, scales)
-        self.numbers.view(-1, *self.numbers.shape[2:]).index_copy_(0, slots, new)
+        numbers = self.numbers.view(-1, *self.numbers.shape[2:])
+        numbers.index_copy_(0, slots, new.to(numbers.dtype))
 
     def blocks(self, index: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The named blocks as numbers of that type, which is theirs if they have no scales."""
+        """The named blocks as numbers of that type."""
         found = self.numbers.index_select(0, index)
         if self.scales is None:
-            return found
+            return found.to(dtype)
         return (found * self.scales.index_select(0, index)[..., None]).to(dtype)
 
     def clear(self, blocks: torch.Tensor) -> None:
@@ -91,8 +94,9 @@ class KVCache:
 
         # Zeros, not empty: padding reads blocks that were never written, and 0 * NaN is NaN.
         def stored() -> Stored:
-            if kept is None:
-                return Stored(torch.zeros(shape, dtype=dtype, device=device))
+            if kept is not CacheFormat.INT8:
+                plain = dtype if kept is None else DTYPES[kept]
+                return Stored(torch.zeros(shape, dtype=plain, device=device))
             numbers = torch.zeros(shape, dtype=torch.int8, device=device)
             return Stored(numbers, torch.zeros(shape[:-1], device=device))
 

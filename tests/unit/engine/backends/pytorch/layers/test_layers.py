@@ -193,6 +193,27 @@ def test_a_cache_of_eight_bits_keeps_each_head_within_half_a_step(
         assert not stored.blocks(torch.tensor([1]), torch.float32).any()
 
 
+@pytest.mark.parametrize("by_loops", [True, False])
+def test_a_cache_of_bfloat16_rounds_what_wider_states_give(
+    by_pytorch: pytest.MonkeyPatch, by_loops: bool
+) -> None:
+    if by_loops:
+        by_pytorch.undo()
+    rows, heads, kv_heads, head_dim = 3, 6, 2, 12
+    joined = random_tensor(rows, heads + 2 * kv_heads, head_dim)
+    cos, sin = torch.ones(rows, head_dim), torch.zeros(rows, head_dim)
+    slots, shape = torch.tensor([7, 0, 4]), (2, BLOCK, kv_heads, head_dim)
+    cache = LayerCache(*(Stored(torch.zeros(shape, dtype=torch.bfloat16)) for _ in range(2)))
+    queries = rotate_and_cache(
+        joined, heads, RotarySlots.of(cos, sin, slots), cache, ResultBuffer()
+    )
+    assert torch.equal(queries, joined[:, :heads])
+    new = joined[:, heads : heads + kv_heads], joined[:, heads + kv_heads :]
+    for stored, expected in zip((cache.keys, cache.values), new, strict=True):
+        found = stored.blocks(torch.arange(2), torch.float32).flatten(0, 1)[slots]
+        assert torch.equal(found, expected.bfloat16().float())
+
+
 @pytest.mark.parametrize("activation", [functional.gelu, torch.relu])
 def test_other_activations_gate_as_well(activation: mlp.Activation) -> None:
     gates, ups = random_tensor(3, 32), random_tensor(3, 32, seed=1)
