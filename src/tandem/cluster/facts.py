@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
     """
     config, quantization = setup.config, setup.options.quantization
     directory = setup.options.directory
-    weighed = weigh(config, directory, weight_item_bytes(setup.dtype, quantization))
+    each = weight_item_bytes(setup.dtype, quantization)
+    keeps = partial(setup.backend.keeps, device=setup.device)
+    weighed = weigh(config, directory, each, keeps)
     ends = msgspec.structs.replace(weighed, each=ITEM_BYTES[setup.dtype])
     try:
         tokenizer = _tokenizer_digest(directory / "tokenizer.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,8 @@ def draft_bytes(setup: ModelSetup) -> int:
     if draft is None:
         return 0
     each = weight_item_bytes(draft.dtype, draft.options.quantization)
-    weights = weigh(draft.config, draft.options.directory, each)
+    keeps = partial(draft.backend.keeps, device=draft.device)
+    weights = weigh(draft.config, draft.options.directory, each, keeps)
     return model_bytes(draft.config, weights) + _kv_tokens(setup) * _kv_bytes(draft)
 
 

@@ -183,3 +183,11 @@ def test_a_cache_of_eight_bits_is_another_number_format(tmp_path: Path) -> None:
     own, other = (hello(model={"dtype": one.dtype}) for one in (facts, model_facts(wide, "m")))
     with pytest.raises(PeerRefused, match="set --dtype, --quantize and --kv-cache alike"):
         check_compatible(own, other)
+
+
+def test_what_a_device_does_not_keep_in_few_bits_is_counted_in_full(tmp_path: Path) -> None:
+    """NF4's numbers are no multiples of one another: CPUs have no loops for them."""
+    facts = model_facts(_quantized(tmp_path / "nf4", "bitsandbytes nf4"), "m")
+    matrices = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 192 * 64
+    vectors = 2 * 64 + 64 + 2 * 32
+    assert facts.layer_bytes == [2 * (matrices + vectors)] * 2

@@ -22,6 +22,7 @@ from tandem.engine import (
     prepare,
     resolve_model,
 )
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.load import choose_device, draft_bytes
 from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import ConfigurationError
@@ -45,6 +46,9 @@ class PlayedBackend:
 
     def use_threads(self, count: int) -> None:
         self.threads.append(count)
+
+    def keeps(self, weight: QuantizedTensor, device: str) -> bool:  # noqa: ARG002
+        return True
 
     def free_bytes(self, device: str) -> int:
         return self._free_bytes if device == "cuda:1" else 1

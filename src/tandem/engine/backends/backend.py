@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -16,6 +16,9 @@ from tandem.engine.core.executor import Stage
 from tandem.engine.core.tensors import Tensor, TensorOps
 from tandem.engine.options import EngineOptions
 from tandem.engine.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
 
 class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +74,10 @@ class Backend(Protocol[Tensor]):
 
     def free_bytes(self, device: str) -> int:
         """Memory that weights and cache could take there now."""
+        ...
+
+    def keeps(self, weight: QuantizedTensor, device: str) -> bool:
+        """Whether such weights stay in few bits there, not in numbers of the model's dtype."""
         ...
 
     def decode_bytes_per_s(self, setup: ModelSetup) -> float:

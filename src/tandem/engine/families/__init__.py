@@ -6,8 +6,9 @@ A row states how to read, load and weigh its models; `models` of a backend compu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,9 +16,13 @@ from tandem.engine.checkpoint.config import CONFIG_FILE, ModelConfig, read_ident
 from tandem.engine.checkpoint.dtypes import ITEM_BYTES, CacheFormat
 from tandem.engine.checkpoint.formats import open_weights, stored_dtype
 from tandem.engine.checkpoint.layout import WeightBytes, specs_of
+from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.families import dense, gpt_oss, llama, moe
 from tandem.engine.families.family import Family, Size
 from tandem.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
 __all__ = [
     "FAMILIES",
@@ -87,19 +92,28 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(spec.count for spec in specs_of(family_of(config).tensors(config)))
 
 
-def weigh(config: ModelConfig, directory: Path, each: float) -> WeightBytes:
+def weigh(
+    config: ModelConfig,
+    directory: Path,
+    each: float,
+    keeps: Callable[[QuantizedTensor], bool] = lambda _: True,
+) -> WeightBytes:
     """What a model's tensors take, by the headers of its files. Raises CheckpointError.
 
-    `each` is for a number of those that are loaded as floating-point numbers.
+    `each` is for a number of those that are loaded as floating-point numbers, as are those of few
+    bits that a backend does not keep: it is asked with a row of each kind.
     """
-    family, kept = family_of(config), {}
+    family, kept, kinds = family_of(config), dict[str, float](), dict[str, bool]()
     expected = tensor_shapes(config)
     with open_weights(
         directory, "numpy", expected, family.ignored_tensors, family.renamed
     ) as source:
         for name, shape in expected.items():
             stored = source.stored(name)
-            if stored.quantized:
+            if stored.quantized and stored.dtype not in kinds:
+                row = source.quantized(name, Span(0, 1), None, 0 if len(shape) > 2 else None)
+                kinds[stored.dtype] = row is not None and keeps(row)
+            if kinds.get(stored.dtype, False):
                 kept[name] = stored.nbytes / math.prod(shape)
     return WeightBytes(each, kept)
 

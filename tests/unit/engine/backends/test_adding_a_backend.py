@@ -31,6 +31,7 @@ from tandem.engine import (
     resolve_model,
 )
 from tandem.engine.backends import DeviceFacts
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.core.step import SampledToken
 
 Rows = list[int]
@@ -85,6 +86,9 @@ class CountingBackend:
 
     def free_bytes(self, device: str) -> int:  # noqa: ARG002
         return 10**8
+
+    def keeps(self, weight: QuantizedTensor, device: str) -> bool:  # noqa: ARG002
+        return False
 
     def decode_bytes_per_s(self, setup: ModelSetup) -> float:  # noqa: ARG002
         return 1.0

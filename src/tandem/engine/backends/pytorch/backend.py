@@ -13,12 +13,14 @@ from tandem.engine.backends.backend import DeviceFacts, ModelSetup
 from tandem.engine.backends.pytorch.dtypes import DTYPES
 from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
+from tandem.engine.backends.pytorch.layers.linear import keeps_codes
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.backends.pytorch.models import Decoder, find_model
 from tandem.engine.backends.pytorch.speed import decode_bytes_per_s
 from tandem.engine.backends.pytorch.stage import TorchStage
 from tandem.engine.backends.pytorch.tensors import TorchTensors
 from tandem.engine.checkpoint.formats import open_weights
+from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families import family_of, tensor_shapes
@@ -66,6 +68,9 @@ class TorchBackend:
             limit = torch.mps.recommended_max_memory()
             return min(available, limit - torch.mps.driver_allocated_memory())
         return available
+
+    def keeps(self, weight: QuantizedTensor, device: str) -> bool:
+        return keeps_codes(weight, torch.device(device))
 
     def decode_bytes_per_s(self, setup: ModelSetup) -> float:
         return decode_bytes_per_s(setup)

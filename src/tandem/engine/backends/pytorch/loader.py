@@ -72,7 +72,7 @@ class ShardLoader:
             return make_linear(weight, self._biases(projections), self.quantization)
         whole = stacked([part for part in stored if part is not None])
         if whole is not None and None not in stored:
-            return make_quantized_linear(whole, self._biases(projections), self.device)
+            return make_quantized_linear(whole, self._biases(projections), self.dtype, self.device)
         return JoinedLinear([self.linear(projection) for projection in projections])
 
     def rotary(self, ropes: Sequence[Rope | None]) -> Rotary:

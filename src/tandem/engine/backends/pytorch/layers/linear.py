@@ -71,7 +71,7 @@ def _make_four_bits(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
     rounded = rounded_to_four_bits(weight)
     if rounded is None:
         return make_int8_linear(weight, bias)
-    return make_quantized_linear(rounded, bias, weight.device)
+    return make_quantized_linear(rounded, bias, weight.dtype, weight.device)
 
 
 #: How weights are kept, by what an operator asked for.
@@ -90,11 +90,21 @@ def make_linear(
 
 
 def make_quantized_linear(
-    weight: QuantizedTensor, bias: torch.Tensor | None, device: torch.device
+    weight: QuantizedTensor, bias: torch.Tensor | None, dtype: torch.dtype, device: torch.device
 ) -> Linear:
-    """Of a weight that its file has in few bits, which it stays in."""
-    linear = make_codes_linear(weight, bias) if device.type == "cpu" else None
-    return DequantizingLinear(weight, bias, device) if linear is None else linear
+    """Of a weight that its file has in few bits, which it stays in if `keeps_codes`.
+
+    Turning it into numbers for every product takes a thousand times as long on a CPU.
+    """
+    if device.type != "cpu":
+        return DequantizingLinear(weight, bias, device)
+    linear = make_codes_linear(weight, bias)
+    return make_linear(_dense(weight, dtype), bias, None) if linear is None else linear
+
+
+def keeps_codes(weight: QuantizedTensor, device: torch.device) -> bool:
+    """Whether such a weight stays as it is, rather than in numbers of the model's dtype."""
+    return device.type != "cpu" or tile_codes(weight) is not None
 
 
 def make_quantized_tied(
@@ -104,6 +114,8 @@ def make_quantized_tied(
     tiled = tile_codes(weight) if device.type == "cpu" and weight.order is None else None
     if tiled is not None:
         return lambda tokens: tiled.rows(tokens).to(dtype), TiledLinear(tiled, None)
+    if device.type == "cpu" and weight.order is None:
+        return make_tied(_dense(weight, dtype), None)
     return QuantizedEmbedding(weight, dtype, device), DequantizingLinear(weight, None, device)
 
 
@@ -122,6 +134,10 @@ def make_tied(weight: torch.Tensor, quantization: Quantization | None) -> tuple[
         tiled = TiledNumbers(weight)
         return tiled.rows, TiledLinear(tiled, None)
     return make_embedding(weight), make_linear(weight, None, quantization)
+
+
+def _dense(weight: QuantizedTensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.from_numpy(weight.dequantize()).to(dtype)
 
 
 def _packs(weight: torch.Tensor) -> bool:

@@ -35,8 +35,12 @@ from tandem.engine.backends.pytorch.kernels.tiled.weights import (
     TiledNumbers,
     TiledWeight,
 )
-from tandem.engine.backends.pytorch.layers.linear import make_quantized_linear, make_quantized_tied
-from tandem.engine.backends.pytorch.layers.quantized import DequantizingLinear
+from tandem.engine.backends.pytorch.layers.linear import (
+    DenseLinear,
+    keeps_codes,
+    make_quantized_linear,
+    make_quantized_tied,
+)
 from tandem.engine.checkpoint.quantized.tensor import Floats, QuantizedTensor, Scales
 from tandem.engine.checkpoint.sharding import Span
 
@@ -229,13 +233,14 @@ def test_cut_columns_multiply_as_the_whole_do() -> None:
     assert (error <= 2 * bound(states, numbers, 8)).all()
 
 
-def test_what_the_loops_cannot_take_is_dequantized() -> None:
+def test_what_the_loops_cannot_take_becomes_numbers_once() -> None:
     device, states = torch.device("cpu"), random_tensor(2, 32)
     fractions = random_quantized(8, 32, table=True)
     pairs = random_quantized(8, 32, group=2)
     for tensor in (fractions, pairs):
-        linear = make_quantized_linear(tensor, None, device)
-        assert isinstance(linear, DequantizingLinear)
+        linear = make_quantized_linear(tensor, None, torch.float32, device)
+        assert isinstance(linear, DenseLinear)
+        assert not keeps_codes(tensor, device)
         expected = states @ torch.from_numpy(tensor.dequantize()).T
         torch.testing.assert_close(linear(states), expected, rtol=1e-5, atol=1e-5)
 
@@ -244,8 +249,9 @@ def test_layers_add_the_bias_and_follow_the_order_of_inputs() -> None:
     tensor, bias = quantized("integers", 40, 64, 11), random_tensor(40, seed=4)
     states, device = random_tensor(3, 64, seed=5), torch.device("cpu")
     order = np.random.default_rng(0).permutation(64)
-    plain = make_quantized_linear(tensor, bias, device)
-    ordered = make_quantized_linear(replace(tensor, order=order), bias, device)
+    plain = make_quantized_linear(tensor, bias, torch.float32, device)
+    in_order = replace(tensor, order=order)
+    ordered = make_quantized_linear(in_order, bias, torch.float32, device)
     assert isinstance(plain, TiledLinear)
     assert isinstance(ordered, OrderedLinear)
     assert torch.equal(ordered(states), plain(states[:, order]))
