@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tests.support.ranks import together
 
-from tandem.engine import EngineOptions, ModelSetup, prepare
+from tandem.engine import CacheFormat, EngineOptions, ModelSetup, prepare
 from tandem.engine.backends.pytorch.backend import load_model
 from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
@@ -75,7 +75,13 @@ class Rank:
         context = min(config.context_length, BLOCKS * BLOCK)
         self.model = load_model(setup, shard, group, context)
         self.cache = KVCache(
-            config, shard, blocks=BLOCKS, block_size=BLOCK, dtype=dtype, device=device
+            config,
+            shard,
+            blocks=BLOCKS,
+            block_size=BLOCK,
+            dtype=dtype,
+            device=device,
+            kept=setup.options.kv_cache,
         )
         self.builder = BatchBuilder(config, shard, BLOCK, dtype, device)
         self.shard = shard
@@ -95,9 +101,13 @@ class Rank:
 class Runner:
     """`way` is `alone`, `tp2` or `tp3` for ranks that share each layer, `pp2` for a pipeline."""
 
-    def __init__(self, directory: Path, way: str = "alone") -> None:
+    def __init__(
+        self, directory: Path, way: str = "alone", *, kv_cache: CacheFormat | None = None
+    ) -> None:
         # Several threads would wait for each other longer than such small products take.
-        options = EngineOptions(directory=directory, dtype="float32", device="cpu", threads=1)
+        options = EngineOptions(
+            directory=directory, dtype="float32", device="cpu", threads=1, kv_cache=kv_cache
+        )
         setup = prepare(options)
         config = setup.config
         self.vocabulary = config.vocab_size

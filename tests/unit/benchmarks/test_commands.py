@@ -9,7 +9,7 @@ from benchmarks.__main__ import app
 
 _RACES = (
     *("engines", "gateways", "throughput", "scaling", "reservations", "service", "near-ties"),
-    *("quality", "attacks"),
+    *("quality", "experts", "attacks"),
 )
 
 
