@@ -23,6 +23,7 @@ from tandem.engine.checkpoint.gguf.model import GgufModel
 
 _ARCHITECTURES = {
     "gemma3_text": "gemma3",
+    "gpt_oss": "gpt-oss",
     "mistral": "llama",
     "mixtral": "llama",
     "olmo3": "olmo2",
@@ -69,14 +70,17 @@ def as_gguf(directory: Path, file: Path, kind: str = "F32", **options: Any) -> P
     config = json.loads((directory / "config.json").read_text())
     name = _ARCHITECTURES.get(config["model_type"], config["model_type"])
     tensors = _tensors(directory, config, name)
-    written: dict[str, Any] = {
-        key: quantised(numbers, kind)
-        if kind != "F32" and numbers.ndim == 2 and numbers.shape[1] % 32 == 0
-        else numbers.astype(np.float32)
-        for key, numbers in tensors.items()
+    written = {
+        key: _as_kind(key, numbers.astype(np.float32), kind) for key, numbers in tensors.items()
     }
     fields = TINY_TOKENS | _fields(config, name)
     return write_gguf(file, name, fields, written, **options)
+
+
+def _as_kind(name: str, numbers: Array, kind: str) -> Any:  # noqa: ANN401 - as they are written
+    if kind == "F32" or numbers.ndim == 1 or numbers.shape[-1] % 32 or name.endswith(".bias"):
+        return numbers
+    return quantised(numbers, kind)
 
 
 def _fields(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -123,9 +127,14 @@ def _tensors(directory: Path, config: dict[str, Any], name: str) -> dict[str, Ar
     names = get_tensor_name_map(architecture, config["num_hidden_layers"])
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     tensors = {}
-    for theirs, numbers in _stacked(load_file(directory / "model.safetensors")).items():
+    stored = _split(_stacked(load_file(directory / "model.safetensors")))
+    for theirs, numbers in stored.items():
+        if theirs.startswith("blk."):
+            tensors[theirs] = np.ascontiguousarray(numbers)
+            continue
         ours = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
         assert ours is not None, theirs
+        ours += ".weight" if ours.endswith("sinks") else ""
         projection = theirs.split(".")[-2]
         if name in _ROTATED and projection in heads:
             numbers = _by_neighbours(numbers, heads[projection])  # noqa: PLW2901
@@ -133,6 +142,24 @@ def _tensors(directory: Path, config: dict[str, Any], name: str) -> dict[str, Ar
             numbers = numbers + 1  # noqa: PLW2901
         tensors[ours] = numbers[0] if "shexp" in ours and len(numbers) == 1 else numbers
     return tensors | _factors(config)
+
+
+def _split(tensors: dict[str, Array]) -> dict[str, Array]:
+    """gpt-oss's experts: outputs first, gate and up by themselves."""
+    found = {}
+    for name, numbers in tensors.items():
+        layer = name.removeprefix("model.layers.").split(".")[0]
+        if ".mlp.experts." not in name or "proj.weight" in name:
+            found[name] = numbers
+            continue
+        end = "bias" if name.endswith("_bias") else "weight"
+        turned = numbers if end == "bias" else numbers.swapaxes(1, 2)
+        if "gate_up" in name:
+            found[f"blk.{layer}.ffn_gate_exps.{end}"] = turned[:, ::2]
+            found[f"blk.{layer}.ffn_up_exps.{end}"] = turned[:, 1::2]
+        else:
+            found[f"blk.{layer}.ffn_down_exps.{end}"] = turned
+    return found
 
 
 def _stacked(tensors: dict[str, Array]) -> dict[str, Array]:

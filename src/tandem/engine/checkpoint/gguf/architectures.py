@@ -8,6 +8,7 @@ added.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tandem.engine.checkpoint.gguf.model import GgufModel
@@ -62,6 +63,8 @@ class Architecture(NamedTuple):
 
     `rotated` says that rows of queries and keys lie by pairs that are rotated together, where
     Hugging Face has first one half of a head, then the other. `norm_offset` was added to norms.
+    `whole_names` are those of tensors whose ends differ too; rows of some alternate with those of
+    the tensor `between` them there.
     `fields` are those of `config.json` beyond what all have.
     """
 
@@ -70,6 +73,8 @@ class Architecture(NamedTuple):
     layer: Mapping[str, str] = _DENSE
     rotated: bool = False
     norm_offset: float = 0.0
+    whole_names: Mapping[str, str] = MappingProxyType({})
+    between: Mapping[str, str] = MappingProxyType({})
     fields: Callable[[GgufModel, str], Fields] = _nothing
 
 
@@ -121,6 +126,17 @@ def _experts(model: GgufModel, name: str) -> Fields:
     return {field: value for field, value in fields.items() if value is not None} | _biases(
         model, name
     )
+
+
+def _gpt_oss(model: GgufModel, name: str) -> Fields:
+    return {
+        "num_local_experts": model.needed(f"{name}.expert_count", int),
+        "num_experts_per_tok": model.needed(f"{name}.expert_used_count", int),
+        "sliding_window": _window(model, name) or 128,
+        "attention_bias": "blk.0.attn_q.bias" in model.tensors,
+        # So experts are stored with their outputs first, as those of four bits are.
+        "quantization_config": {"quant_method": "gguf"},
+    }
 
 
 def _granite(model: GgufModel, name: str) -> Fields:
@@ -197,6 +213,20 @@ ARCHITECTURES = {
     ),
     "qwen3moe": Architecture(
         "Qwen3MoeForCausalLM", "qwen3_moe", _DENSE | _EXPERTS, fields=_experts
+    ),
+    "gpt-oss": Architecture(
+        "GptOssForCausalLM",
+        "gpt_oss",
+        _DENSE | {"post_attention_norm": "post_attention_layernorm", "ffn_gate_inp": "mlp.router"},
+        whole_names={
+            "attn_sinks.weight": "self_attn.sinks",
+            **{f"ffn_{part}_exps.weight": "mlp.experts.gate_up_proj" for part in ("gate", "up")},
+            **{f"ffn_{part}_exps.bias": "mlp.experts.gate_up_proj_bias" for part in ("gate", "up")},
+            "ffn_down_exps.weight": "mlp.experts.down_proj",
+            "ffn_down_exps.bias": "mlp.experts.down_proj_bias",
+        },
+        between={"ffn_gate_exps": "ffn_up_exps"},
+        fields=_gpt_oss,
     ),
     "phi3": Architecture(
         "Phi3ForCausalLM",

@@ -39,7 +39,7 @@ def config_of(model: GgufModel) -> dict[str, Any]:
         "model_type": row.model_type,
         "vocab_size": _vocabulary(model),
         "hidden_size": hidden,
-        "intermediate_size": _one(model, f"{name}.feed_forward_length"),
+        "intermediate_size": _width(model, name),
         "num_hidden_layers": model.needed(f"{name}.block_count", int),
         "num_attention_heads": heads,
         "num_key_value_heads": _one(model, f"{name}.attention.head_count_kv", heads),
@@ -110,6 +110,12 @@ def _one(model: GgufModel, key: str, default: int | None = None) -> int:
     if value is None or (not isinstance(value, int) or isinstance(value, bool)):
         return model.needed(key, int)
     return value
+
+
+def _width(model: GgufModel, name: str) -> int:
+    """Columns of an MLP, or of an expert where there are no others."""
+    experts = model.stated(f"{name}.expert_feed_forward_length", int)
+    return _one(model, f"{name}.feed_forward_length", experts)
 
 
 def _vocabulary(model: GgufModel) -> int:
@@ -184,6 +190,7 @@ def _rope_scaling(model: GgufModel, name: str, rotated: int, theta: float) -> di
         return {
             "rope_type": "yarn",
             "factor": factor,
+            "truncate": name != "gpt-oss",  # which was trained without
             "original_max_position_embeddings": original,
             "attention_factor": _yarn_attention(
                 factor, model.stated(prefix + "attn_factor", float)

@@ -39,7 +39,8 @@ class _Origin(NamedTuple):
     """Where a tensor's numbers are: the file's name, and which entry of a stack.
 
     With a `pair`, half the width of a head, rows are to be put in order; `offset` was added to the
-    numbers. With `one_row` a vector is a matrix of one row.
+    numbers. With `one_row` a vector is a matrix of one row. Rows of the tensor `between` alternate
+    with those of `name`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class _Origin(NamedTuple):
     pair: int = 0
     offset: float = 0.0
     one_row: bool = False
+    between: str | None = None
 
 
 class GgufSource:
@@ -68,6 +70,8 @@ class GgufSource:
         shape = info.shape if origin.entry is None else info.shape[1:]
         if origin.one_row and len(shape) == 1:
             shape = (1, *shape)
+        if origin.between is not None:
+            shape = (shape[0], 2 * shape[1], *shape[2:])
         if info.type.dtype is not None:
             return StoredTensor(shape, info.type.dtype)
         quantized = info.type.unpack is not None
@@ -93,7 +97,7 @@ class GgufSource:
         numbers = _numbers(blocks, dtype)
         if origin.offset:
             numbers = numbers.astype(np.float32) - np.float32(origin.offset)
-        is_vector = len(self.stored(name).shape) == 1
+        is_vector = len(self.stored(name).shape) == 1 + (entry is not None)
         return as_tensor(numbers[:, 0] if is_vector else numbers, self._library)
 
     def quantized(
@@ -122,6 +126,9 @@ class GgufSource:
 
         A vector is as many rows of one number.
         """
+        if origin.between is not None:
+            both = (origin.name, origin.between)
+            return _alternating([self._rows(_Origin(name), None, entry) for name in both], rows)
         blocks = self._model.blocks(origin.name)
         for number in (origin.entry, entry):
             if number is not None:
@@ -142,6 +149,12 @@ class GgufSource:
                     f"{self.files[name]}: tensor {origin.name} has {info.shape[0]} rows, which are "
                     f"no heads of {2 * origin.pair} each"
                 )
+            other = self._model.tensors.get(origin.between or origin.name)
+            if other is None or (other.type, other.shape) != (info.type, info.shape):
+                raise CheckpointError(
+                    f"{self.files[name]}: tensor {origin.name} and {origin.between} are not of one "
+                    "type and shape"
+                )
             if not info.type.readable or (info.type.unpack is not None and len(info.shape) < 2):
                 raise CheckpointError(
                     f"{self.files[name]}: tensor {origin.name} is of type {info.type.name}, which "
@@ -152,26 +165,43 @@ class GgufSource:
 def _origins(model: GgufModel, row: Architecture) -> Iterator[tuple[str, _Origin]]:
     """Raises CheckpointError for a tensor that no model of the architecture has."""
     pair = head_width(model) // 2 if row.rotated else 0
-    for name, info in model.tensors.items():
-        if name in _OF_THE_CONFIG:
-            continue
+    for name in model.tensors:
         offset = row.norm_offset if name.endswith("_norm.weight") else 0.0
+        found = _LAYER.fullmatch(name)
         if name in _OUTER:
             yield _OUTER[name], _Origin(name, offset=offset)
-            continue
-        found = _LAYER.fullmatch(name)
-        if found is None or found[2] not in row.layer:
+        elif found is not None and f"{found[2]}.{found[3]}" in row.whole_names:
+            yield from _by_whole_name(row, found)
+        elif found is not None and found[2] in row.layer:
+            ordered = pair if found[2] in _ROTATED else 0
+            origin = _Origin(name, None, ordered, offset, found[2] == _ONE_ROW)
+            full = f"model.layers.{int(found[1])}.{row.layer[found[2]]}.{found[3]}"
+            yield from _each_expert(model, full, origin)
+        elif name not in _OF_THE_CONFIG:
             raise CheckpointError(
                 f"{model.files[name]}: tensor {name} is unexpected in a model of "
                 f"general.architecture {model.fields['general.architecture']!r}"
             )
-        full = f"model.layers.{int(found[1])}.{row.layer[found[2]]}.{found[3]}"
-        if "*" in full:
-            for entry in range(_entries(info.shape, model.files[name], name)):
-                yield full.replace("*", str(entry)), _Origin(name, entry)
-        else:
-            ordered = pair if found[2] in _ROTATED else 0
-            yield full, _Origin(name, None, ordered, offset, found[2] == _ONE_ROW)
+
+
+def _by_whole_name(row: Architecture, found: re.Match[str]) -> Iterator[tuple[str, _Origin]]:
+    layer, kind, end = found.groups()
+    if kind in row.between.values():
+        return
+    other = row.between.get(kind)
+    between = None if other is None else f"blk.{layer}.{other}.{end}"
+    theirs = row.whole_names[f"{kind}.{end}"]
+    yield f"model.layers.{int(layer)}.{theirs}", _Origin(found[0], between=between)
+
+
+def _each_expert(model: GgufModel, full: str, origin: _Origin) -> Iterator[tuple[str, _Origin]]:
+    """Itself, or each entry of a stack where the name has an asterisk for its number."""
+    if "*" not in full:
+        yield full, origin
+        return
+    shape = model.tensors[origin.name].shape
+    for entry in range(_entries(shape, model.files[origin.name], origin.name)):
+        yield full.replace("*", str(entry)), origin._replace(entry=entry)
 
 
 def _entries(shape: tuple[int, ...], file: Path, name: str) -> int:
@@ -193,6 +223,15 @@ def _ordered(blocks: npt.NDArray[np.uint8], span: Span, pair: int) -> npt.NDArra
     heads = blocks[first:last].reshape(-1, pair, 2, *blocks.shape[1:])
     ordered = heads.swapaxes(1, 2).reshape(-1, *blocks.shape[1:])
     return ordered[span.start - first : span.stop - first]
+
+
+def _alternating(both: list[npt.NDArray[np.uint8]], rows: Span | None) -> npt.NDArray[np.uint8]:
+    """Rows of one and the other in turn."""
+    span = rows or Span(0, 2 * len(both[0]))
+    first, last = span.start // 2, -(-span.stop // 2)
+    pairs = np.stack([blocks[first:last] for blocks in both], axis=1)
+    turned = pairs.reshape(-1, *pairs.shape[2:])
+    return turned[span.start - 2 * first : span.stop - 2 * first]
 
 
 def _numbers(blocks: npt.NDArray[np.uint8], dtype: str) -> npt.NDArray[Any]:

@@ -147,6 +147,38 @@ def test_numbers_of_every_kind_are_the_librarys(tmp_path: Path, kind: str) -> No
     source.close()
 
 
+@pytest.mark.parametrize("name", ["gpt-oss", "gpt-oss-defaults"])
+def test_gates_and_ups_that_are_apart_are_read_as_one(tmp_path: Path, name: str) -> None:
+    """A folder of gpt-oss has experts' tensors in one, inputs first: logits tell them alike."""
+    overrides = {"swiglu_limit": 7.0, "swiglu_alpha": 1.702, "layer_types": None}
+    original = created(tmp_path / "m", SHAPES[name], overrides)
+    folder = describe(as_gguf(original, tmp_path / "m.gguf"))
+    part = ([5, 9, 33, 7, 100], 0, [0, 1])
+    expected = Runner(original).step(part).numpy()
+    for way in ("alone", f"tp{read_config(original).num_kv_heads}"):
+        assert np.allclose(Runner(folder, way).step(part).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt-oss", "qwen3-moe"])
+def test_experts_of_four_bits_are_read_by_row_and_column(tmp_path: Path, name: str) -> None:
+    """What of a stack is read is that of its numbers, for whole experts and parts of one."""
+    size = Size(1, 64, 64, 4, 2, 16, 301, 256, 4, 2, 96)
+    original = created(tmp_path / "m", SHAPES[name]._replace(size=size))
+    four = GgufSource(as_gguf(original, tmp_path / "four.gguf", "MXFP4"), "numpy")
+    for tensor in (tensor for tensor in four.files if "experts" in tensor):
+        shape = four.stored(tensor).shape
+        if len(shape) == 2 and "bias" in tensor:
+            continue
+        entry = 2 if len(shape) == 3 else None
+        whole = four.read(tensor, entry=entry)
+        assert whole.shape == shape[-2:]
+        rows, columns = Span(3, 40), Span(32, 64)
+        stored = four.quantized(tensor, rows, columns, entry)
+        assert stored is not None
+        assert np.array_equal(stored.dequantize(), whole[3:40, 32:64])
+    four.close()
+
+
 @pytest.mark.parametrize("way", ["tp2", "pp2"])
 def test_ranks_that_read_slices_compute_what_one_does(tmp_path: Path, way: str) -> None:
     """Columns are cut within a block: 96 by two are one and a half of 32."""
