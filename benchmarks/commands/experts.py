@@ -14,13 +14,13 @@ from tandem.cli.output import print_json, print_table
 
 def experts(
     dtype: Annotated[str, typer.Option(help="Of the weights in memory.")] = "bfloat16",
-    rounds: Annotated[int, typer.Option(min=1, help="Laps; the best one counts.")] = 10,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a lap.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="Answers; the best token counts.")] = 10,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 32,
     json: Json = False,
 ) -> None:
     """Decodes one sequence by a small model of 128 experts, eight a token, on one core.
 
-    Beside it what one core reads of dense weights, as a plan of a cluster measures it.
+    In turns with it, a dense model of as many bytes a token; and how fast memory gives those.
 
     \b
     Examples:
@@ -40,8 +40,8 @@ def experts(
         [found.dtype, ""],
         [
             ["read for a token", f"{found.token_mb:,.0f} MB"],
-            ["memory", f"{found.memory_gb_per_s:.1f} GB/s"],
             ["a token", f"{found.token_ms:.1f} ms"],
-            ["memory's share of that", f"{found.share:.0%}"],
+            ["a token of the dense model", f"{found.dense_ms:.1f} ms"],
+            ["from memory", f"{found.memory_ms:.1f} ms"],
         ],
     )

@@ -1,4 +1,4 @@
-"""How near a model with experts decodes to the speed at which memory gives what a token reads."""
+"""How near a model with experts decodes to a dense one of as many bytes a token, and to memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,7 @@ from tandem.engine.families import Size
 
 #: 30B-A3B with fewer and narrower layers: 128 experts, of which a token has eight.
 SHAPE = Size(
-    layers=6,
+    layers=12,
     hidden=1024,
     intermediate=3072,
     heads=16,
@@ -40,39 +41,48 @@ SHAPE = Size(
     expert_columns=384,
 )
 _PROMPT, _BLOCK = 32, 16
+_ALIKE = 0.02
 
 
 class ExpertSpeed(msgspec.Struct, frozen=True):
-    """The best that was seen: bytes a second that memory gives, and milliseconds a token.
+    """The fastest that were seen, for other processes can only make one slower.
 
-    Other processes can only make one slower, and each takes a few milliseconds.
-
-    `share` is the time that memory takes to give a token's weights, of what the token takes.
+    A token of the model with experts, one of a dense model of as many bytes, and what memory takes
+    to give so many.
     """
 
     dtype: str
     token_mb: float
-    memory_gb_per_s: float
     token_ms: float
-    share: float
+    dense_ms: float
+    memory_ms: float
 
 
 def measure_experts(folder: Path, dtype: str, rounds: int, tokens: int) -> ExpertSpeed:
-    """Writes a model of `SHAPE`, and lets one sequence decode in turns with reading memory."""
-    directory = folder / "experts"
-    if not directory.exists():
-        create_checkpoint(directory, family="qwen3_moe", size=SHAPE, dtype="bfloat16")
-    options = EngineOptions(directory=directory, dtype=dtype, device="cpu", threads=1)
-    setup = prepare(options)
-    token_bytes = _token_bytes(setup)
-    laps = _laps(setup, tokens)
-    speeds, seconds = [], []
+    """Writes models of `SHAPE`; one sequence of each decodes, in turns.
+
+    The dense one has an MLP as wide as the experts of a token together.
+    """
+    setups = [_prepared(folder / family, family, dtype) for family in ("qwen3_moe", "qwen3")]
+    token_bytes = _token_bytes(setups[0])
+    assert abs(_token_bytes(setups[1]) / token_bytes - 1) < _ALIKE, "the router's bytes are few"
+    decoding = [_decoding(setup) for setup in setups]
+    fastest_s, memory_s = [math.inf, math.inf], math.inf
     for _ in range(rounds):
-        speeds.append(setup.backend.decode_bytes_per_s(setup))
-        seconds.append(next(laps))
-    best_s, speed = min(seconds), max(speeds)
-    share = token_bytes / speed / best_s
-    return ExpertSpeed(dtype, token_bytes / 1e6, speed / 1e9, best_s * 1e3, share)
+        for number in range(tokens):
+            taken = [decode(number) for decode in decoding]
+            fastest_s = [min(pair) for pair in zip(taken, fastest_s, strict=True)]
+        speed = setups[0].backend.decode_bytes_per_s(setups[0])
+        memory_s = min(memory_s, token_bytes / speed)
+    milliseconds = [1e3 * seconds for seconds in (*fastest_s, memory_s)]
+    return ExpertSpeed(dtype, token_bytes / 1e6, *milliseconds)
+
+
+def _prepared(directory: Path, family: str, dtype: str) -> ModelSetup:
+    if not directory.exists():
+        untied = {"tie_word_embeddings": False}
+        create_checkpoint(directory, family=family, size=SHAPE, overrides=untied)
+    return prepare(EngineOptions(directory=directory, dtype=dtype, device="cpu", threads=1))
 
 
 def _token_bytes(setup: ModelSetup) -> int:
@@ -81,27 +91,25 @@ def _token_bytes(setup: ModelSetup) -> int:
     return sum(read_bytes(setup.config, weights)) + end_bytes(setup.config, weights)
 
 
-def _laps(setup: ModelSetup, tokens: int) -> itertools.chain[float]:
-    """Seconds that the fastest of so many tokens takes: each another one, so other experts."""
+def _decoding(setup: ModelSetup) -> Callable[[int], float]:
+    """Decodes the n-th token of an answer; seconds. Each is another one, so has other experts."""
     blocks = list(range(setup.config.context_length // _BLOCK))
     stage = setup.backend.load_stage(setup, whole(setup.config), Solo(), len(blocks))
     numbers = random.Random(7)  # noqa: S311 - tokens, not secrets
     steps = itertools.count()
 
-    def run(count: int, start: int) -> None:
+    def run(count: int, start: int) -> float:
         drawn = [numbers.randrange(setup.config.vocab_size) for _ in range(count)]
-        step = SequenceStep(0, drawn, start, blocks, SampleSpec(position=start + count))
-        running = stage.begin(StepPlan(next(steps), [step]))
+        spec = SampleSpec(position=start + count, temperature=0.0)
+        plan = StepPlan(next(steps), [SequenceStep(0, drawn, start, blocks, spec)])
+        began = time.perf_counter()
+        running = stage.begin(plan)
         running.result(running.logits(running.forward()))
+        return time.perf_counter() - began
 
-    def lap() -> float:
-        run(_PROMPT, 0)
-        best_s = math.inf
-        for number in range(tokens):
-            began = time.perf_counter()
-            run(1, _PROMPT + number)
-            best_s = min(best_s, time.perf_counter() - began)
-        return best_s
+    def decode(number: int) -> float:
+        if number == 0:
+            run(_PROMPT, 0)
+        return run(1, _PROMPT + number)
 
-    lap()
-    return itertools.chain(iter(lap, None))
+    return decode

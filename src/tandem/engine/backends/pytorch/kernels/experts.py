@@ -154,6 +154,21 @@ def _gather(
     return count
 
 
+@compile_loop
+def route(
+    states: Numbers,
+    weight: Numbers,
+    bias: Floats,
+    renormalised: bool,
+    experts: IntArray,
+    factors: Floats,
+) -> None:
+    """`choose_experts` by what `multiply_alone` gives."""
+    logits = np.empty((len(states), len(weight)), np.float32)
+    multiply_alone(states, weight, bias, logits)
+    choose_experts(logits, renormalised, experts, factors)
+
+
 @compile_sum
 def multiply_alone(
     states: Numbers,

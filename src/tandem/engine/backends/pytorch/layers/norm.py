@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import compiled
 from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
+from tandem.engine.backends.pytorch.kernels.compiled import Numbers
 from tandem.engine.core.communicator import Communicator
 
 
@@ -38,11 +39,16 @@ class RMSNorm:
             rows, results = as_array(states), as_array(normalised)
             if states.dim() > 2:
                 rows, results = (array.reshape(-1, states.shape[-1]) for array in (rows, results))
-            compiled.rms_norm(rows, self._array, np.float32(self._eps), results)
+            self.into(rows, results)
             return normalised
         wide = states.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._eps)
         return (self._weight * wide).to(states.dtype)
+
+    def into(self, rows: Numbers, results: Numbers) -> None:
+        """Each of (rows, width) on a CPU, by a compiled loop."""
+        assert self._array is not None, "loops are for CPUs"
+        compiled.rms_norm(rows, self._array, np.float32(self._eps), results)
 
 
 class LayerNorm:
@@ -78,10 +84,25 @@ class NormPerHead:
     def __init__(self, queries: Norm, keys: Norm, heads: int, kv_heads: int) -> None:
         self._queries, self._keys = queries, keys
         self._sizes = [heads, kv_heads, kv_heads]
+        self._results = ResultBuffer()
 
     def __call__(self, joined: torch.Tensor) -> torch.Tensor:
-        queries, keys, values = torch.split(joined, self._sizes, dim=1)
-        return torch.cat((self._queries(queries), self._keys(keys), values), dim=1)
+        queries, keys = self._queries, self._keys
+        readable = len(joined) == 1 and has_loops(joined.dtype, joined.device)
+        if readable and isinstance(queries, RMSNorm) and isinstance(keys, RMSNorm):
+            return self._of_one(joined, queries, keys)
+        parts = torch.split(joined, self._sizes, dim=1)
+        return torch.cat((queries(parts[0]), keys(parts[1]), parts[2]), dim=1)
+
+    def _of_one(self, joined: torch.Tensor, queries: RMSNorm, keys: RMSNorm) -> torch.Tensor:
+        """Of a single row, whose heads are rows of one array."""
+        normed = self._results.empty(joined.shape, joined)
+        heads, results = as_array(joined)[0], as_array(normed)[0]
+        first, values = self._sizes[0], self._sizes[0] + self._sizes[1]
+        queries.into(heads[:first], results[:first])
+        keys.into(heads[first:values], results[first:values])
+        results[values:] = heads[values:]
+        return normed
 
 
 class NormOverHeads:

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels.arrays import as_array, has_loops
-from tandem.engine.backends.pytorch.kernels.experts import choose_experts, multiply_alone
+from tandem.engine.backends.pytorch.kernels.compiled import Numbers
+from tandem.engine.backends.pytorch.kernels.experts import Floats, multiply_alone, route
 from tandem.engine.families.mlp import Routing
 
 
@@ -31,16 +32,24 @@ class Float32Linear:
         """`weight` is float32 (outputs, width); it is kept in `dtype` if that loses nothing."""
         narrow = weight.to(dtype)
         self._weight = narrow if torch.equal(narrow.float(), weight) else weight
-        self._bias = weight.new_zeros(0) if bias is None else bias
+        self._bias = bias
+        readable = has_loops(self._weight.dtype, weight.device)
+        self._array = as_array(self._weight) if readable else None
+        self._own_bias = np.empty(0, np.float32) if bias is None else bias.cpu().numpy()
+
+    def arrays(self, states: torch.Tensor) -> tuple[Numbers, Numbers, Floats] | None:
+        """States, weight and bias as the loops read them; None where they can't."""
+        if not has_loops(states.dtype, states.device) or self._array is None:
+            return None
+        return as_array(states), self._array, self._own_bias
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        if has_loops(states.dtype, states.device) and has_loops(self._weight.dtype, states.device):
+        arrays = self.arrays(states)
+        if arrays is not None:
             products = np.empty((len(states), len(self._weight)), np.float32)
-            weight, bias = as_array(self._weight), self._bias.numpy()
-            multiply_alone(as_array(states), weight, bias, products)
+            multiply_alone(*arrays, products)
             return torch.from_numpy(products)
-        own_bias = self._bias if len(self._bias) else None
-        return functional.linear(states.float(), self._weight.float(), own_bias)
+        return functional.linear(states.float(), self._weight.float(), self._bias)
 
 
 class Router:
@@ -53,13 +62,14 @@ class Router:
 
     def __call__(self, states: torch.Tensor) -> Chosen:
         """Of (rows, hidden)."""
-        logits, routing = self._linear(states), self._routing
-        if logits.device.type == "cpu":
-            experts = np.empty((len(logits), routing.top_k), np.int64)
+        top_k, renormalised = self._routing.top_k, self._routing.renormalised
+        arrays = self._linear.arrays(states)
+        if arrays is not None:
+            experts = np.empty((len(states), top_k), np.int64)
             factors = np.empty(experts.shape, np.float32)
-            choose_experts(logits.numpy(), routing.renormalised, experts, factors)
+            route(*arrays, renormalised, experts, factors)
             return Chosen(torch.from_numpy(experts), torch.from_numpy(factors))
-        factors_, experts_ = torch.softmax(logits, dim=-1).topk(routing.top_k)
-        if routing.renormalised:
-            factors_ = factors_ / factors_.sum(dim=-1, keepdim=True)
-        return Chosen(experts_, factors_)
+        probabilities, numbers = torch.softmax(self._linear(states), dim=-1).topk(top_k)
+        if renormalised:
+            probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+        return Chosen(numbers, probabilities)

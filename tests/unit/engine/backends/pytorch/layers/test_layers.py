@@ -70,8 +70,9 @@ def test_layer_norms_are_pytorchs(dtype: torch.dtype) -> None:
     assert_close(LayerNorm(weight[0], None, 1e-5)(states), expected.to(dtype))
 
 
-def test_values_are_kept_by_norms_of_queries_and_keys() -> None:
-    joined = random_tensor(3, 4 + 2 * 2, 8)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_values_are_kept_by_norms_of_queries_and_keys(rows: int) -> None:
+    joined = random_tensor(rows, 4 + 2 * 2, 8)
     queries, keys = random_tensor(8, seed=1), random_tensor(8, seed=2)
     normed = NormPerHead(RMSNorm(queries, 1e-5), RMSNorm(keys, 1e-5), 4, 2)(joined)
     assert_close(normed[:, :4], functional.rms_norm(joined[:, :4], (8,), queries, 1e-5))
