@@ -10,7 +10,7 @@ from tests.unit.cli.conftest import RunCli
 
 from tandem.cli.commands.up import RunOptions, _models, up_options
 from tandem.cli.failures import ExitCode
-from tandem.cli.options import ModelOptions
+from tandem.cli.options import CacheFormat, ModelOptions, Quantization
 from tandem.protocol.cluster import Parallelism
 
 
@@ -18,6 +18,8 @@ def test_providers_are_told_what_was_said_of_the_model() -> None:
     model = ModelOptions(
         model="x",
         model_name="mine",
+        quantize=Quantization.INT4,
+        kv_cache=CacheFormat.INT8,
         device="cuda:1",
         threads=3,
         kv_tokens=4096,
@@ -28,6 +30,8 @@ def test_providers_are_told_what_was_said_of_the_model() -> None:
         "--model=x",
         "--model-name=mine",
         "--dtype=auto",
+        "--quantize=int4",
+        "--kv-cache=int8",
         "--device=cuda:1",
         "--threads=3",
         "--kv-tokens=4096",
