@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tandem.engine.checkpoint.quantized.affine import affine, code_bits, groups_of
-from tandem.engine.checkpoint.quantized.numbers import Bytes, as_bytes, unpacked
+from tandem.engine.checkpoint.quantized.numbers import Bytes
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.schemes.parts import WIDE, Array, Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.schemes.settings import Settings
@@ -69,19 +69,21 @@ class Awq(Scheme):
         columns, _ = parts.array("qweight").shape
         group, groups = groups_of(part.columns, columns // len(parts.array("scales")))
         return affine(
-            np.ascontiguousarray(_outputs(parts.array("qweight")[part.width], part.rows).T),
+            _outputs(parts.array("qweight")[part.width], part.rows),
             _BITS,
             group,
             np.ascontiguousarray(parts.floats("scales", (slice(None), part.height)).T[:, groups]),
-            _outputs(parts.array("qzeros"), part.rows).T[:, groups],
+            _outputs(parts.array("qzeros"), part.rows)[:, groups],
             wide=parts.dtype("scales") == "float32",
         )
 
 
 def _outputs(words: Array, rows: Span) -> Bytes:
-    """(inputs, words) → (inputs, rows) codes of these outputs."""
+    """(inputs, words) → (rows, inputs) codes of these outputs."""
     first, last = rows.start // _PER_WORD, -(-rows.stop // _PER_WORD)
-    codes = unpacked(as_bytes(words[:, first:last]), _BITS).reshape(len(words), -1, _PER_WORD)
-    ordered = codes[:, :, _PLACES].reshape(len(words), -1)
+    turned = np.ascontiguousarray(words[:, first:last].T).view(np.uint32)
+    codes = np.empty((len(turned), _PER_WORD, turned.shape[1]), np.uint8)
+    for output, place in enumerate(_PLACES):
+        codes[:, output] = turned >> np.uint32(_BITS * place) & np.uint32(2**_BITS - 1)
     start = first * _PER_WORD
-    return ordered[:, rows.start - start : rows.stop - start]
+    return codes.reshape(-1, turned.shape[1])[rows.start - start : rows.stop - start]
