@@ -67,7 +67,8 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         layer_bytes=layer_bytes(config, weighed),
         read_bytes=read_bytes(config, weighed),
         embedding_bytes=end_bytes(config, ends),
-        tied=config.tie_word_embeddings,
+        # Rounded, the head is beside the embedding, which stays as it is.
+        tied=config.tie_word_embeddings and quantization is None,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype, setup.kv_cache),
         dtype=_number_formats(setup),
     )

@@ -15,7 +15,7 @@ from tests.support.quantizers import KINDS, quantize
 from tandem.cluster.facts import model_facts
 from tandem.cluster.members import check_compatible
 from tandem.cluster.strategies.costs import model_bytes
-from tandem.engine import CacheFormat, EngineOptions, ModelSetup, prepare
+from tandem.engine import CacheFormat, EngineOptions, ModelSetup, Quantization, prepare
 from tandem.engine.families import Size
 from tandem.engine.random_checkpoint import create_checkpoint
 from tandem.errors import PeerRefused
@@ -191,3 +191,15 @@ def test_what_a_device_does_not_keep_in_few_bits_is_counted_in_full(tmp_path: Pa
     matrices = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 192 * 64
     vectors = 2 * 64 + 64 + 2 * 32
     assert facts.layer_bytes == [2 * (matrices + vectors)] * 2
+
+
+def test_a_rounded_head_is_counted_beside_its_embedding(tmp_path: Path) -> None:
+    overrides = {"tie_word_embeddings": True}
+    create_checkpoint(tmp_path / "m", family="qwen3", dtype="float32", overrides=overrides)
+    facts = []
+    for quantization in (None, Quantization.INT4):
+        options = EngineOptions(directory=tmp_path / "m", device="cpu", quantization=quantization)
+        facts.append(model_facts(prepare(options), "m"))
+    whole, rounded = facts
+    assert model_bytes(whole) == sum(whole.layer_bytes) + whole.embedding_bytes
+    assert model_bytes(rounded) == sum(rounded.layer_bytes) + 2 * rounded.embedding_bytes

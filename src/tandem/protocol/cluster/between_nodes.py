@@ -69,7 +69,7 @@ class ModelFacts(Message, frozen=True):
     longer one; `tokenizer` and `weights` are digests, the latter of samples.
     `layer_bytes` are each layer's weights, and `read_bytes` what of them one token reads, not all
     of a layer that has experts; `embedding_bytes` those of the embedding, and as many
-    are the head's, which are the same ones if the model is `tied`.
+    are the head's, which are the same ones in memory if they are `tied`.
     """
 
     name: Name
