@@ -137,7 +137,9 @@ def stream_texts(
         http.stream("POST", f"{up.base_url}/chat/completions", json=request) as response,
     ):
         assert response.status_code == 200
-        for number, line in enumerate(filter(None, response.iter_lines())):
+        # Comments come after ten seconds of silence.
+        lines = (line for line in response.iter_lines() if line and not line.startswith(":"))
+        for number, line in enumerate(lines):
             data = line.removeprefix("data: ")
             if data == "[DONE]":
                 break
