@@ -22,6 +22,7 @@ from tests.support.models.gguf_files import Array, quantised, write_gguf
 from tandem.engine.checkpoint.gguf.model import GgufModel
 
 _ARCHITECTURES = {
+    "cohere": "command-r",
     "gemma3_text": "gemma3",
     "gpt_oss": "gpt-oss",
     "mistral": "llama",
@@ -31,28 +32,35 @@ _ARCHITECTURES = {
     "qwen3_moe": "qwen3moe",
 }
 #: Whose queries and keys are rotated by neighbours there.
-_ROTATED = ("llama", "granite", "smollm3")
-_FIELDS = {
-    "block_count": "num_hidden_layers",
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.key_length": "head_dim",
-    "attention.value_length": "head_dim",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "rope.freq_base": "rope_theta",
-    "attention.sliding_window": "sliding_window",
-    "attn_logit_softcapping": "attn_logit_softcapping",
-    "final_logit_softcapping": "final_logit_softcapping",
-    "embedding_scale": "embedding_multiplier",
-    "residual_scale": "residual_multiplier",
-    "attention.scale": "attention_multiplier",
-    "logit_scale": "logits_scaling",
-    "expert_used_count": "num_experts_per_tok",
-    "expert_feed_forward_length": "moe_intermediate_size",
-}
+_ROTATED = ("llama", "granite", "smollm3", "arcee")
+_ORIGINAL = "original_max_position_embeddings"
+_FIELDS = (
+    ("block_count", "num_hidden_layers"),
+    ("context_length", "max_position_embeddings"),
+    ("embedding_length", "hidden_size"),
+    ("feed_forward_length", "intermediate_size"),
+    ("attention.head_count", "num_attention_heads"),
+    ("attention.head_count_kv", "num_key_value_heads"),
+    ("attention.key_length", "head_dim"),
+    ("attention.value_length", "head_dim"),
+    ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+    ("rope.freq_base", "rope_theta"),
+    ("attention.layer_norm_epsilon", "layer_norm_eps"),
+    ("attention.sliding_window", "sliding_window"),
+    ("attn_logit_softcapping", "attn_logit_softcapping"),
+    ("final_logit_softcapping", "final_logit_softcapping"),
+    ("embedding_scale", "embedding_multiplier"),
+    ("residual_scale", "residual_multiplier"),
+    ("attention.scale", "attention_multiplier"),
+    ("logit_scale", "logits_scaling"),
+    ("logit_scale", "logit_scale"),
+    ("attention.layer_norm_epsilon", "norm_epsilon"),
+    ("attention.layer_norm_epsilon", "norm_eps"),
+    ("expert_count", "num_experts"),
+    ("expert_count", "num_local_experts"),
+    ("expert_used_count", "num_experts_per_tok"),
+    ("expert_feed_forward_length", "moe_intermediate_size"),
+)
 #: Of three kinds: normal, control, and of a byte.
 TINY_TOKENS = {
     "tokenizer.ggml.model": "gpt2",
@@ -86,39 +94,38 @@ def _as_kind(name: str, numbers: Array, kind: str) -> Any:  # noqa: ANN401 - as 
 def _fields(config: dict[str, Any], name: str) -> dict[str, Any]:
     stated = {
         f"{name}.{ours}": config[theirs]
-        for ours, theirs in _FIELDS.items()
+        for ours, theirs in _FIELDS
         if config.get(theirs) is not None
     }
-    if name == "gemma3" or "rope_theta" not in config:
-        stated.pop(f"{name}.rope.freq_base", None)
-    head = config["head_dim"]
+    if name == "gemma3":  # which has another base for each kind of layer
+        del stated["gemma3.rope.freq_base"]
+    if "layer_types" in config and name == "olmo2":
+        windows = [kind == "sliding_attention" for kind in config["layer_types"]]
+        stated["olmo2.attention.sliding_window_pattern"] = windows
+    return stated | {f"{name}.rope.{key}": value for key, value in _rotation(config).items()}
+
+
+def _rotation(config: dict[str, Any]) -> dict[str, Any]:
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    part = config.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1.0
-    if config["model_type"] == "glm4":
-        part = rope.get("partial_rotary_factor", 0.5)
-    stated[f"{name}.rope.dimension_count"] = int(head * part)
-    experts = config.get("num_experts") or config.get("num_local_experts")
-    if experts is not None:
-        stated[f"{name}.expert_count"] = experts
+    usual = 0.5 if config["model_type"] == "glm4" else 1.0
+    parts = (config.get("partial_rotary_factor"), rope.get("partial_rotary_factor"), usual)
+    part = next(part for part in parts if part is not None)
+    fields: dict[str, Any] = {"dimension_count": int(config["head_dim"] * part)}
     if "rope_theta" in rope:
-        stated[f"{name}.rope.freq_base"] = rope["rope_theta"]
+        fields["freq_base"] = rope["rope_theta"]
     rule = rope.get("rope_type") or rope.get("type")
     if rule in ("linear", "yarn"):
-        stated[f"{name}.rope.scaling.type"] = rule
-        stated[f"{name}.rope.scaling.factor"] = rope["factor"]
-    original = rope.get("original_max_position_embeddings")
-    original = original or config.get("original_max_position_embeddings")
+        fields |= {"scaling.type": rule, "scaling.factor": rope["factor"]}
+    originals = (rope, config)
+    original = next((found for part in originals if (found := part.get(_ORIGINAL))), None)
     if original is not None and rule != "llama3":
-        stated[f"{name}.rope.scaling.original_context_length"] = original
+        fields["scaling.original_context_length"] = original
     if rule in ("longrope", "su"):
         assert original is not None
         grown = config["max_position_embeddings"] / original
         factor = math.sqrt(1 + math.log(grown) / math.log(original)) if grown > 1 else 1.0
-        stated[f"{name}.rope.scaling.attn_factor"] = factor
-    if "layer_types" in config and name == "olmo2":
-        windows = [kind == "sliding_attention" for kind in config["layer_types"]]
-        stated["olmo2.attention.sliding_window_pattern"] = windows
-    return stated
+        fields["scaling.attn_factor"] = factor
+    return fields
 
 
 def _tensors(directory: Path, config: dict[str, Any], name: str) -> dict[str, Array]:
@@ -138,7 +145,7 @@ def _tensors(directory: Path, config: dict[str, Any], name: str) -> dict[str, Ar
         projection = theirs.split(".")[-2]
         if name in _ROTATED and projection in heads:
             numbers = _by_neighbours(numbers, heads[projection])  # noqa: PLW2901
-        if name in ("gemma2", "gemma3") and theirs.endswith("norm.weight"):
+        if name in ("gemma", "gemma2", "gemma3", "nemotron") and theirs.endswith("norm.weight"):
             numbers = numbers + 1  # noqa: PLW2901
         tensors[ours] = numbers[0] if "shexp" in ours and len(numbers) == 1 else numbers
     return tensors | _factors(config)

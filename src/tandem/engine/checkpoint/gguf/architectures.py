@@ -64,7 +64,7 @@ class Architecture(NamedTuple):
     `rotated` says that rows of queries and keys lie by pairs that are rotated together, where
     Hugging Face has first one half of a head, then the other. `norm_offset` was added to norms.
     `whole_names` are those of tensors whose ends differ too; rows of some alternate with those of
-    the tensor `between` them there.
+    the tensor `between` them there. `epsilon` is what `config.json` calls that of norms.
     `fields` are those of `config.json` beyond what all have.
     """
 
@@ -75,6 +75,7 @@ class Architecture(NamedTuple):
     norm_offset: float = 0.0
     whole_names: Mapping[str, str] = MappingProxyType({})
     between: Mapping[str, str] = MappingProxyType({})
+    epsilon: str = "rms_norm_eps"
     fields: Callable[[GgufModel, str], Fields] = _nothing
 
 
@@ -100,6 +101,27 @@ def _biases(model: GgufModel, _: str) -> Fields:
         "attention_bias": "blk.0.attn_q.bias" in model.tensors,
         "mlp_bias": "blk.0.ffn_up.bias" in model.tensors,
     }
+
+
+def _used_biases(model: GgufModel, _: str) -> Fields:
+    return {"use_bias": "blk.0.attn_q.bias" in model.tensors}
+
+
+def _starcoder2(model: GgufModel, name: str) -> Fields:
+    return _used_biases(model, name) | {"sliding_window": _window(model, name)}
+
+
+def _seed_oss(model: GgufModel, name: str) -> Fields:
+    return _biases(model, name) | {"attention_out_bias": "blk.0.attn_output.bias" in model.tensors}
+
+
+def _cohere(model: GgufModel, name: str) -> Fields:
+    fields = {
+        "logit_scale": model.stated(f"{name}.logit_scale", float),
+        "sliding_window": _window(model, name),
+        "use_qk_norm": "blk.0.attn_q_norm.weight" in model.tensors,
+    }
+    return {key: value for key, value in fields.items() if value is not None} | _biases(model, name)
 
 
 def _qwen(_: GgufModel, __: str) -> Fields:
@@ -206,6 +228,27 @@ def _scalar(model: GgufModel, name: str, large: int) -> float:
 #: By `general.architecture`.
 ARCHITECTURES = {
     "llama": Architecture("LlamaForCausalLM", "llama", rotated=True, fields=_biases),
+    "arcee": Architecture("ArceeForCausalLM", "arcee", rotated=True, fields=_biases),
+    "seed_oss": Architecture(
+        "SeedOssForCausalLM", "seed_oss", _DENSE | _NORMS_BEHIND, fields=_seed_oss
+    ),
+    "ernie4_5": Architecture("Ernie4_5ForCausalLM", "ernie4_5", fields=_used_biases),
+    "command-r": Architecture(
+        "CohereForCausalLM", "cohere", epsilon="layer_norm_eps", fields=_cohere
+    ),
+    "cohere2": Architecture(
+        "Cohere2ForCausalLM", "cohere2", epsilon="layer_norm_eps", fields=_cohere
+    ),
+    "starcoder2": Architecture(
+        "Starcoder2ForCausalLM",
+        "starcoder2",
+        _DENSE | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
+        epsilon="norm_epsilon",
+        fields=_starcoder2,
+    ),
+    "nemotron": Architecture(
+        "NemotronForCausalLM", "nemotron", norm_offset=1, epsilon="norm_eps", fields=_biases
+    ),
     "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", fields=_qwen),
     "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", fields=_qwen),
     "qwen2moe": Architecture(
@@ -248,6 +291,7 @@ ARCHITECTURES = {
         fields=_biases,
     ),
     "olmo2": Architecture("Olmo2ForCausalLM", "olmo2", _DENSE | _NORMS_BEHIND, fields=_biases),
+    "gemma": Architecture("GemmaForCausalLM", "gemma", norm_offset=1),
     "gemma2": Architecture("Gemma2ForCausalLM", "gemma2", _GEMMA, norm_offset=1, fields=_gemma2),
     "gemma3": Architecture(
         "Gemma3ForCausalLM", "gemma3_text", _GEMMA, norm_offset=1, fields=_gemma3

@@ -47,7 +47,7 @@ def config_of(model: GgufModel) -> dict[str, Any]:
         "max_position_embeddings": model.needed(f"{name}.context_length", int),
         "tie_word_embeddings": _HEAD not in model.tensors,
         "torch_dtype": _dtype(model),
-        **_norm_eps(model, name),
+        row.epsilon: _norm_eps(model, name),
         **row.fields(model, name),
         **_rope(model, name, head_dim),
     }
@@ -134,16 +134,10 @@ def _dtype(model: GgufModel) -> str:
     return "float32" if most == "float64" else most
 
 
-def _norm_eps(model: GgufModel, name: str) -> dict[str, float]:
-    rms = model.stated(f"{name}.attention.layer_norm_rms_epsilon", float)
-    if rms is not None:
-        return {"rms_norm_eps": rms}
-    plain = model.stated(f"{name}.attention.layer_norm_epsilon", float)
-    if plain is None:
-        raise CheckpointError(
-            f"{model.path}: {name}.attention.layer_norm_rms_epsilon is missing; expected a number"
-        )
-    return {"layer_norm_eps": plain}
+def _norm_eps(model: GgufModel, name: str) -> float:
+    prefix = f"{name}.attention.layer_norm_"
+    stated = model.stated(prefix + "rms_epsilon", float)
+    return model.needed(prefix + "epsilon", float) if stated is None else stated
 
 
 def _special_ids(model: GgufModel) -> dict[str, int]:

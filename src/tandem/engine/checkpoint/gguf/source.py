@@ -24,6 +24,7 @@ _LAYER = re.compile(r"blk\.(\d+)\.([\w.]+)\.(weight|bias)")
 _OUTER = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
+    "output_norm.bias": "model.norm.bias",
     "output.weight": "lm_head.weight",
 }
 #: What the config says already.

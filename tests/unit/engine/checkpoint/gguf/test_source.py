@@ -47,6 +47,18 @@ NAMES = (
     "olmo2",
     "olmo2-all-heads",
     "olmo3",
+    "arcee",
+    "cohere",
+    "cohere-head-norms",
+    "cohere2",
+    "ernie-bias",
+    "ernie-untied",
+    "gemma",
+    "nemotron",
+    "nemotron-biases",
+    "seed-oss",
+    "starcoder2-window",
+    "starcoder2-unbiased",
     "mixtral",
     "qwen2-moe",
     "qwen3-moe",
@@ -58,7 +70,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "gemma3-two-bases": {"query_pre_attn_scalar": 20, "sliding_window_pattern": 6},
     "olmo2-all-heads": {"attention_bias": False},
     "olmo3": {"rope_scaling": None},
+    "cohere-head-norms": {"tie_word_embeddings": True},
     "mixtral": {"sliding_window": None},
+    "starcoder2-unbiased": {"hidden_act": "gelu_pytorch_tanh"},
     "qwen3-moe": {"norm_topk_prob": True},
 }
 LLAMA3 = Shape(
@@ -253,7 +267,9 @@ def test_fields_that_no_family_has_so_are_named(
 
 def test_an_unknown_architecture_is_said_with_those_that_are_known(tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "m.gguf", "rwkv7", {}, {})
-    with pytest.raises(CheckpointError, match=r"'rwkv7' is not supported; expected one of gemma2"):
+    with pytest.raises(
+        CheckpointError, match=r"'rwkv7' is not supported; expected one of arcee, coh"
+    ):
         describe(file)
 
 
