@@ -36,5 +36,7 @@ def find_scheme(settings: Settings) -> Scheme:
     elif method is None and "config_groups" in settings.values:
         method = "compressed-tensors"
     if not isinstance(method, str) or method not in SCHEMES:
-        raise settings.unsupported("quant_method", method, f"one of {', '.join(sorted(SCHEMES))}")
+        known = ", ".join(sorted(SCHEMES))
+        wanted = f"one of {known}; or use an unquantised checkpoint and --quantize"
+        raise settings.unsupported("quant_method", method, wanted)
     return SCHEMES[method](settings)

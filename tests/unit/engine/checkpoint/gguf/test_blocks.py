@@ -93,3 +93,10 @@ def test_numbers_of_few_bits_stay_few() -> None:
         tensor = kind.tensor(blocks)
         assert tensor.codes.nbytes == 8 * 4 * kind.columns * kind.bits // 8
         assert tensor.nbytes - tensor.codes.nbytes <= 8 * 4 * (8 + 2 * kind.columns // 16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_block_takes_in_memory_is_known_without_it(name: str) -> None:
+    _, kind = named(name)
+    tensor = kind.tensor(drawn(kind, 3, 2, 0))
+    assert tensor.nbytes == 3 * 2 * kind.kept_bytes
