@@ -140,7 +140,7 @@ def _weighted(
             weights = torch.softmax(scores, dim=-1)
         else:
             weights = _beside_sinks(scores, folded[heads, rows])
-        output[:, heads, rows] = weights.to(values.dtype) @ values[:, heads]
+        output[:, heads, rows] = weights @ values[:, heads].float()
     return output
 
 
