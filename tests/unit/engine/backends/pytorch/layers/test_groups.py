@@ -41,14 +41,15 @@ def config(window: int | None) -> ModelConfig:
 
 
 def fill(cache: KVCache, seed: int) -> None:
-    """Random numbers, in eight bits where those are kept."""
+    """Random numbers, in eight bits where those are kept: such that bfloat16 has each of them."""
     for number, half in enumerate((cache.layers[0].keys, cache.layers[0].values)):
         shape, dtype = half.numbers.shape, half.numbers.dtype
         if half.scales is None:
             half.numbers.copy_(random_tensor(*shape, seed=seed + number, dtype=dtype))
         else:
             half.numbers.copy_((40 * random_tensor(*shape, seed=seed + number)).clamp(-127, 127))
-            half.scales.copy_(random_tensor(*half.scales.shape, seed=seed + 9).abs() / 40)
+            powers = random_tensor(*half.scales.shape, seed=seed + 9).round() - 5
+            half.scales.copy_(torch.exp2(powers))
 
 
 def attended(
