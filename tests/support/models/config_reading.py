@@ -102,6 +102,7 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     "seed_oss": lambda c: (c.attention_bias, c.attention_out_bias, c.mlp_bias),
     "mixtral": lambda _: (False, False, False),
     "gpt_oss": lambda c: (c.attention_bias, c.attention_bias, False),
+    "olmoe": lambda c: (c.attention_bias, c.attention_bias, False),
     "qwen2_moe": lambda c: (c.qkv_bias, False, False),
     "qwen3_moe": lambda c: (c.attention_bias, c.attention_bias, False),
 }

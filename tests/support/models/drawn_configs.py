@@ -184,6 +184,12 @@ _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "attention_bias": st.booleans(),
         **_CHOSEN,
     },
+    "olmoe": {
+        "num_experts": st.integers(1, 9),
+        "norm_topk_prob": st.booleans(),
+        "attention_bias": st.booleans(),
+        **_CHOSEN,
+    },
     "qwen2_moe": {
         **_QWEN,
         **_QWEN_MOE,

@@ -290,6 +290,12 @@ SHAPES = {
     "mixtral-window": Shape(
         "mixtral", Size(2, 48, 80, 4, 2, 12, 301, 256, 7, 3, 52), {"sliding_window": 6}
     ),
+    "olmoe": Shape("olmoe", Size(3, 48, 72, 4, 2, 12, 307, 256, 7, 3, 20)),
+    "olmoe-biases": Shape(
+        "olmoe",
+        Size(2, 48, 72, 4, 4, 12, 307, 256, 5, 2, 28),
+        {"attention_bias": True, "norm_topk_prob": True},
+    ),
     "qwen2-moe": Shape("qwen2_moe", Size(3, 48, 75, 4, 2, 12, 301, 256, 7, 3, 28)),
     "qwen2-moe-sparse": Shape(
         "qwen2_moe",

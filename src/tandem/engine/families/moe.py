@@ -1,4 +1,4 @@
-"""Mixtures of experts in place of Llama's MLP: Mixtral, Qwen2-MoE, Qwen3-MoE."""
+"""Mixtures of experts in place of Llama's MLP: Mixtral, OLMoE, Qwen2-MoE, Qwen3-MoE."""
 
 from __future__ import annotations
 
@@ -120,6 +120,27 @@ class _Mixtral(MoeFamily):
         return example | {"num_local_experts": example.pop("num_experts")}
 
 
+class _RawOlmoe(RawExperts, frozen=True, kw_only=True):
+    clip_qkv: float | None = None
+
+
+class _Olmoe(MoeFamily):
+    """Its experts are as wide as an MLP would be; all heads of queries are one row of a norm."""
+
+    raw = _RawOlmoe
+
+    def own_fields(self, raw: _RawOlmoe, path: Path) -> dict[str, Any]:
+        if raw.clip_qkv is not None:
+            raise CheckpointError(
+                f"{path}: clip_qkv is {raw.clip_qkv}; expected none: these layers don't clip"
+            )
+        own = super().own_fields(msgspec.structs.replace(raw, moe_intermediate_size=None), path)
+        return own | {"norm_over_heads": True}
+
+    def example_config(self, size: Size) -> dict[str, Any]:
+        return super().example_config(size) | {"intermediate_size": size.expert_columns}
+
+
 class _Qwen2Moe(MoeFamily):
     """It has an expert for all tokens, and windows in every other of the first layers."""
 
@@ -210,6 +231,23 @@ FAMILIES = {
         qkv_bias=False,
         output_bias=False,
         always_windowed=True,
+    ),
+    "OlmoeForCausalLM": _Olmoe(
+        name="olmoe",
+        default_experts=64,
+        defaults={
+            "vocab_size": 50304,
+            "hidden_size": 2048,
+            "intermediate_size": 2048,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 16,
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+            "num_experts_per_tok": 8,
+            "norm_topk_prob": False,
+        },
+        default_eos=50279,
+        qk_norm=True,
     ),
     "Qwen2MoeForCausalLM": _Qwen2Moe(
         name="qwen2_moe",

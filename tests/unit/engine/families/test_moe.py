@@ -26,6 +26,7 @@ SIZE = Size(2, 48, 80, 4, 2, 12, 301, 64, experts=5, experts_per_token=2, expert
         ("qwen3_moe", {"moe_intermediate_size": -1}, "moe_intermediate_size is -1"),
         ("qwen2_moe", {"shared_expert_intermediate_size": 0}, "shared_expert_intermediate_size"),
         ("qwen3_moe", {"decoder_sparse_step": 0}, "decoder_sparse_step is 0"),
+        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv is 8.0; expected none"),
         ("gpt_oss", {"swiglu_limit": 0.0}, "swiglu_limit is 0.0; expected a positive number"),
         (
             "qwen3_moe",
