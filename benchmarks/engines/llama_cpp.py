@@ -27,6 +27,24 @@ def q8_0(job: Job) -> Generator:
     return LlamaCpp(converted(job, "Q8_0"), job.threads)
 
 
+def q4_k_m(job: Job) -> Generator:
+    return LlamaCpp(mixed_four_bits(job), job.threads)
+
+
+def mixed_four_bits(job: Job) -> Path:
+    """The checkpoint as llama.cpp itself makes Q4_K_M of it. Raises ConfigurationError."""
+    from llama_cpp import llama_cpp as api
+
+    quiet = api.llama_log_callback(lambda *_: None)
+    api.llama_log_set(quiet, None)
+    source, path = converted(job, "BF16"), job.scratch / "Q4_K_M.gguf"
+    wanted = api.llama_model_quantize_default_params()
+    wanted.ftype, wanted.nthread = api.LLAMA_FTYPE_MOSTLY_Q4_K_M, job.threads
+    if api.llama_model_quantize(str(source).encode(), str(path).encode(), wanted) != 0:
+        raise ConfigurationError(f"llama.cpp cannot make four bits of {source}")
+    return path
+
+
 class LlamaCpp:
     def __init__(self, path: Path, threads: int) -> None:
         from llama_cpp import llama_cpp as api

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from benchmarks.engines import llama_cpp
 from benchmarks.engines.transformers import ContinuousTransformers, Transformers
-from tandem.bench import BF16, INT8, Contender, EngineFigure, Ratios, ratio
+from tandem.bench import BF16, INT4, INT8, Contender, EngineFigure, Ratios, ratio
 
-#: Tandem's bfloat16 first: the others are compared with it.
+#: Others are compared with the one of Tandem's before them, which has as many bits.
 SHAPES = (
     BF16,
     Contender("llama.cpp", "bf16", "llama_cpp", llama_cpp.bf16),
     Contender("transformers", "bf16", "transformers", Transformers),
     INT8,
     Contender("llama.cpp", "q8_0", "llama_cpp", llama_cpp.q8_0),
+    INT4,
+    Contender("llama.cpp", "q4_k_m", "llama_cpp", llama_cpp.q4_k_m),
 )
 STREAMS = (
     BF16,
@@ -25,6 +27,11 @@ STREAMS = (
 
 
 def lead(figures: list[EngineFigure]) -> Ratios:
-    """Tandem's bfloat16 by each of the others."""
-    ours, *others = figures
-    return {f"{ours.title} / {other.title}": ratio(ours, other) for other in others}
+    """Each of the others by the last of Tandem's before it."""
+    ratios, ours = {}, figures[0]
+    for figure in figures:
+        if figure.name == ours.name:
+            ours = figure
+        else:
+            ratios[f"{ours.title} / {figure.title}"] = ratio(ours, figure)
+    return ratios

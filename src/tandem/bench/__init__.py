@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from tandem.bench.engine import (
         BF16,
+        INT4,
         INT8,
         OWN,
         EngineFigure,
@@ -61,6 +62,7 @@ __all__ = [
     "BF16",
     "CONTEXT",
     "HOST",
+    "INT4",
     "INT8",
     "MAX_BATCH",
     "OWN",
@@ -122,7 +124,16 @@ if not TYPE_CHECKING:  # to a type checker a name that is not imported above doe
                 "Wanted",
             ),
             "engine": (
-                *("BF16", "INT8", "OWN", "EngineFigure", "EngineReport", "Ratios", "Shapes"),
+                *(
+                    "BF16",
+                    "INT4",
+                    "INT8",
+                    "OWN",
+                    "EngineFigure",
+                    "EngineReport",
+                    "Ratios",
+                    "Shapes",
+                ),
                 *("Streams", "Work", "measure_engines", "own_ratios", "ratio"),
             ),
             "slow_link": ("delayed_port",),

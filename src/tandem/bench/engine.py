@@ -8,6 +8,7 @@ computes for those that have ended long before; whoever fills their places at on
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import time
@@ -139,9 +140,11 @@ def decode(batch: int) -> str:
 
 
 def own_ratios(figures: list[EngineFigure]) -> Ratios:
-    """int8 by bfloat16, and what a batch gives by a single sequence."""
-    bf16, int8 = figures
-    ratios = {"int8 / bf16": ratio(int8, bf16)}
+    """Each kind by the one of more bits, and what a batch gives by a single sequence."""
+    ratios = {
+        f"{narrow.kind} / {wide.kind}": ratio(narrow, wide)
+        for wide, narrow in itertools.pairwise(figures)
+    }
     for figure in figures:
         single = figure.tokens_per_s.get(decode(1))
         if single is not None:
@@ -194,10 +197,15 @@ def tandem_int8(job: Job) -> _Tandem:
     return _Tandem(job, Quantization.INT8)
 
 
+def tandem_int4(job: Job) -> _Tandem:
+    return _Tandem(job, Quantization.INT4)
+
+
 BF16 = Contender("tandem", "bf16", "torch", tandem_bf16)
 INT8 = Contender("tandem", "int8", "torch", tandem_int8)
+INT4 = Contender("tandem", "int4", "torch", tandem_int4)
 #: Tandem alone.
-OWN = (BF16, INT8)
+OWN = (BF16, INT8, INT4)
 
 
 def _prompts(count: int, length: int, salt: str) -> list[list[int]]:

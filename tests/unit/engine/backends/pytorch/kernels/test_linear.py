@@ -35,6 +35,7 @@ from tandem.engine.backends.pytorch.kernels.packed import (
 )
 from tandem.engine.backends.pytorch.kernels.tiled import linear as tiled_linear
 from tandem.engine.backends.pytorch.kernels.tiled.linear import (
+    PYTORCH,
     TILED,
     TiledLinear,
     make_codes_linear,
@@ -325,7 +326,7 @@ def test_without_bfloat16_in_onednn_weights_are_kept_in_tiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(PackedWeight, "is_fast", lambda: False)
-    monkeypatch.setattr(tiled_linear._tuner, "tune", lambda: {1: TILED, 32: TILED})
+    monkeypatch.setattr(tiled_linear._tuner, "tune", lambda: {1: PYTORCH, 32: TILED})
     weight, bias, states = random_parts((70, 30, 9), 10, torch.bfloat16)
     linear = make_linear(weight, bias, None)
     assert isinstance(linear, TiledLinear)
@@ -338,7 +339,7 @@ def test_without_bfloat16_in_onednn_weights_are_kept_in_tiles(
 @needs_tiles
 def test_tiles_are_left_where_pytorch_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PackedWeight, "is_fast", lambda: False)
-    monkeypatch.setattr(tiled_linear._tuner, "tune", lambda: {1: TILED, 32: "PyTorch"})
+    monkeypatch.setattr(tiled_linear._tuner, "tune", lambda: {1: PYTORCH, 32: PYTORCH})
     weight, _, _ = random_parts((8, 16, 3), 5, torch.bfloat16)
     assert not makes_tiles(weight)
     assert isinstance(make_linear(weight, None, None), DenseLinear)

@@ -31,7 +31,7 @@ from tandem.engine.backends.pytorch.kernels.tiled.microkernels import (
     fetch_add,
     rows_of,
 )
-from tandem.engine.backends.pytorch.kernels.tiled.vectors import Width
+from tandem.engine.backends.pytorch.kernels.tiled.vectors import NUMBER_BITS, Width
 
 Job = npt.NDArray[np.int64]
 
@@ -39,8 +39,6 @@ Job = npt.NDArray[np.int64]
 BLOCK_BYTES = 16384
 _WORD_BYTES = 4
 _numba: Any = numba  # which does not say what it exports
-#: Of weights that are numbers, not codes.
-NUMBER_BITS = 16
 
 Kind = tuple[int, int, int, int]
 """How weights are kept, as `Loop` has it: bits, looked up, minimums, scales."""
@@ -58,6 +56,7 @@ class Field(IntEnum):
     TILE_BYTES = auto()
     WORDS = auto()  #: of an output's group of inputs; with bfloat16 of all inputs
     GROUPS = auto()  #: of inputs
+    AHEAD = auto()  #: bytes from weights to those that are fetched meanwhile, for few rows
     SCALES = auto()
     MINIMUMS = auto()
     SCALE_BYTES = auto()
@@ -122,7 +121,7 @@ def rows_together(width: Width, kind: Kind) -> tuple[int, int, int, int]:
 
 
 def _loop(width: Width, kind: Kind, rows: int) -> Loop:
-    return Loop(width.lanes, width.vectors, width.tiles(rows), rows, *kind)
+    return Loop(width.lanes, width.vectors, width.tiles(rows, kind[0]), rows, *kind)
 
 
 @compile_loop
@@ -220,7 +219,7 @@ def _add_numbers(
     sums, tile = place
     weights, tile_bytes = job[Field.WEIGHTS] + tile * job[Field.TILE_BYTES], job[Field.TILE_BYTES]
     word_bytes, together = job[Field.TILE_OUTPUTS] * _WORD_BYTES, job[Field.TOGETHER]
-    step = BLOCK_BYTES // word_bytes
+    step, ahead = BLOCK_BYTES // word_bytes, job[Field.AHEAD]
     for word in range(0, job[Field.WORDS], step):
         count = min(step, job[Field.WORDS] - word)
         start, total = weights + word * word_bytes, sums
@@ -229,13 +228,13 @@ def _add_numbers(
             states = job[Field.STATES] + row * job[Field.STATE_BYTES]
             states += word * 2 * rows * _WORD_BYTES
             if rows == rows_of(most):
-                add_bfloat16(total, start, tile_bytes, states, count, most)
+                add_bfloat16(total, start, tile_bytes, states, count, ahead, most)
             elif rows == rows_of(some):
-                add_bfloat16(total, start, tile_bytes, states, count, some)
+                add_bfloat16(total, start, tile_bytes, states, count, ahead, some)
             elif rows == rows_of(few):
-                add_bfloat16(total, start, tile_bytes, states, count, few)
+                add_bfloat16(total, start, tile_bytes, states, count, ahead, few)
             else:
-                add_bfloat16(total, start, tile_bytes, states, count, one)
+                add_bfloat16(total, start, tile_bytes, states, count, ahead, one)
             total += rows * job[Field.TILES_TOGETHER] * word_bytes
 
 
@@ -290,4 +289,5 @@ def _memory(job: Job, sums: int, tile: int, row: int, first: int, behind: int) -
         first,
         behind,
         job[Field.WORDS],
+        job[Field.AHEAD],
     )

@@ -23,6 +23,8 @@ from tandem.engine.backends.pytorch.kernels.tiled.vectors import (
 
 Emitted = tuple[Any, Callable[..., Any]] | None
 _WORD_BYTES = 4
+_LINE_BYTES = 64
+_FEW_ROWS = 2
 _PART_BITS = 6
 _SHORT_BITS = 16
 #: How scales are kept: as numbers, or as integers times a number that several groups share.
@@ -104,6 +106,7 @@ def _bfloat16(
     tile_bytes: Any,  # noqa: ANN401
     states: Any,  # noqa: ANN401
     words: Any,  # noqa: ANN401
+    ahead: Any,  # noqa: ANN401
     code: Any,  # noqa: ANN401
 ) -> Emitted:
     """Adds the products of `words` pairs of bfloat16 to float32 `sums`, (tiles, rows, outputs).
@@ -118,7 +121,7 @@ def _bfloat16(
         _emit_bfloat16(Vectors(builder, loop.lanes), loop, *given[:-1])
         return context.get_dummy_value()
 
-    return numba.types.void(sums, weights, tile_bytes, states, words, code), generate
+    return numba.types.void(sums, weights, tile_bytes, states, words, ahead, code), generate
 
 
 def _emit_bfloat16(
@@ -129,13 +132,14 @@ def _emit_bfloat16(
     tile_bytes: Any,  # noqa: ANN401
     states: Any,  # noqa: ANN401
     words: Any,  # noqa: ANN401
+    ahead: Any,  # noqa: ANN401
 ) -> None:
     builder, sums = vectors.builder, _Sums(vectors, loop, vectors.floats)
     for place in loop.places():
         sums.set(place, vectors.load(start, sums.offset(*place), vectors.floats))
     tiles = _tile_starts(builder, weights, tile_bytes, loop)
     with cgutils.for_range(builder, words) as turn:
-        loaded = _load_word(vectors, loop, tiles, turn.index)
+        loaded = _load_word(vectors, loop, tiles, turn.index, ahead)
         column = _after(builder, states, turn.index, 2 * loop.rows * _WORD_BYTES)
         for half in range(2):
             numbers = {where: vectors.halves(word)[half] for where, word in loaded.items()}
@@ -170,6 +174,7 @@ class _Memory(NamedTuple):
     first: Any
     behind: Any
     words: Any
+    ahead: Any
 
 
 def _codes(
@@ -208,9 +213,9 @@ def _emit_codes(vectors: Vectors, loop: Loop, memory: _Memory) -> None:
         for place in loop.places():
             sums.set(place, vectors.everywhere(zeros, place[0] * _WORD_BYTES, vectors.words))
         with cgutils.for_range(builder, memory.words) as step:
-            _add_word(
-                vectors, loop, sums, table, (tiles, memory.states, builder.add(word, step.index))
-            )
+            which = builder.add(word, step.index)
+            loaded = _load_word(vectors, loop, tiles, which, memory.ahead)
+            _add_word(vectors, loop, sums, table, loaded, (memory.states, which))
         _scale_group(vectors, loop, sums, memory, group)
 
 
@@ -219,11 +224,11 @@ def _add_word(
     loop: Loop,
     sums: _Sums,
     table: Any,  # noqa: ANN401
-    where: tuple[list[Any], Any, Any],
+    loaded: dict[tuple[int, int], Any],
+    where: tuple[Any, Any],
 ) -> None:
-    """Adds the products of one word of each output, of `where`: tiles, states, which word."""
-    tiles, states, word = where
-    builder, loaded = vectors.builder, _load_word(vectors, loop, tiles, word)
+    """Adds the products of one word of each output; `where`: the states, and which word."""
+    (states, word), builder = where, vectors.builder
     column = _after(builder, states, word, loop.fields * loop.rows * _WORD_BYTES)
     shorts = {place: builder.bitcast(each, vectors.shorts) for place, each in loaded.items()}
     for field in range(loop.fields):
@@ -324,9 +329,16 @@ def _load_word(
     loop: Loop,
     tiles: list[Any],
     word: Any,  # noqa: ANN401
+    ahead: Any,  # noqa: ANN401
 ) -> dict[tuple[int, int], Any]:
-    """That word of all outputs, by tile and vector."""
+    """That word of all outputs, by tile and vector.
+
+    Few rows wait for weights; so what lies `ahead` of them is fetched meanwhile.
+    """
     starts = [_after(vectors.builder, tile, word, loop.vectors * vectors.bytes) for tile in tiles]
+    for start in starts if loop.rows <= _FEW_ROWS else []:
+        for line in range(0, loop.vectors * vectors.bytes, _LINE_BYTES):
+            vectors.prefetch(vectors.builder.add(start, ahead), line)
     return {
         (tile, vector): vectors.load(start, vector * vectors.bytes, vectors.words)
         for tile, start in enumerate(starts)

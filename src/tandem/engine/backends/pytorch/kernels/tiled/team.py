@@ -7,13 +7,14 @@ by its own name costs a few microseconds; a second pool would fight with it for 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-_Parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+_ARGUMENTS = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
 
 
 def threads_for(pieces: int) -> int:
@@ -21,19 +22,15 @@ def threads_for(pieces: int) -> int:
     return max(1, min(pieces, torch.get_num_threads())) if _parallel() else 1
 
 
-def run_on(threads: int, function: int, argument: int) -> None:
-    """Calls the C function at the address, which takes an address, once on each thread.
+def entry(function: int, threads: int) -> Callable[[int], None]:
+    """What calls the C function at the address, with an address, once on each thread.
 
-    Returns when all have. Others may run Python meanwhile.
+    It returns when all have. Others may run Python meanwhile.
     """
     parallel = _parallel()
     if threads == 1 or parallel is None:
-        _Function(function)(argument)
-    else:
-        parallel(function, argument, threads, 0)
-
-
-_Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
+    return lambda argument: parallel(function, argument, threads, 0)
 
 
 @cache
@@ -45,6 +42,6 @@ def _parallel() -> Any:  # noqa: ANN401 - what ctypes finds in a library
     for path in (path for folder in folders for name in names for path in folder.glob(name)):
         entry = getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)
         if entry is not None:
-            entry.argtypes, entry.restype = [*_Parallel._argtypes_], None
+            entry.argtypes, entry.restype = _ARGUMENTS, None
             return entry
     return None

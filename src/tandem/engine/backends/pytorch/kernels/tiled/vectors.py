@@ -30,6 +30,10 @@ HAS_TILES = not X86 or {"+avx2", "+fma", "+f16c"} <= FEATURES
 HAS_SHUFFLES = X86 or _MACHINE in {"aarch64", "arm64"}
 
 
+#: Of weights that are numbers, not codes.
+NUMBER_BITS = 16
+
+
 @dataclass(frozen=True)
 class Width:
     """Vectors of so many words of 32 bits, and of how many of them a tile's words consist.
@@ -49,9 +53,10 @@ class Width:
         """Of a tile."""
         return self.lanes * self.vectors
 
-    def tiles(self, rows: int) -> int:
-        """How many are multiplied at a time."""
-        return max(1, 8 // self.vectors // rows)
+    def tiles(self, rows: int, bits: int) -> int:
+        """How many are multiplied at a time: sums of numbers take longer than those of codes."""
+        sums = 8 if bits == NUMBER_BITS else 4
+        return max(1, sums // self.vectors // rows)
 
 
 #: By what they are of: 512 bits, 256 bits, and 128 bits of which there are twice as many.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,13 @@ from tandem.engine.backends.pytorch.kernels.arrays import IntArray, as_array
 from tandem.engine.backends.pytorch.kernels.tiled import activations, team
 from tandem.engine.backends.pytorch.kernels.tiled.codes import GroupCodes
 from tandem.engine.backends.pytorch.kernels.tiled.loops import (
-    NUMBER_BITS,
     Field,
     Job,
     Kind,
     compiled_for,
     rows_together,
 )
-from tandem.engine.backends.pytorch.kernels.tiled.vectors import WIDTH, Width
+from tandem.engine.backends.pytorch.kernels.tiled.vectors import NUMBER_BITS, WIDTH, Width
 from tandem.engine.backends.pytorch.kernels.tiles import in_large_pages
 from tandem.engine.checkpoint.quantized.tensor import Floats
 
@@ -31,6 +31,10 @@ _BLOCK_STATE_BYTES = 384 * 1024
 _CLAIMS = 8
 #: Weights that one thread multiplies sooner than it wakes others.
 _ALONE_BYTES = 128 * 1024
+#: Few rows fetch the tiles that come next; of long ones, what is so far ahead.
+_MOST_AHEAD_BYTES = 64 * 1024
+#: As many rows as decode together.
+_KEPT_ROWS = 16
 
 Kept = TypeVar("Kept", bound=np.generic)
 Words = npt.NDArray[np.int32]
@@ -58,6 +62,17 @@ class _Grouping:
         return cls(together, last, padded, min(block, -(-padded // together) * together))
 
 
+@dataclass(frozen=True)
+class _Call:
+    """All that does not change between products of as many rows."""
+
+    job: Job
+    address: int
+    grouping: _Grouping
+    states: tuple[Any, ...]  # arrays that `_put_states` writes
+    run: Callable[[int], None]
+
+
 class TiledWeight:
     """A (outputs, inputs) matrix in tiles, and the products by it."""
 
@@ -66,6 +81,7 @@ class TiledWeight:
         self.shape = shape
         self.words = words
         self._width, self._kind = width, kind
+        self._calls: dict[tuple[int, bool, int], _Call] = {}
         self._job: Job = np.zeros(len(Field), np.int64)
         self.say(
             TILES=len(words),
@@ -86,22 +102,37 @@ class TiledWeight:
     def multiply(self, states: torch.Tensor, result: torch.Tensor, first: int = 0) -> torch.Tensor:
         """(rows, inputs) → the columns of (rows, n) `result` from `first` on.
 
-        Both are float32 or bfloat16, which may differ.
+        Both are float32 or bfloat16, which may differ. One thread at a time may call this.
         """
-        sizes = rows_together(self._width, self._kind)
-        grouping = _Grouping.of(len(states), sizes, self._row_bytes())
-        job = self._job.copy()
-        kept = self._put_states(job, as_array(states), grouping)
-        threads = self._divide(job, grouping)
-        job[Field.ROWS], job[Field.BLOCK] = len(states), grouping.block
-        job[Field.TOGETHER], job[Field.LAST] = grouping.together, grouping.last
-        numbers = as_array(result)
-        job[Field.RESULT], job[Field.RESULT_WIDTH] = numbers.ctypes.data, numbers.shape[1]
-        job[Field.FIRST] = first
-        function = compiled_for(self._width, self._kind, result.dtype == torch.bfloat16)
-        team.run_on(threads, function, job.ctypes.data)
-        del kept  # what the job has addresses of
+        call = self._call(len(states), result.dtype == torch.bfloat16)
+        self._put_states(as_array(states), call)
+        job = call.job
+        job[Field.NEXT], job[Field.FIRST] = 0, first
+        job[Field.RESULT], job[Field.RESULT_WIDTH] = result.data_ptr(), result.shape[1]
+        call.run(call.address)
         return result
+
+    def _call(self, rows: int, rounded: bool) -> _Call:
+        """A call for so many rows. Those for few are kept, as making one takes time."""
+        key = (rows, rounded, torch.get_num_threads())
+        call = self._calls.get(key)
+        if call is None:
+            call = self._make_call(rows, rounded)
+            if rows <= _KEPT_ROWS:
+                self._calls[key] = call
+        return call
+
+    def _make_call(self, rows: int, rounded: bool) -> _Call:
+        sizes = rows_together(self._width, self._kind)
+        grouping = _Grouping.of(rows, sizes, self._row_bytes())
+        job = self._job.copy()
+        threads = self._divide(job, grouping)
+        job[Field.ROWS], job[Field.BLOCK] = rows, grouping.block
+        job[Field.TOGETHER], job[Field.LAST] = grouping.together, grouping.last
+        states = self._make_states(job, grouping)
+        function = compiled_for(self._width, self._kind, rounded)
+        run = team.entry(function, threads)
+        return _Call(job, job.ctypes.data, grouping, states, run)
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         """(n,) → (n, inputs): the weights of those outputs, as they are kept."""
@@ -109,12 +140,13 @@ class TiledWeight:
 
     def _divide(self, job: Job, grouping: _Grouping) -> int:
         """Says how many tiles are claimed at a time; for so many threads."""
-        together = self._width.tiles(grouping.together)
+        together = self._width.tiles(grouping.together, self._kind[0])
         pieces = -(-len(self.words) // together)
         small = self.words.nbytes * grouping.padded < _ALONE_BYTES
         threads = 1 if small else team.threads_for(pieces)
         claims = 1 if threads == 1 else threads * _CLAIMS
         job[Field.TILES_TOGETHER] = together
+        job[Field.AHEAD] = min(together * self.words[0].nbytes, _MOST_AHEAD_BYTES)
         job[Field.GRAIN] = -(-pieces // claims) * together
         return threads
 
@@ -122,8 +154,12 @@ class TiledWeight:
         """Of a row's states."""
         raise NotImplementedError
 
-    def _put_states(self, job: Job, states: activations.Numbers, grouping: _Grouping) -> object:
-        """Brings states into the order in which they are read; the result must outlive the job."""
+    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Any, ...]:
+        """Memory for states in the order in which they are read, of which it tells the job."""
+        raise NotImplementedError
+
+    def _put_states(self, states: activations.Numbers, call: _Call) -> None:
+        """Writes states there."""
         raise NotImplementedError
 
 
@@ -148,11 +184,15 @@ class TiledNumbers(TiledWeight):
     def _row_bytes(self) -> int:
         return 2 * 4 * int(self.words.shape[1])
 
-    def _put_states(self, job: Job, states: activations.Numbers, grouping: _Grouping) -> object:
+    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Any, ...]:
         wide = np.zeros(grouping.padded * self.words.shape[1] * 2, np.float32)
-        activations.widen(states, wide, self.words.shape[1] * 2, grouping.together, grouping.last)
         job[Field.STATES] = wide.ctypes.data
-        return wide
+        return (wide,)
+
+    def _put_states(self, states: activations.Numbers, call: _Call) -> None:
+        inputs, grouping = self.words.shape[1] * 2, call.grouping
+        (wide,) = call.states
+        activations.widen(states, wide, inputs, grouping.together, grouping.last)
 
 
 class TiledCodes(TiledWeight):
@@ -231,22 +271,23 @@ class TiledCodes(TiledWeight):
     def _row_bytes(self) -> int:
         return 2 * self._inputs
 
-    def _put_states(self, job: Job, states: activations.Numbers, grouping: _Grouping) -> object:
-        group, rows = self._codes.group, grouping.padded
-        groups = self._inputs // group
-        shorts = np.zeros(rows * self._inputs, np.int16)
-        zeros = np.zeros(rows * groups, np.int32)
+    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Any, ...]:
+        rows, groups = grouping.padded, self._inputs // self._codes.group
+        shorts, zeros = np.zeros(rows * self._inputs, np.int16), np.zeros(rows * groups, np.int32)
         units, totals = np.zeros((2, rows * groups), np.float32)
-        sizes = (self._inputs, group, grouping.together, grouping.last, self._codes.zero)
-        activations.quantize(states, sizes, shorts, zeros, units, totals)
         job[Field.STATES], job[Field.ZEROS] = shorts.ctypes.data, zeros.ctypes.data
         job[Field.UNITS], job[Field.TOTALS] = units.ctypes.data, totals.ctypes.data
         return shorts, zeros, units, totals
 
+    def _put_states(self, states: activations.Numbers, call: _Call) -> None:
+        grouping, codes = call.grouping, self._codes
+        sizes = (self._inputs, codes.group, grouping.together, grouping.last, codes.zero)
+        activations.quantize(states, sizes, *call.states)
+
 
 def _padded(outputs: int, width: Width) -> int:
     """Whole tiles, as many at least as are multiplied at a time."""
-    tiles = max(-(-outputs // width.outputs), width.tiles(1))
+    tiles = max(-(-outputs // width.outputs), width.tiles(1, NUMBER_BITS))
     return tiles * width.outputs
 
 
