@@ -182,6 +182,22 @@ def _phi3(model: GgufModel, name: str) -> Fields:
     return {key: value for key, value in fields.items() if key == "sliding_window" or value}
 
 
+def _stablelm(model: GgufModel, name: str) -> Fields:
+    parallel = model.stated(f"{name}.use_parallel_residual", bool)
+    return {
+        "use_qkv_bias": "blk.0.attn_q.bias" in model.tensors,
+        "use_parallel_residual": bool(parallel),
+    }
+
+
+def _exaone4(model: GgufModel, name: str) -> Fields:
+    """Files do not say which layers have the window: three of four, the last has none."""
+    window, layers = _window(model, name), model.needed(f"{name}.block_count", int)
+    if window is None:
+        return {"sliding_window": None, "layer_types": ["full_attention"] * layers}
+    return {"sliding_window": window, "sliding_window_pattern": 4}
+
+
 def _olmo3(model: GgufModel, name: str) -> Fields:
     pattern = model.numbers(f"{name}.attention.sliding_window_pattern")
     layers = model.needed(f"{name}.block_count", int)
@@ -256,6 +272,12 @@ ARCHITECTURES = {
     ),
     "qwen3moe": Architecture(
         "Qwen3MoeForCausalLM", "qwen3_moe", _DENSE | _EXPERTS, fields=_experts
+    ),
+    "stablelm": Architecture(
+        "StableLmForCausalLM", "stablelm", epsilon="layer_norm_eps", fields=_stablelm
+    ),
+    "exaone4": Architecture(
+        "Exaone4ForCausalLM", "exaone4", _DENSE | _NORMS_BEHIND, fields=_exaone4
     ),
     "gpt-oss": Architecture(
         "GptOssForCausalLM",
