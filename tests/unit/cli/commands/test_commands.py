@@ -26,6 +26,7 @@ _COMMANDS = [
     ["bench", "link"],
     ["bench", "scenarios"],
     ["bench", "soak"],
+    ["bench", "speculative"],
     ["chat"],
     ["run"],
     ["status"],
