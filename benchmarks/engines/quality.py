@@ -61,7 +61,7 @@ class Divergence(msgspec.Struct, frozen=True):
 
 def _of_type(kind: str) -> tuple[Subject, Subject]:
     """Both on one file."""
-    ours, theirs = tandem_logits.predict("bfloat16", gguf=kind), llama_cpp_logits.predict(kind)
+    ours, theirs = tandem_logits.predict("auto", gguf=kind), llama_cpp_logits.predict(kind)
     return Subject("Tandem", kind, "gguf", ours), Subject("llama.cpp", kind, "llama_cpp", theirs)
 
 
@@ -103,7 +103,7 @@ def measure_quality(
 
 def _as(stored: Job) -> Predict:
     """In bfloat16, from the file itself."""
-    predict = tandem_logits.predict("bfloat16")
+    predict = tandem_logits.predict("auto")
     return lambda _, texts, known: predict(stored, texts, known)
 
 

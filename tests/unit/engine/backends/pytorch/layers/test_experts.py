@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support.tensors import assert_close, random_tensor
 from torch.nn import functional
 
+from tandem.engine.backends.pytorch.kernels import packed
 from tandem.engine.backends.pytorch.kernels.experts import choose_experts
 from tandem.engine.backends.pytorch.kernels.packed import PackedWeight
 from tandem.engine.backends.pytorch.layers.experts import ExpertMLP, GroupedExperts, SharedExpert
@@ -177,8 +178,10 @@ def test_loops_over_tiles_give_what_one_expert_after_the_other_gives(
     factors, numbers = torch.softmax(logits, dim=-1).topk(top_k)
     chosen = Chosen(numbers, factors)
     found = loops(states, chosen)
-    expected = GroupedExperts(experts[1:], 1)(states, chosen)
-    assert (found - expected).abs().max() <= 2**-7 * max(1.0, float(expected.abs().max()))
+    with pytest.MonkeyPatch.context() as patched:  # else the race decides how often it rounds
+        patched.setattr(packed._tuner, "kernel", lambda _: packed.COMPILED)
+        expected = GroupedExperts(experts[1:], 1)(states, chosen)
+    assert (found - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
     for row in range(rows):
         alone = Chosen(numbers[row : row + 1], factors[row : row + 1])
         assert torch.equal(loops(states[row : row + 1], alone)[0], found[row])
