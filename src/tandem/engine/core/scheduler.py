@@ -336,13 +336,14 @@ class BatchScheduler:
         sequence.computed += len(step.tokens) - step.drafts + right
         sequence.planned = sequence.computed
         self._blocks.remember(sequence)
+        spoilt = tokens[-1].token is None
         if sampled and sampled[-1].outcome is not Outcome.CONTINUES:
-            self.finish(sequence)
-        elif tokens[-1].token is None and step.drafts:
+            self.finish(sequence, poisoned=spoilt)
+        elif spoilt and step.drafts:
             # A guess may be at fault: computed again without any, the same tokens come.
             sequence.may_guess = False
             self._preempt(sequence, poisoned=True)
-        elif tokens[-1].token is None:
+        elif spoilt:
             self.finish(sequence, poisoned=True)
             sampled.append(Sampled(sequence, tokens[-1], Outcome.NOT_SAMPLED))
         return sampled

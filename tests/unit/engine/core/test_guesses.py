@@ -124,3 +124,20 @@ def test_a_guess_that_spoils_the_cache_costs_a_computation_and_no_token() -> Non
         (plan,) = _run(scheduler, model)
         assert not any(step.drafts for step in plan.sequences), "it is not guessed for again"
     assert sequence.tokens[2:] == expected_tokens([5, 6], 6)
+
+
+def test_blocks_that_a_guess_spoilt_are_zeroed_though_the_sequence_ends_in_that_step() -> None:
+    first, last = expected_tokens([5, 6], 2)
+    wrong = (last + 1) % 256
+    manager = BlockManager(64, BLOCK)
+    scheduler = BatchScheduler(manager, SchedulerLimits(), guesser=Guesses([2], [True]))
+    model = PlayedModel(64, frozenset({wrong}))
+    params = SamplingParams(max_tokens=6, stop_token_ids=frozenset({last}))
+    sequence = Sequence(1, 1, 0, [5, 6], params, 2)
+    scheduler.add([sequence])
+    _, spoilt = _run(scheduler, model, 2)
+    assert sequence.state is SequenceState.FINISHED
+    assert sequence.tokens == [5, 6, first, last]
+    scheduler.add([_sequence(2, [7])])
+    (plan,) = _run(scheduler, model)
+    assert set(spoilt.sequences[0].blocks) <= set(plan.clear)
