@@ -25,13 +25,14 @@ class StoredTensor(NamedTuple):
     """`dtype` is one of `FLOAT_DTYPES`, or what the format calls another one.
 
     `quantized` says that such numbers can be read, as they are or dequantised; `nbytes` is what all
-    of them then take in memory as they are.
+    of them then take in memory as they are. `idle` says that they are known to change nothing.
     """
 
     shape: tuple[int, ...]
     dtype: str
     quantized: bool = False
     nbytes: int = 0
+    idle: bool = False
 
 
 class WeightSource(Protocol[T_co]):
@@ -84,7 +85,7 @@ def check_weights(
 ) -> None:
     """Raises CheckpointError for a missing, extra, misshapen or truncated tensor or file.
 
-    Names that end in one of `ignored` may be there or not.
+    Names that end in one of `ignored` may be there or not, and what is idle.
     """
     for name, shape in expected.items():
         if name not in source.files:
@@ -93,7 +94,9 @@ def check_weights(
             )
         _check_tensor(source, name, shape)
     for name, file in source.files.items():
-        if name not in expected and not name.endswith(ignored):
+        if name in expected or name.endswith(ignored):
+            continue
+        if not source.stored(name).idle:
             raise CheckpointError(
                 f"{file}: tensor {name} is unexpected: config.json describes a model without it"
             )

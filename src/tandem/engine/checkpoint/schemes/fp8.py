@@ -12,6 +12,10 @@ from tandem.engine.checkpoint.schemes.scaled import ACTIVATIONS, read_scaled, sc
 from tandem.engine.checkpoint.schemes.settings import Settings
 
 
+#: Of blocks where settings do not say, as `transformers` has it.
+_BLOCK = (128, 128)
+
+
 class _Stated(msgspec.Struct, frozen=True):
     weight_block_size: tuple[int, int] | None = None
     quant_algo: str | None = None
@@ -35,7 +39,7 @@ class Fp8(Scheme):
             raise settings.unsupported("weight_block_size", list(block), "numbers above 0")
         if stated.quant_algo not in (None, "FP8"):
             raise settings.unsupported("quant_algo", stated.quant_algo, "'FP8'")
-        self._blocks = [block] if block else []
+        self._blocks = [block or _BLOCK]
 
     def layout(self, parts: Parts) -> Layout:
         return scaled_layout(parts, _role(parts), self._blocks, "FP8")

@@ -28,8 +28,8 @@ class _Stated(msgspec.Struct, frozen=True):
     group_size: int = 128
     checkpoint_format: str | None = None
     format: str | None = None
-    is_marlin_format: bool = False
-    desc_act: bool = False
+    is_marlin_format: bool | None = None
+    desc_act: bool | None = None
     dynamic: dict[str, Any] | None = None
 
 

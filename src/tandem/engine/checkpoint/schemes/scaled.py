@@ -21,9 +21,9 @@ _POWERS = "F8_E8M0"
 #: What is known of activations and caches, of which nothing is quantised here.
 ACTIVATIONS = (
     *(".input_scale", ".input_zero_point", ".input_global_scale", ".activation_scale"),
-    *(".output_scale", ".output_zero_point", ".k_scale", ".v_scale", ".q_scale"),
+    *(".output_scale", ".output_zero_point", ".kv_scale", ".k_scale", ".v_scale", ".q_scale"),
+    ".prob_scale",
 )
-
 
 #: Rows and columns that share a scale.
 Block = tuple[int, int]

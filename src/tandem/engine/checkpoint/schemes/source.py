@@ -20,6 +20,9 @@ from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor
 
 
+_BIAS = ".bias"
+
+
 class _Matrix(NamedTuple):
     """With an `entry` one of those that the parts store together."""
 
@@ -52,7 +55,7 @@ class QuantizedSafetensors:
     def stored(self, name: str) -> StoredTensor:
         matrix = self._matrices.get(name)
         if matrix is None:
-            return self._plain.stored(name)
+            return self._plain.stored(name)._replace(idle=self._is_idle(name))
         shape = matrix.layout.shape if matrix.entry is None else matrix.layout.shape[1:]
         nbytes = matrix.layout.nbytes // (1 if matrix.entry is None else matrix.layout.shape[0])
         return StoredTensor(shape, matrix.layout.label, quantized=True, nbytes=nbytes)
@@ -87,6 +90,13 @@ class QuantizedSafetensors:
 
     def close(self) -> None:
         self._plain.close()
+
+    def _is_idle(self, name: str) -> bool:
+        """A bias of zeros: quantisers give one to every matrix, whatever model it is of."""
+        matrix = name.removesuffix(_BIAS) + self._scheme.presents
+        return (
+            name.endswith(_BIAS) and matrix in self._matrices and not self._plain.array(name).any()
+        )
 
 
 def _found(scheme: Scheme, files: Mapping[str, Path]) -> Iterable[tuple[str, dict[str, str]]]:
