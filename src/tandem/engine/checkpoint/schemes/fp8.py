@@ -11,7 +11,6 @@ from tandem.engine.checkpoint.schemes.parts import Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.schemes.scaled import ACTIVATIONS, read_scaled, scaled_layout
 from tandem.engine.checkpoint.schemes.settings import Settings
 
-
 #: Of blocks where settings do not say, as `transformers` has it.
 _BLOCK = (128, 128)
 

@@ -19,7 +19,6 @@ from tandem.engine.checkpoint.schemes.parts import Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor
 
-
 _BIAS = ".bias"
 
 

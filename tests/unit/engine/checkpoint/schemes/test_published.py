@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Published(NamedTuple):
 
     fields: Fields
     make: Callable[[np.random.Generator, int, int], Stored]
-    beside: dict[str, torch.Tensor] = {}
+    beside: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
 NO_BIAS = {f"{NAME}.bias": torch.zeros(SHAPE[0], dtype=torch.float16)}
@@ -199,7 +200,7 @@ PUBLISHED = {
         functools.partial(affine, bits=4, group=64, dtype=torch.bfloat16),
     ),
     "mlx-lm of today": Published(
-        _mlx(group_size=64, bits=4, mode="affine", **{"lm_head": False}),
+        _mlx(group_size=64, bits=4, mode="affine", lm_head=False),
         functools.partial(affine, bits=4, group=64, dtype=torch.bfloat16),
     ),
 }
@@ -211,7 +212,7 @@ def test_a_matrix_is_read_as_its_maker_means_it(tmp_path: Path, name: str) -> No
     stored = make(np.random.default_rng(7), *SHAPE)
     (tmp_path / "config.json").write_text(json.dumps(fields))
     named = {NAME + suffix: tensor for suffix, tensor in stored.tensors.items()}
-    save_file(named | beside, tmp_path / "model.safetensors")
+    save_file({**named, **beside}, tmp_path / "model.safetensors")
     with open_weights(tmp_path, "numpy", {f"{NAME}.weight": SHAPE}) as weights:
         tensor = weights.quantized(f"{NAME}.weight")
     assert tensor is not None
