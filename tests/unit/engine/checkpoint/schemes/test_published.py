@@ -89,7 +89,7 @@ BNB = {
 
 
 def _compressed(form: str, activations: Fields | None, **weights: Any) -> Fields:  # noqa: ANN401
-    stated = {
+    stated: Fields = {
         "actorder": None,
         "block_structure": None,
         "dynamic": False,
@@ -123,7 +123,7 @@ def _mlx(**stated: object) -> Fields:
     return {"quantization": stated, "quantization_config": stated}
 
 
-_OURS = {"name": ".weight_scale", "dtype": torch.bfloat16}
+_OURS: Fields = {"name": ".weight_scale", "dtype": torch.bfloat16}
 _ROWS = functools.partial(floats, shape="row", **_OURS)
 _GPTQ = functools.partial(gptq, bits=4, group=128, symmetric=True)
 PUBLISHED = {
