@@ -130,7 +130,11 @@ _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "cohere2": {**_COHERE, **_PATTERN},
     "ernie4_5": {"use_bias": st.booleans()},
     "exaone4": _PATTERN,
-    "gemma": {**_BIAS, "hidden_act": st.sampled_from(["gelu", "gelu_pytorch_tanh"])},
+    "gemma": {
+        **_BIAS,
+        "hidden_act": st.sampled_from(["gelu", "gelu_pytorch_tanh"]),
+        "hidden_activation": st.none(),
+    },
     "gemma2": _GEMMA,
     "gemma3_text": {
         **_GEMMA,

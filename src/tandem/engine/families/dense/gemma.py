@@ -28,7 +28,7 @@ _LOCAL_THETA, _GLOBAL_THETA = 1e4, 1e6
 
 
 class _RawGemma(RawLlama, frozen=True, kw_only=True):
-    hidden_activation: str = "gelu_pytorch_tanh"
+    hidden_activation: str | None = "gelu_pytorch_tanh"
     query_pre_attn_scalar: float = 256.0
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
