@@ -56,6 +56,9 @@ QWEN = Names(
     {
         "visual.": None,
         "model.visual.": None,
+        "vision_tower.": None,
+        "language_model.model.": "model.language_model.",
+        "language_model.lm_head.": "lm_head.",
         "model.language_model.": "model.language_model.",
         "model.": "model.language_model.",
     },

@@ -23,10 +23,10 @@ from tandem.errors import CheckpointError
 TOKENS = [3 + number * 7 % 290 for number in range(20)]
 
 
-def written(directory: Path, shape: str) -> Path:
+def written(directory: Path, shape: str, **fields: Any) -> Path:  # noqa: ANN401 - any JSON
     family, size, overrides = SHAPES[shape]
     create_checkpoint(
-        directory, family=family, size=size, dtype="float32", overrides=dict(overrides)
+        directory, family=family, size=size, dtype="float32", overrides={**overrides, **fields}
     )
     return directory
 
@@ -89,6 +89,21 @@ def test_names_may_begin_in_another_way(checkpoint: Path) -> None:
 
     rewrite(checkpoint, newer)
     assert "lm_head.weight" in load_file(checkpoint / "model.safetensors")
+    assert torch.equal(logits(checkpoint), expected)
+
+
+def test_qwens_names_may_begin_as_llavas(tmp_path: Path) -> None:
+    checkpoint = written(tmp_path / "model", "qwen3-vl-text", tie_word_embeddings=False)
+    expected = logits(checkpoint)
+
+    def as_mlx(name: str) -> str:
+        name = name.replace("model.language_model.", "language_model.model.")
+        return name.replace("lm_head.", "language_model.lm_head.")
+
+    rewrite(checkpoint, as_mlx)
+    path = checkpoint / "model.safetensors"
+    save_file(load_file(path) | {"vision_tower.blocks.0.norm1.weight": torch.ones(16)}, path)
+    assert "language_model.lm_head.weight" in load_file(path)
     assert torch.equal(logits(checkpoint), expected)
 
 
