@@ -145,7 +145,7 @@ class Guesses:
         coming = next(known)[len(tokens) :][:length]
         return [token if next(self._turn) % 4 else (token + 1) % 389 for token in coming]
 
-    def observe(self, rows: int, seconds: float) -> None:
+    def observe(self, rows: int, seconds: float, sequences: int, tokens: int) -> None:
         """They are not chosen by what they cost."""
 
     def forget(self, sequence: Tokens) -> None:

@@ -84,8 +84,8 @@ class Guesses:
             tokens.append((next_token(tokens) + next(self._wrong)) % 256)
         return tokens[len(sequence.tokens) :]
 
-    def observe(self, rows: int, seconds: float) -> None:
-        assert rows > 0
+    def observe(self, rows: int, seconds: float, sequences: int, tokens: int) -> None:
+        assert rows >= tokens >= sequences > 0
         assert seconds == 0.0
 
     def forget(self, sequence: Sequence) -> None:

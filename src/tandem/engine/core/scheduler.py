@@ -45,8 +45,8 @@ class Guesser(Protocol):
         """Token ids of the vocabulary to follow each sequence, no more than `most` of them."""
         ...
 
-    def observe(self, rows: int, seconds: float) -> None:
-        """A step of so many tokens, in which sequences only decoded, took so long."""
+    def observe(self, rows: int, seconds: float, sequences: int, tokens: int) -> None:
+        """A step of so many rows took so long, in which `sequences` only decoded, to `tokens`."""
         ...
 
     def forget(self, sequence: Sequence) -> None:
@@ -165,8 +165,7 @@ class BatchScheduler:
     def commit(self, plan: StepPlan, result: StepResult, seconds: float = 0.0) -> list[Sampled]:
         """Applies a result that took so long: advances the cache, appends tokens, finishes."""
         assert plan.step == result.step, "a result belongs to the plan that was just run"
-        if self._guesser is not None and plan.step in self._decode_steps and plan.only_decodes:
-            self._guesser.observe(plan.rows, seconds)
+        decoded = plan.step in self._decode_steps and plan.only_decodes
         self._decode_steps.discard(plan.step)
         planned = {step.sequence_id: step for step in plan.sequences}
         tokens: defaultdict[int, list[SampledToken]] = defaultdict(list)
@@ -180,6 +179,8 @@ class BatchScheduler:
                 self._blocks.remember(sequence)
             elif step is not None:
                 sampled += self._accept(sequence, step, tokens[sequence.sequence_id])
+        if self._guesser is not None and decoded:
+            self._guesser.observe(plan.rows, seconds, len(plan.sequences), len(result.tokens))
         return sampled
 
     def _decoding(self) -> list[Sequence]:

@@ -88,7 +88,7 @@ class StepPlan(msgspec.Struct, frozen=True):
 
     @property
     def only_decodes(self) -> bool:
-        return all(len(step.tokens) == 1 + step.drafts for step in self.sequences)
+        return all(step.sample and len(step.tokens) == 1 + step.drafts for step in self.sequences)
 
 
 class SampledToken(msgspec.Struct, frozen=True):

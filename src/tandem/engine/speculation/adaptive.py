@@ -7,10 +7,12 @@ that does not repeat itself, with batches whose rows cost time, on processors on
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tandem.engine.core.sequence import Sequence as Tokens
+from tandem.engine.speculation.account import Account
 from tandem.engine.speculation.costs import StepCosts
 
 #: Guesses for a sequence in a step.
@@ -41,20 +43,33 @@ class Source(Protocol):
 class AdaptiveGuesser:
     """Implements `tandem.engine.core.scheduler.Guesser`."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
+        self._clock = clock
         self._costs = StepCosts()
+        self._account = Account()
+        #: Seconds of guessing that are not booked yet.
+        self._spent_s = 0.0
 
     def guess(self, sequences: Sequence[Tokens], most: Sequence[int]) -> list[list[int]]:
+        if self._account.is_overdrawn:
+            return [[] for _ in sequences]
+        began = self._clock()
         bounds = [min(bound, MAX_GUESSES) for bound in most]
         chances = self._source.chances(sequences, bounds)
         counts = best_counts(
             chances, self._costs.seconds, self._source.round_s, self._costs.most_rows
         )
-        return self._source.guess(sequences, counts)
+        guesses = self._source.guess(sequences, counts)
+        self._spent_s += self._clock() - began
+        return guesses
 
-    def observe(self, rows: int, seconds: float) -> None:
+    def observe(self, rows: int, seconds: float, sequences: int, tokens: int) -> None:
         self._costs.observe(rows, seconds)
+        plain_s = self._costs.seconds(sequences)
+        took_s = self._costs.seconds(rows) + self._spent_s
+        self._account.book(won=tokens / sequences, cost=took_s / plain_s)
+        self._spent_s = 0.0
 
     def forget(self, sequence: Tokens) -> None:
         self._source.forget(sequence)

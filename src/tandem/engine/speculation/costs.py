@@ -28,12 +28,14 @@ class StepCosts:
     def __init__(self) -> None:
         self._taken: dict[int, deque[tuple[int, float]]] = {}
         self._steps = 0
+        self._latest_s = 1.0
         self._known: list[tuple[int, float]] = []
 
     def observe(self, rows: int, seconds: float) -> None:
         self._steps += 1
+        self._latest_s = max(seconds, _LEAST_S)
         taken = self._taken.setdefault(_range_of(rows), deque(maxlen=KEPT))
-        taken.append((self._steps, max(seconds, _LEAST_S)))
+        taken.append((self._steps, self._latest_s))
         self._known = self._fresh()
 
     @property
@@ -45,7 +47,7 @@ class StepCosts:
         """Optimistic where nothing is known: what is never tried is never known."""
         rows, known = _range_of(rows), self._known
         if not known:
-            return 1.0
+            return self._latest_s
         if rows <= known[0][0]:
             return known[0][1] * rows / known[0][0]
         if len(known) == 1:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.engine import SamplingParams
+from tandem.engine import SamplingParams, StepPlan, StepResult
+from tandem.engine.core.block_manager import BlockManager
 from tandem.engine.core.sequence import Sequence as Tokens
+from tandem.engine.core.step import SampledToken, SampleSpec
+from tandem.engine.speculation import DraftLimits, DraftModel
 from tandem.engine.speculation.adaptive import MAX_GUESSES, AdaptiveGuesser, best_counts
 from tandem.engine.speculation.lookup import Lookup
 
@@ -86,33 +90,113 @@ def test_counts_are_within_what_there_is(
     assert expected / costs(len(chances) + sum(counts)) >= len(chances) / costs(len(chances))
 
 
+@dataclass
+class Clock:
+    """Stands still while nobody computes."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Drafting:
+    """A model that costs an eighth, and says what comes next as often as that is `right`."""
+
+    stages = depth = 1
+
+    def __init__(
+        self, clock: Clock, texts: Sequence[list[int]], right: float, costs: Callable[[int], float]
+    ) -> None:
+        self._clock, self._texts, self._costs = clock, texts, costs
+        self._right, self._numbers = right, random.Random(1)
+
+    def submit(self, plan: StepPlan) -> None:
+        self._clock.now += self._costs(plan.rows) / 8
+        said = [
+            SampledToken(step.sequence_id, self._says(self._texts[step.sequence_id], step.sample))
+            for step in plan.sequences
+            if step.sample is not None
+        ]
+        self._result = StepResult(plan.step, said)
+
+    def _says(self, text: list[int], place: SampleSpec) -> int:
+        coming = text[place.position] if place.position < len(text) else 0
+        return coming if self._numbers.random() < self._right else (coming + 1) % 1000
+
+    def collect(self) -> StepResult:
+        return self._result
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def drafted(
+    texts: Sequence[list[int]],
+    prompt: int,
+    costs: Callable[[int], float],
+    right: float,
+    streams: int,
+) -> float:
+    """As `played`, with so many streams at a time and a draft model."""
+    clock = Clock()
+    draft = DraftModel(
+        Drafting(clock, texts, right, costs),
+        BlockManager(4096, 16),
+        DraftLimits(vocabulary=1000, guessable=1000, context_length=10_000),
+        clock,
+    )
+    guesser = AdaptiveGuesser(draft, clock)
+    plain = sum(
+        played_by(guesser, clock, texts[start : start + streams], prompt, costs, start)
+        for start in range(0, len(texts), streams)
+    )
+    return clock.now / plain
+
+
 def played(texts: Sequence[list[int]], prompt: int, costs: Callable[[int], float]) -> float:
     """How many times as long as without guesses the rest of these texts takes, in played time."""
-    guesser = AdaptiveGuesser(Lookup())
+    clock = Clock()
+    plain = played_by(AdaptiveGuesser(Lookup(), clock), clock, texts, prompt, costs)
+    return clock.now / plain
+
+
+def played_by(
+    guesser: AdaptiveGuesser,
+    clock: Clock,
+    texts: Sequence[list[int]],
+    prompt: int,
+    costs: Callable[[int], float],
+    first_id: int = 0,
+) -> float:
+    """Seconds that these texts take without guesses; the clock goes on by what they take."""
+    coming = {first_id + index: text for index, text in enumerate(texts)}
     sequences = [
         Tokens(
-            index, index, 0, text[:prompt], SamplingParams(max_tokens=len(text) - prompt), prompt
+            number, number, 0, text[:prompt], SamplingParams(max_tokens=len(text) - prompt), prompt
         )
-        for index, text in enumerate(texts)
+        for number, text in coming.items()
     ]
-    seconds = plain = 0.0
-    while left := [s for s in sequences if len(s.tokens) < len(texts[s.sequence_id])]:
-        most = [len(texts[s.sequence_id]) - len(s.tokens) - 1 for s in left]
+    plain = 0.0
+    while left := [s for s in sequences if len(s.tokens) < len(coming[s.sequence_id])]:
+        most = [len(coming[s.sequence_id]) - len(s.tokens) - 1 for s in left]
         guesses = guesser.guess(left, most)
         assert all(len(one) <= min(n, MAX_GUESSES) for one, n in zip(guesses, most, strict=True))
         rows = len(left) + sum(map(len, guesses))
-        guesser.observe(rows, costs(rows))
-        seconds += costs(rows)
+        clock.now += costs(rows)
         tokens = 0
         for sequence, guessed in zip(left, guesses, strict=True):
-            coming = texts[sequence.sequence_id][len(sequence.tokens) :]
+            rest = coming[sequence.sequence_id][len(sequence.tokens) :]
             right = 0
-            while right < len(guessed) and guessed[right] == coming[right]:
+            while right < len(guessed) and guessed[right] == rest[right]:
                 right += 1
-            sequence.tokens += coming[: right + 1]
+            sequence.tokens += rest[: right + 1]
             tokens += right + 1
+        guesser.observe(rows, costs(rows), len(left), tokens)
         plain += tokens * costs(len(left)) / len(left)
-    return seconds / plain
+    for sequence in sequences:
+        guesser.forget(sequence)
+    return plain
 
 
 def noise(seed: int, count: int, words: int) -> list[int]:
@@ -150,3 +234,40 @@ def test_a_large_batch_of_what_repeats_itself_is_guessed_for_only_where_rows_cos
     texts = [quoting(seed) for seed in range(16)]
     assert played(texts, 300, flat) < 0.3
     assert played(texts, 300, linear) < 1.03
+
+
+@pytest.mark.parametrize("costs", COSTS)
+@pytest.mark.parametrize("right", [0.0, 0.7])
+def test_a_draft_model_whose_prompts_cost_more_than_it_gains_is_left(
+    costs: Callable[[int], float], right: float
+) -> None:
+    """Reading them took half as long again as all answers, when only rounds were counted."""
+    texts = [noise(seed, 900, 1000) for seed in range(32)]
+    assert drafted(texts, 700, costs, right, 8) < 1.08
+
+
+@pytest.mark.parametrize(
+    ("costs", "at_most"), [(flat, 0.45), (tiled, 0.55), (reading, 0.55), (linear, 1.15)]
+)
+def test_a_draft_model_that_gains_is_kept(costs: Callable[[int], float], at_most: float) -> None:
+    texts = [noise(seed, 900, 1000) for seed in range(4)]
+    assert drafted(texts, 700, costs, 0.95, 1) < at_most
+
+
+def test_a_source_that_takes_longer_than_its_guesses_save_is_seldom_asked() -> None:
+    """Whatever it does with the time: it tells only of its rounds."""
+    clock = Clock()
+
+    class Slow(Lookup):
+        asked = 0
+
+        def chances(self, sequences: Sequence[Tokens], most: Sequence[int]) -> list[list[float]]:
+            clock.now += 0.5
+            self.asked += 1
+            return super().chances(sequences, most)
+
+    source = Slow()
+    texts = [noise(1, 2000, 1000)]
+    plain = played_by(AdaptiveGuesser(source, clock), clock, texts, 100, flat)
+    assert 0 < source.asked < 110
+    assert clock.now / plain < 1.03

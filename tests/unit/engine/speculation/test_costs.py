@@ -16,6 +16,8 @@ def test_nothing_known_costs_the_same_whatever_the_rows() -> None:
     costs = StepCosts()
     assert costs.seconds(1) == costs.seconds(16)
     assert costs.most_rows == 2
+    costs.observe(1, 0.25)
+    assert costs.seconds(1) == costs.seconds(16) == 0.25
 
 
 def test_a_first_time_tells_nothing_and_of_three_the_shortest_counts() -> None:

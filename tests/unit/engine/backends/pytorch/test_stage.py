@@ -147,7 +147,8 @@ def test_whatever_is_guessed_the_tokens_are_those_that_come_one_by_one(
     stage = setup.backend.load_stage(setup, whole(setup.config), Solo(), 4)
     expected = answer(stage, spec, len(wrong) + 2)
     tokens = [one.token for one in expected if one.token is not None]
-    drafts = [(token + off) % 300 for token, off in zip(tokens[1:], wrong, strict=False)]
+    size = setup.config.vocab_size
+    drafts = [(token + off) % size for token, off in zip(tokens[1:], wrong, strict=False)]
     run(stage, StepPlan(1, [SequenceStep(7, [5, 6, 7], 0, [3, 0], spec)]))
     own = spec.after(tokens[:1])
     step = SequenceStep(7, [tokens[0], *drafts], 3, [3, 0], own, drafts=len(drafts))
