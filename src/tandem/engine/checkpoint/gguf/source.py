@@ -15,6 +15,7 @@ from tandem.engine.checkpoint.gguf.architectures import Architecture, find_archi
 from tandem.engine.checkpoint.gguf.config import ROPE_FACTORS, head_width
 from tandem.engine.checkpoint.gguf.model import GgufModel
 from tandem.engine.checkpoint.libraries import as_tensor
+from tandem.engine.checkpoint.quantized.numbers import float32
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Span
 from tandem.engine.checkpoint.weights import StoredTensor
@@ -95,11 +96,11 @@ class GgufSource:
         blocks = self._rows(origin, rows, entry)
         if columns is not None:
             blocks = blocks[:, columns.start : columns.stop]
-        numbers = _numbers(blocks, dtype)
+        numbers = np.array(blocks, order="C").view(_NUMPY[dtype])[..., 0]
         if origin.offset:
-            numbers = numbers.astype(np.float32) - np.float32(origin.offset)
+            numbers, dtype = float32(numbers, dtype) - np.float32(origin.offset), "float32"
         is_vector = len(self.stored(name).shape) == 1 + (entry is not None)
-        return as_tensor(numbers[:, 0] if is_vector else numbers, self._library)
+        return as_tensor(numbers[:, 0] if is_vector else numbers, self._library, dtype)
 
     def quantized(
         self,
@@ -233,11 +234,3 @@ def _alternating(both: list[npt.NDArray[np.uint8]], rows: Span | None) -> npt.ND
     pairs = np.stack([blocks[first:last] for blocks in both], axis=1)
     turned = pairs.reshape(-1, *pairs.shape[2:])
     return turned[span.start - 2 * first : span.stop - 2 * first]
-
-
-def _numbers(blocks: npt.NDArray[np.uint8], dtype: str) -> npt.NDArray[Any]:
-    """(rows, columns), copied; bfloat16 as the float32 that it is the beginning of."""
-    numbers = np.array(blocks, order="C").view(_NUMPY[dtype])[..., 0]
-    if dtype == "bfloat16":
-        return (numbers.astype(np.uint32) << 16).view(np.float32)
-    return numbers

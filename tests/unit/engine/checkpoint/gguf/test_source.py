@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from safetensors.numpy import load_file
@@ -142,6 +144,24 @@ def test_rows_that_a_rank_reads_are_those_of_its_heads(tmp_path: Path, name: str
             found = source.read(tensor, rows, Span(2, 9))
             assert np.array_equal(found, numbers[rows.start : rows.stop, 2:9])
     source.close()
+
+
+def test_wide_numbers_are_copied_once(tmp_path: Path) -> None:
+    """As wide as the file has them: the largest matrix of a model would else need memory twice."""
+    size = Size(1, 64, 64, 4, 2, 16, 8192, 256)
+    create_checkpoint(tmp_path / "m", family="qwen2", size=size, dtype="float32")
+    file = as_gguf(tmp_path / "m", tmp_path / "m.gguf", "BF16")
+    source = GgufSource(file, "pt")
+    name, least = "model.embed_tokens.weight", 8192 * 64 * 2
+    tracemalloc.start()
+    try:
+        found = source.read(name)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert least <= peak < 1.2 * least
+    expected = torch.from_numpy(load_file(tmp_path / "m" / "model.safetensors")[name])
+    assert torch.equal(found, expected.to(torch.bfloat16))
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16"])
