@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from tandem.errors import CheckpointError
 
 #: Part of a folder's name: what is derived otherwise than before counts one more.
 _VERSION = 1
+#: How folders are called while they are written, and how long that takes at the very most.
+_BEGUN, _LONGEST_S = "new-", 86400.0
 
 
 def describe(file: Path) -> Path:
@@ -95,22 +98,35 @@ def _users_cache() -> Path:
 
 @functools.cache
 def _usable(cache: Path) -> Path:
-    """The user's cache, or a folder for this process alone where nothing can be kept."""
+    """The user's cache, or a folder for this process alone where nothing can be kept.
+
+    Raises CheckpointError where there is no place for that either.
+    """
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache):
             return cache
     except OSError:
-        own = Path(tempfile.mkdtemp(prefix="tandem-gguf-"))
+        own = _own_folder(cache)
         atexit.register(shutil.rmtree, own, ignore_errors=True)
         return own
+
+
+def _own_folder(cache: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="tandem-gguf-"))
+    except OSError as error:
+        raise CheckpointError(
+            f"neither {cache} nor a temporary folder can be written, where a GGUF is described: "
+            f"{error.strerror or error}; set XDG_CACHE_HOME or TMPDIR to a folder that can"
+        ) from error
 
 
 @contextlib.contextmanager
 def _scratch(cache: Path) -> Iterator[Path]:
     """A folder that is gone afterwards, unless it was given another name."""
     try:
-        made = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
+        made = Path(tempfile.mkdtemp(prefix=_BEGUN, dir=cache))
     except OSError as error:
         raise CheckpointError(f"{cache}: cannot be written: {error.strerror or error}") from error
     try:
@@ -122,8 +138,22 @@ def _scratch(cache: Path) -> Iterator[Path]:
 
 
 def _forget_others(cache: Path) -> None:
-    """Removes what stands for files that are gone."""
+    """Removes what stands for files that are gone, and what killed processes had begun."""
     for folder in cache.iterdir():
-        links = list((folder / LINKS).glob("*"))
-        if links and not all(link.exists() for link in links):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # of what cannot be known: it stays
+            if _is_left(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    if folder.name.startswith(_BEGUN):
+        return time.time() - folder.stat().st_mtime > _LONGEST_S
+    return any(_is_gone(link) for link in (folder / LINKS).glob("*"))
+
+
+def _is_gone(link: Path) -> bool:
+    try:
+        link.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False

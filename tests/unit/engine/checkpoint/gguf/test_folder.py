@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -64,6 +65,33 @@ def test_what_stands_for_files_that_are_gone_is_removed(file: Path, cache: Path)
     after = describe(file)
     assert [path.name for path in cache.iterdir()] == [after.name]
     assert not before.exists()
+
+
+def test_what_a_killed_process_had_begun_is_removed_the_next_day(file: Path, cache: Path) -> None:
+    for name in ("new-old", "new-young"):
+        (cache / name).mkdir(parents=True)
+    os.utime(cache / "new-old", (1, 1))
+    folder = describe(file)
+    assert {path.name for path in cache.iterdir()} == {folder.name, "new-young"}
+
+
+def test_what_cannot_be_looked_at_stays(file: Path, cache: Path, tmp_path: Path) -> None:
+    """As where another model lies on a disk that this user may not read."""
+    (cache / "another" / "linked-gguf").mkdir(parents=True)
+    (cache / "another" / "linked-gguf" / "fox.gguf").symlink_to(tmp_path / ("x" * 300))
+    (cache / ".DS_Store").write_text("")
+    folder = describe(file)
+    assert {path.name for path in cache.iterdir()} == {folder.name, "another", ".DS_Store"}
+
+
+def test_without_any_place_to_write_it_is_said(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a file"))
+    with pytest.raises(CheckpointError, match=r"a file/tandem/gguf nor .*; set XDG_CACHE_HOME"):
+        describe(file)
 
 
 def test_a_file_that_is_none_leaves_nothing(file: Path, cache: Path) -> None:
