@@ -11,6 +11,7 @@ from tests.support.ranks import together
 
 from tandem.engine import CacheFormat, EngineOptions, ModelSetup, prepare
 from tandem.engine.backends.pytorch.backend import load_model
+from tandem.engine.backends.pytorch.dtypes import DTYPES
 from tandem.engine.backends.pytorch.layers.batch import BatchBuilder
 from tandem.engine.backends.pytorch.layers.kv_cache import KVCache
 from tandem.engine.checkpoint.config import ModelConfig
@@ -71,7 +72,7 @@ class Rank:
     """A shard with its cache."""
 
     def __init__(self, setup: ModelSetup, shard: Shard, group: Communicator[torch.Tensor]) -> None:
-        config, dtype, device = setup.config, torch.float32, torch.device("cpu")
+        config, dtype, device = setup.config, DTYPES[setup.dtype], torch.device("cpu")
         context = min(config.context_length, BLOCKS * BLOCK)
         self.model = load_model(setup, shard, group, context)
         self.cache = KVCache(
@@ -102,11 +103,16 @@ class Runner:
     """`way` is `alone`, `tp2` or `tp3` for ranks that share each layer, `pp2` for a pipeline."""
 
     def __init__(
-        self, directory: Path, way: str = "alone", *, kv_cache: CacheFormat | None = None
+        self,
+        directory: Path,
+        way: str = "alone",
+        *,
+        dtype: str = "float32",
+        kv_cache: CacheFormat | None = None,
     ) -> None:
         # Several threads would wait for each other longer than such small products take.
         options = EngineOptions(
-            directory=directory, dtype="float32", device="cpu", threads=1, kv_cache=kv_cache
+            directory=directory, dtype=dtype, device="cpu", threads=1, kv_cache=kv_cache
         )
         setup = prepare(options)
         config = setup.config
