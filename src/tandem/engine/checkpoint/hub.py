@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from tandem.engine.checkpoint.formats import FORMATS, weight_files
-from tandem.engine.checkpoint.gguf.choice import SUFFIX, choose, model_stem, part_names
+from tandem.engine.checkpoint.gguf.choice import MAGIC, SUFFIX, choose, model_stem, part_names
 from tandem.engine.checkpoint.index import whole
 from tandem.errors import ConfigurationError
 
@@ -44,17 +44,22 @@ def resolve_model(model: str) -> Path:
     if model == DEMO_MODEL:
         return _ASSETS / DEMO_MODEL
     path, wanted = _as_path(model), None
-    if _is(model, Path.is_file) and path.suffix == SUFFIX:
+    if _is(model, _is_gguf):
         return _described(path)
     if not _is(model, Path.exists):
         model, wanted = _place(model)
         path = _as_path(model)
     if _is(model, Path.is_dir):
         return _folder(path, wanted)
-    if path.exists() or path.is_absolute() or model.startswith((".", "~")):
+    if wanted is not None and _is(model, _is_gguf):
+        raise ConfigurationError(f"{model} is one model: name it without :{wanted}")
+    if path.exists():
         raise ConfigurationError(
-            f"{model} is not a directory; --model takes a model directory or a {SUFFIX} file"
+            f"{model} is neither a directory nor a GGUF; --model takes a model's directory or a "
+            f"{SUFFIX} file"
         )
+    if path.is_absolute() or path.suffix == SUFFIX or model.startswith((".", "~")):
+        raise ConfigurationError(f"{model}: there is no such file or directory")
     if not _HUB_NAME.fullmatch(model):
         raise ConfigurationError(
             f"{model} is neither a directory nor a Hugging Face name like org/model"
@@ -108,6 +113,16 @@ def _described(file: Path) -> Path:
     from tandem.engine.checkpoint.gguf.folder import describe
 
     return describe(file)
+
+
+def _is_gguf(path: Path) -> bool:
+    """By its name or its first bytes: programs that keep models by their digests have no names."""
+    if not path.is_file():
+        return False
+    if path.suffix == SUFFIX:
+        return True
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _is(model: str, test: Callable[[Path], bool]) -> bool:

@@ -13,6 +13,8 @@ from tandem.engine.checkpoint.files import reading
 from tandem.errors import ConfigurationError
 
 SUFFIX = ".gguf"
+#: What every such file begins with.
+MAGIC = b"GGUF"
 #: Where a folder that describes a GGUF has links to its files.
 LINKS = "linked-gguf"
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")

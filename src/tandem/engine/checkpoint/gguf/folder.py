@@ -23,7 +23,7 @@ import msgspec
 import platformdirs
 
 from tandem.engine.checkpoint.files import reading
-from tandem.engine.checkpoint.gguf.choice import LINKS, linked_parts, part_names
+from tandem.engine.checkpoint.gguf.choice import LINKS, SUFFIX, linked_parts, part_names
 from tandem.engine.checkpoint.gguf.config import config_of, generation_config_of
 from tandem.engine.checkpoint.gguf.model import GgufModel
 from tandem.engine.checkpoint.gguf.tokenizer import tokenizer_config_of, tokenizer_of
@@ -69,7 +69,8 @@ def write_description(folder: Path, parts: list[Path]) -> None:
         (folder / name).write_bytes(msgspec.json.encode(content))
     (folder / LINKS).mkdir()
     for part in parts:
-        (folder / LINKS / part.name).symlink_to(part)
+        name = part.name if part.suffix == SUFFIX else part.name + SUFFIX
+        (folder / LINKS / name).symlink_to(part)
 
 
 def _rename(made: Path, folder: Path) -> None:

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 
 from tandem.engine.checkpoint.gguf.blocks import TYPES, BlockType
+from tandem.engine.checkpoint.gguf.choice import MAGIC
 from tandem.errors import CheckpointError
 
 Value: TypeAlias = "int | float | bool | str | Sequence[Value] | np.ndarray[tuple[int], np.dtype]"
 
-_MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 #: Vocabularies of a quarter of a million tokens take some ten megabytes.
 _MAX_HEAD_BYTES = 256 * 2**20
@@ -138,7 +138,7 @@ class _Cursor:
 
 def _read_preamble(cursor: _Cursor) -> tuple[int, int]:
     """How many tensors and fields there are."""
-    if bytes(cursor.take(4, "its first bytes")) != _MAGIC:
+    if bytes(cursor.take(4, "its first bytes")) != MAGIC:
         raise cursor.error("it does not begin with GGUF")
     version = cursor.number("<u4", "its version")
     if version not in _VERSIONS:

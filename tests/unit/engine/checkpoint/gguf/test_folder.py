@@ -131,6 +131,35 @@ def test_a_file_or_a_folder_with_one_is_a_model(file: Path) -> None:
     assert model_name(str(file.parent)) == "models"
 
 
+@pytest.mark.parametrize("name", ["sha256-0a1b", "FOX.GGUF"])
+def test_a_file_is_known_by_its_beginning(file: Path, name: str) -> None:
+    """Other programs keep models by their digests."""
+    other = file.rename(file.with_name(name))
+    folder = resolve_model(str(other))
+    assert weight_files(folder)[0].resolve() == other
+    assert inspect_checkpoint(folder).weight_formats.keys() == {"Q4_0", "float32"}
+    assert model_name(str(other)) == name
+
+
+def test_a_file_that_is_no_model_is_refused_for_what_it_is(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is asked of the hub, as which a path may read."""
+    monkeypatch.chdir(file.parent.parent)
+    (file.parent / "fox.bin").write_bytes(b"PK\3\4")
+    (file.parent / "gone.gguf").symlink_to("nowhere")
+    for name, words in (
+        ("models/fox.bin", "is neither a directory nor a GGUF"),
+        ("models/none.gguf", "there is no such file"),
+        ("models/gone.gguf", "there is no such file"),
+        ("models/none.gguf:Q4_0", "there is no such file"),
+        ("models/fox-Q4_0.gguf:Q4_0", "is one model: name it without :Q4_0"),
+        (str(file.parent / "none"), "there is no such file or directory"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            resolve_model(name)
+
+
 def test_of_several_in_a_folder_one_is_named(file: Path, original: Path) -> None:
     other = as_gguf(original, file.with_name("fox-Q8_0.gguf"), "Q8_0")
     folder = str(file.parent)
