@@ -26,8 +26,9 @@ from tandem.engine.core.executor import Executor, LocalExecutor
 from tandem.engine.core.scheduler import Guesser
 from tandem.engine.engine import Engine
 from tandem.engine.families import (
+    end_bytes,
     kv_bytes_per_token,
-    model_bytes,
+    layer_bytes,
     parameter_count,
     read_config,
     weigh,
@@ -210,10 +211,15 @@ def draft_bytes(setup: ModelSetup) -> int:
     draft = setup.draft
     if draft is None:
         return 0
-    each = weight_item_bytes(draft.dtype, draft.options.quantization)
+    config, quantization = draft.config, draft.options.quantization
+    each = weight_item_bytes(draft.dtype, quantization)
     keeps = partial(draft.backend.keeps, device=draft.device)
-    weights = weigh(draft.config, draft.options.directory, each, keeps)
-    return model_bytes(draft.config, weights) + _kv_tokens(setup) * _kv_bytes(draft)
+    layers = weigh(config, draft.options.directory, each, keeps)
+    ends = msgspec.structs.replace(layers, each=ITEM_BYTES[draft.dtype])
+    # Rounded, the head is beside the embedding, which stays as it is.
+    tied = config.tie_word_embeddings and quantization is None
+    weights = sum(layer_bytes(config, layers)) + end_bytes(config, ends) * (1 if tied else 2)
+    return weights + _kv_tokens(setup) * _kv_bytes(draft)
 
 
 def choose_device(wanted: str, available: Sequence[str]) -> str:

@@ -11,10 +11,12 @@ import pytest
 from tandem.engine import (
     CACHE_SHARE,
     DEMO_MODEL,
+    ITEM_BYTES,
     Backend,
     CacheFormat,
     EngineOptions,
     ModelSetup,
+    Quantization,
     SchedulerLimits,
     backends,
     default_kv_tokens,
@@ -169,11 +171,33 @@ def test_a_draft_model_and_its_cache_count_in_the_memory(
     a_token = kv_bytes_per_token(setup.config, setup.dtype)
     monkeypatch.setattr(played, "_free_bytes", int(200 * a_token / CACHE_SHARE) + 1)
     assert default_kv_tokens(setup) == 100
-    assert draft_bytes(setup) == 4 * setup.draft.parameters + 100 * a_token
+    beside = 4 * setup.config.hidden_size  # the last norm, which is not worth counting
+    assert draft_bytes(setup) == 4 * setup.draft.parameters - beside + 100 * a_token
     assert draft_bytes(prepare(options())) == 0
     narrow = prepare(options(speculate=draft, dtype="bfloat16")).draft
     assert narrow is not None
     assert narrow.dtype == "bfloat16"
+
+
+def test_of_a_draft_model_in_four_bits_the_embedding_counts_as_it_is(
+    played: PlayedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the head, which is rounded."""
+    setup = prepare(options(device="cuda:1", speculate=options().directory, kv_tokens=1))
+    rounded = prepare(
+        options(
+            device="cuda:1",
+            speculate=options().directory,
+            kv_tokens=1,
+            quantization=Quantization.INT4,
+        )
+    )
+    config = setup.config
+    assert config.tie_word_embeddings
+    ends = ITEM_BYTES[setup.dtype] * config.vocab_size * config.hidden_size
+    a_token = kv_bytes_per_token(config, setup.dtype)
+    layers = draft_bytes(setup) - ends - a_token
+    assert draft_bytes(rounded) - 2 * ends - a_token == pytest.approx(layers * 0.5625 / 4, rel=0.01)
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(
