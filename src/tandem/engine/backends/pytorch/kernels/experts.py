@@ -6,40 +6,33 @@ would take as long as memory takes to give their weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray
 from tandem.engine.backends.pytorch.kernels.compiled import (
     Numbers,
     compile_loop,
     compile_sum,
+    geglu,
     narrow,
     swiglu,
     wide,
 )
 from tandem.engine.backends.pytorch.kernels.products import TILE_OUTPUTS, Tiles, multiply_bfloat16
+from tandem.engine.backends.pytorch.kernels.tiled.loops import as_pointer
 
 Floats = npt.NDArray[np.float32]
 
+SILU, GELU, CLAMPED = range(3)
+Gating = tuple[int, np.float32, np.float32]
+"""Which gate, and of a `CLAMPED` one the limit and the factor alpha."""
+
 _numba: Any = numba  # which does not say what it exports
-
-
-def _pointer(typing: object, address: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ANN401, ARG001 - types of numba's
-    def generate(_: object, builder: Any, __: object, given: Any) -> Any:  # noqa: ANN401
-        return builder.inttoptr(given[0], cgutils.voidptr_t)
-
-    return numba.types.voidptr(address), generate
-
-
-_as_pointer: Any = intrinsic(_pointer)
 
 
 @dataclass(frozen=True)
@@ -59,12 +52,12 @@ class TileTable:
 @compile_loop
 def _tiles(address: int, shape: tuple[int, int]) -> Tiles:
     whole = (shape[0], shape[1], TILE_OUTPUTS)
-    tiles: Tiles = _numba.carray(_as_pointer(address), whole, np.int32)
+    tiles: Tiles = _numba.carray(as_pointer(address), whole, np.int32)
     return tiles
 
 
 @compile_loop
-def _add_biases(products: Numbers, biases: Numbers) -> None:
+def add_biases(products: Numbers, biases: Numbers) -> None:
     for row in range(len(products)):
         for output in range(len(biases)):
             total = wide(products[row, output]) + wide(biases[output])
@@ -87,11 +80,22 @@ def clamped_swiglu(
 
 
 @compile_loop
+def gate_rows(gating: Gating, gates_and_ups: Numbers, gated: Numbers) -> None:
+    """(rows, 2 * width), gates before ups → (rows, width)."""
+    if gating[0] == CLAMPED:
+        clamped_swiglu(gates_and_ups, gating[1], gating[2], gated)
+    elif gating[0] == GELU:
+        geglu(gates_and_ups, gated)
+    else:
+        swiglu(gates_and_ups, gated)
+
+
+@compile_loop
 def add_experts(
     gate_ups: tuple[IntArray, tuple[int, int]],
     downs: tuple[IntArray, tuple[int, int]],
     biases: tuple[Numbers, Numbers],
-    clamp: tuple[np.float32, np.float32],
+    gating: Gating,
     states: npt.NDArray[np.int32],
     chosen: tuple[IntArray, Floats],
     first: int,
@@ -101,15 +105,15 @@ def add_experts(
 
     `gate_ups` and `downs` are tables of tiles, (addresses, shape), the first for the expert number
     `first`; `biases` (experts, outputs) of both, or with no rows. `chosen` are the numbers and the
-    factors of each row's experts, (rows, top_k). A `clamp` of 0 is none. Experts come in the order
-    of their numbers, and the result of a row does not depend on the rows beside it.
+    factors of each row's experts, (rows, top_k). Experts come in the order of their numbers, and
+    the result of a row does not depend on the rows beside it.
     """
     rows, hidden = totals.shape
     columns = gate_ups[1][0] * TILE_OUTPUTS // 2
     gathered = np.empty(states.shape, np.int32)
     both = np.empty((rows, 2 * columns), np.int16)
     words = np.empty((rows, columns // 2), np.int32)
-    gated = _numba.carray(_as_pointer(words.ctypes.data), (rows, columns), np.int16)
+    gated = _numba.carray(as_pointer(words.ctypes.data), (rows, columns), np.int16)
     results = np.empty((rows, hidden), np.int16)
     whose, factors = np.empty(rows, np.int64), np.empty(rows, np.float32)
     for number in range(len(gate_ups[0])):
@@ -119,15 +123,12 @@ def add_experts(
         tiles = _tiles(gate_ups[0][number], gate_ups[1])
         multiply_bfloat16(tiles, gathered[:count], both[:count])
         if len(biases[0]):
-            _add_biases(both[:count], biases[0][number])
-        if clamp[0]:
-            clamped_swiglu(both[:count], clamp[0], clamp[1], gated[:count])
-        else:
-            swiglu(both[:count], gated[:count])
+            add_biases(both[:count], biases[0][number])
+        gate_rows(gating, both[:count], gated[:count])
         tiles = _tiles(downs[0][number], downs[1])
         multiply_bfloat16(tiles, words[:count], results[:count])
         if len(biases[1]):
-            _add_biases(results[:count], biases[1][number])
+            add_biases(results[:count], biases[1][number])
         for place in range(count):
             for output in range(hidden):
                 part = wide(results[place, output]) * factors[place]

@@ -11,7 +11,7 @@ import torch
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray
 from tandem.engine.backends.pytorch.layers.mlp import Expert
 from tandem.engine.backends.pytorch.layers.router import Chosen, Float32Linear, Router
-from tandem.engine.backends.pytorch.layers.tiled_experts import TiledExperts
+from tandem.engine.backends.pytorch.layers.tiled_experts import FewRows, make_few_rows
 from tandem.engine.core.communicator import Communicator
 
 
@@ -68,21 +68,21 @@ class GroupedExperts:
 
 
 class FewRowsFirst:
-    """By tiles for few rows, and by groups for more."""
+    """By one call for few rows, and by groups for more."""
 
-    def __init__(self, tiled: TiledExperts, grouped: GroupedExperts) -> None:
-        self._tiled, self._grouped = tiled, grouped
+    def __init__(self, few: FewRows, grouped: GroupedExperts) -> None:
+        self._few, self._grouped = few, grouped
 
     def __call__(self, states: torch.Tensor, chosen: Chosen) -> torch.Tensor:
-        experts = self._tiled if self._tiled.is_fast(len(states)) else self._grouped
+        experts = self._few if self._few.is_fast(states) else self._grouped
         return experts(states, chosen)
 
 
 def make_experts(experts: Sequence[Expert], first: int) -> Experts:
     """Of a rank's experts, of which `first` is the number of the first one."""
     grouped = GroupedExperts(experts, first)
-    tiled = TiledExperts.of(experts, first)
-    return grouped if tiled is None else FewRowsFirst(tiled, grouped)
+    few = make_few_rows(experts, first)
+    return grouped if few is None else FewRowsFirst(few, grouped)
 
 
 class SharedExpert:

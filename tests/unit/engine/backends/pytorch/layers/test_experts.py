@@ -10,17 +10,31 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.tensors import assert_close, random_tensor
+from tests.support.tensors import assert_close, random_quantized, random_tensor
 from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import packed
 from tandem.engine.backends.pytorch.kernels.experts import choose_experts
 from tandem.engine.backends.pytorch.kernels.packed import PackedWeight
+from tandem.engine.backends.pytorch.kernels.tiled.experts import MOST_ROWS
+from tandem.engine.backends.pytorch.kernels.tiled.linear import TiledLinear, tile_codes
+from tandem.engine.backends.pytorch.kernels.tiled.vectors import HAS_TILES
+from tandem.engine.backends.pytorch.kernels.tiled.weights import TiledNumbers, TiledWeight
 from tandem.engine.backends.pytorch.layers.experts import ExpertMLP, GroupedExperts, SharedExpert
 from tandem.engine.backends.pytorch.layers.linear import Linear, make_linear
-from tandem.engine.backends.pytorch.layers.mlp import ClampedGate, Expert, Gate, Gating
+from tandem.engine.backends.pytorch.layers.mlp import (
+    ClampedGate,
+    Expert,
+    Gate,
+    Gating,
+    gelu_tanh,
+)
 from tandem.engine.backends.pytorch.layers.router import Chosen, Float32Linear, Router
-from tandem.engine.backends.pytorch.layers.tiled_experts import TiledExperts
+from tandem.engine.backends.pytorch.layers.tiled_experts import (
+    PackedExperts,
+    TiledExperts,
+    make_few_rows,
+)
 from tandem.engine.core.communicator import Solo
 from tandem.engine.families.mlp import GateClamp, Routing
 
@@ -171,7 +185,7 @@ def test_loops_over_tiles_give_what_one_expert_after_the_other_gives(
     gating: Gating, biases: bool, rows: int, top_k: int, seed: int
 ) -> None:
     experts = tiled(5, gating, biases=biases)
-    loops = TiledExperts.of(experts[1:], 1)
+    loops = PackedExperts.of(experts[1:], 1)
     assert loops is not None
     states = random_tensor(rows, WIDE, seed=seed, dtype=torch.bfloat16)
     logits = random_tensor(rows, 5, seed=seed + 1)
@@ -187,10 +201,95 @@ def test_loops_over_tiles_give_what_one_expert_after_the_other_gives(
         assert torch.equal(loops(states[row : row + 1], alone)[0], found[row])
 
 
+def codes_linear(kind: str, outputs: int, inputs: int, seed: int, *, biased: bool) -> TiledLinear:
+    weight: TiledWeight
+    if kind == "bfloat16":
+        weight = TiledNumbers(random_tensor(outputs, inputs, seed=seed, dtype=torch.bfloat16) / 8)
+    else:
+        stored = random_quantized(outputs, inputs, seed=seed, minimums=kind == "minimums")
+        codes = tile_codes(stored.widened() if kind == "bytes" else stored)
+        assert codes is not None
+        weight = codes
+    bias = random_tensor(outputs, seed=seed + 1, dtype=torch.bfloat16) if biased else None
+    return TiledLinear(weight, bias)
+
+
+def in_tiles(kinds: list[tuple[str, str]], gating: Gating, *, biased: bool) -> list[Expert]:
+    return [
+        Expert(
+            codes_linear(gate_up, 2 * BROAD, WIDE, 4 * number, biased=biased),
+            codes_linear(down, WIDE, BROAD, 4 * number + 2, biased=biased),
+            gating,
+        )
+        for number, (gate_up, down) in enumerate(kinds)
+    ]
+
+
+GATINGS = [Gate(functional.silu), Gate(gelu_tanh), ClampedGate(GateClamp(limit=0.6, alpha=1.7))]
+
+
+@pytest.mark.skipif(not HAS_TILES, reason="this CPU has no fast loops over tiles")
+@pytest.mark.parametrize(
+    "kinds", [("bfloat16", "bfloat16"), ("minimums", "bytes"), ("codes", "codes")]
+)
+@given(
+    gating=st.sampled_from(GATINGS),
+    biased=st.booleans(),
+    rows=st.integers(1, 9),
+    top_k=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_call_for_all_experts_gives_what_one_after_the_other_gives(
+    kinds: tuple[str, str], gating: Gating, biased: bool, rows: int, top_k: int, seed: int
+) -> None:
+    """Of five experts the last four are here; a row may have chosen none of those."""
+    experts = in_tiles([kinds] * 5, gating, biased=biased)[1:]
+    loops = TiledExperts.of(experts, 1)
+    assert loops is not None
+    states = random_tensor(rows, WIDE, seed=seed, dtype=torch.bfloat16)
+    assert loops.is_fast(states)
+    logits = random_tensor(rows, 5, seed=seed + 1)
+    factors, numbers = torch.softmax(logits, dim=-1).topk(top_k)
+    found = loops(states, Chosen(numbers, factors))
+    expected = GroupedExperts(experts, 1)(states, Chosen(numbers, factors))
+    # Gates are rounded alike but where they are clamped, so what is seen is bfloat16's last bit.
+    assert (found - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
+    for row in range(rows):
+        alone = Chosen(numbers[row : row + 1], factors[row : row + 1])
+        assert torch.equal(loops(states[row : row + 1], alone)[0], found[row])
+
+
+@pytest.mark.skipif(not HAS_TILES, reason="this CPU has no fast loops over tiles")
+def test_the_number_of_threads_changes_nothing_in_the_experts() -> None:
+    experts = in_tiles([("minimums", "codes")] * 5, Gate(functional.silu), biased=True)
+    loops = TiledExperts.of(experts, 0)
+    assert loops is not None
+    states = random_tensor(7, WIDE, dtype=torch.bfloat16)
+    factors, numbers = torch.softmax(random_tensor(7, 5, seed=1), dim=-1).topk(3)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(loops(states, Chosen(numbers, factors)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
 def test_loops_are_for_gates_and_weights_that_they_know() -> None:
-    assert TiledExperts.of([], 0) is None
-    assert TiledExperts.of(tiled(2, Gate(functional.gelu), biases=False), 0) is None
-    assert TiledExperts.of([expert(0), expert(1)], 0) is None
+    assert make_few_rows([], 0) is None
+    assert make_few_rows(tiled(2, Gate(functional.gelu), biases=False), 0) is None
+    assert make_few_rows([expert(0), expert(1)], 0) is None
+    mixed = [("codes", "codes"), ("bytes", "codes")]
+    assert TiledExperts.of(in_tiles(mixed, Gate(functional.silu), biased=False), 0) is None
+
+
+def test_many_rows_and_wide_states_go_by_groups() -> None:
+    loops = TiledExperts.of(in_tiles([("codes", "codes")], Gate(functional.silu), biased=False), 0)
+    assert loops is not None
+    assert not loops.is_fast(torch.zeros((MOST_ROWS + 1, WIDE), dtype=torch.bfloat16))
+    assert not loops.is_fast(torch.zeros((1, WIDE)))
 
 
 @given(

@@ -28,16 +28,16 @@ class TiledLinear:
     """(rows, inputs) → (rows, outputs) of any dtype; a row's result depends on no other row."""
 
     def __init__(self, weight: TiledWeight, bias: torch.Tensor | None) -> None:
-        self._weight = weight
-        self._bias = bias
+        self.weight = weight
+        self.bias = bias
         self._results = ResultBuffer()
 
     def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         if not has_loops(states.dtype, states.device):
             return self(states.float()).to(dtype or states.dtype)
-        result = self._results.empty((len(states), self._weight.shape[0]), states, dtype)
-        self._weight.multiply(states, result)
-        return result if self._bias is None else result + self._bias
+        result = self._results.empty((len(states), self.weight.shape[0]), states, dtype)
+        self.weight.multiply(states, result)
+        return result if self.bias is None else result + self.bias
 
 
 class OrderedLinear:

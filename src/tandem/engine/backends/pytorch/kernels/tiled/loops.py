@@ -90,7 +90,7 @@ def _pointer(typing: object, address: Any) -> Any:  # noqa: ANN401, ARG001 - typ
     return numba.types.voidptr(address), generate
 
 
-_as_pointer: Any = intrinsic(_pointer)
+as_pointer: Any = intrinsic(_pointer)
 
 
 @cache
@@ -100,14 +100,14 @@ def compiled_for(width: Width, kind: Kind, rounded: bool) -> int:
     It takes the address of a job, whose `NEXT` is 0, and returns when all tiles are claimed.
     Rounded results are bfloat16.
     """
-    one, few, some, most = (_loop(width, kind, rows).code for rows in rows_together(width, kind))
+    one, few, some, most = loop_codes(width, kind)
     dtype = np.int16 if rounded else np.float32
 
     def run(pointer: Any) -> None:  # noqa: ANN401 - a type of numba's
         job = _numba.carray(pointer, (_FIELDS,), np.int64)
         shape = (job[Field.ROWS], job[Field.RESULT_WIDTH])
-        result: Numbers = _numba.carray(_as_pointer(job[Field.RESULT]), shape, dtype)
-        _claim(job, result, one, few, some, most)
+        result: Numbers = _numba.carray(as_pointer(job[Field.RESULT]), shape, dtype)
+        claim_tiles(job, result, one, few, some, most)
 
     signature = numba.types.void(numba.types.voidptr)
     function = _numba.cfunc(signature, cache=KEPT, error_model="numpy")(run)
@@ -120,12 +120,17 @@ def rows_together(width: Width, kind: Kind) -> tuple[int, int, int, int]:
     return width.number_rows if kind[0] == NUMBER_BITS else width.code_rows
 
 
-def _loop(width: Width, kind: Kind, rows: int) -> Loop:
-    return Loop(width.lanes, width.vectors, width.tiles(rows, kind[0]), rows, *kind)
+def loop_codes(width: Width, kind: Kind) -> tuple[int, ...]:
+    """Of the `Loop`s for `rows_together`."""
+    loops = (
+        Loop(width.lanes, width.vectors, width.tiles(rows, kind[0]), rows, *kind)
+        for rows in rows_together(width, kind)
+    )
+    return tuple(loop.code for loop in loops)
 
 
 @compile_loop
-def _claim(job: Job, result: Numbers, one: int, few: int, some: int, most: int) -> None:
+def claim_tiles(job: Job, result: Numbers, one: int, few: int, some: int, most: int) -> None:
     """Claims tiles until there are none, and multiplies each by one block of rows after another.
 
     The last four are codes of `Loop`s.

@@ -33,6 +33,12 @@ def entry(function: int, threads: int) -> Callable[[int], None]:
     return lambda argument: parallel(function, argument, threads, 0)
 
 
+def parallel_address() -> int | None:
+    """Of the function that `entry` calls, for compiled code to call; None without one."""
+    parallel = _parallel()
+    return None if parallel is None else ctypes.cast(parallel, ctypes.c_void_p).value
+
+
 @cache
 def _parallel() -> Any:  # noqa: ANN401 - what ctypes finds in a library
     """OpenMP's, of GNU or LLVM, under the name that GNU's compiler calls; None without one."""

@@ -80,7 +80,7 @@ class TiledWeight:
         """`words` are (tiles, words of an output, outputs of a tile)."""
         self.shape = shape
         self.words = words
-        self._width, self._kind = width, kind
+        self.width, self.kind = width, kind
         self._calls: dict[tuple[int, bool, int], _Call] = {}
         self._job: Job = np.zeros(len(Field), np.int64)
         self.say(
@@ -123,16 +123,31 @@ class TiledWeight:
         return call
 
     def _make_call(self, rows: int, rounded: bool) -> _Call:
-        sizes = rows_together(self._width, self._kind)
+        job, grouping, threads = self._plan(rows)
+        states = self._make_states(job, grouping)
+        function = compiled_for(self.width, self.kind, rounded)
+        run = team.entry(function, threads)
+        return _Call(job, job.ctypes.data, grouping, states, run)
+
+    @property
+    def layout(self) -> tuple[int, int, int]:
+        """Inputs of a row as it is kept, inputs of a group, and what a code is above its number."""
+        raise NotImplementedError
+
+    def plan(self, rows: int) -> tuple[Job, int]:
+        """A job for so many rows, without their states and results; what they are filled up to."""
+        job, grouping, _ = self._plan(rows)
+        return job, grouping.padded
+
+    def _plan(self, rows: int) -> tuple[Job, _Grouping, int]:
+        """And for so many threads."""
+        sizes = rows_together(self.width, self.kind)
         grouping = _Grouping.of(rows, sizes, self._row_bytes())
         job = self._job.copy()
         threads = self._divide(job, grouping)
         job[Field.ROWS], job[Field.BLOCK] = rows, grouping.block
         job[Field.TOGETHER], job[Field.LAST] = grouping.together, grouping.last
-        states = self._make_states(job, grouping)
-        function = compiled_for(self._width, self._kind, rounded)
-        run = team.entry(function, threads)
-        return _Call(job, job.ctypes.data, grouping, states, run)
+        return job, grouping, threads
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         """(n,) → (n, inputs): the weights of those outputs, as they are kept."""
@@ -140,7 +155,7 @@ class TiledWeight:
 
     def _divide(self, job: Job, grouping: _Grouping) -> int:
         """Says how many tiles are claimed at a time; for so many threads."""
-        together = self._width.tiles(grouping.together, self._kind[0])
+        together = self.width.tiles(grouping.together, self.kind[0])
         pieces = -(-len(self.words) // together)
         small = self.words.nbytes * grouping.padded < _ALONE_BYTES
         threads = 1 if small else team.threads_for(pieces)
@@ -176,8 +191,13 @@ class TiledNumbers(TiledWeight):
         super().__init__((outputs, inputs), words, width, (NUMBER_BITS, 0, 0, 0))
         self.say(STATE_BYTES=self._row_bytes())
 
+    @property
+    def layout(self) -> tuple[int, int, int]:
+        inputs = 2 * int(self.words.shape[1])
+        return inputs, inputs, 0
+
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
-        tile, output = np.divmod(indices.numpy(), self._width.outputs)
+        tile, output = np.divmod(indices.numpy(), self.width.outputs)
         pairs = torch.from_numpy(self.words[tile, :, output])
         return pairs.view(torch.bfloat16)[:, : self.shape[1]]
 
@@ -226,9 +246,13 @@ class TiledCodes(TiledWeight):
             TABLE=_address(self._table),
         )
 
+    @property
+    def layout(self) -> tuple[int, int, int]:
+        return self._inputs, self._codes.group, self._codes.zero
+
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         """float32, as the file's numbers are."""
-        where = np.divmod(indices.numpy(), self._width.outputs)
+        where = np.divmod(indices.numpy(), self.width.outputs)
         numbers = self._integers(*where).astype(np.float32)
         grouped = numbers.reshape(len(numbers), -1, self._codes.group)
         scales, minimums, outer_scales, outer_minimums = (
