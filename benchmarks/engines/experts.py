@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from tandem.engine import (
     EngineOptions,
     ModelSetup,
+    Quantization,
     Solo,
     StepPlan,
     create_checkpoint,
@@ -51,19 +53,39 @@ class ExpertSpeed(msgspec.Struct, frozen=True):
     to give so many.
     """
 
-    dtype: str
+    weights: str
     token_mb: float
     token_ms: float
     dense_ms: float
     memory_ms: float
 
+    @property
+    def memory_gb_per_s(self) -> float:
+        return self.token_mb / self.memory_ms
 
-def measure_experts(folder: Path, dtype: str, rounds: int, tokens: int) -> ExpertSpeed:
+    @property
+    def of_memory(self) -> float:
+        """How fast the weights of a token are read, as a share of what memory gives."""
+        return self.memory_ms / self.token_ms
+
+
+def measure_experts(
+    folder: Path,
+    quantization: Quantization | None,
+    *,
+    dtype: str,
+    threads: int,
+    rounds: int,
+    tokens: int,
+) -> ExpertSpeed:
     """Writes models of `SHAPE`; one sequence of each decodes, in turns.
 
     The dense one has an MLP as wide as the experts of a token together.
     """
-    setups = [_prepared(folder / family, family, dtype) for family in ("qwen3_moe", "qwen3")]
+    options = EngineOptions(
+        directory=folder, dtype=dtype, quantization=quantization, device="cpu", threads=threads
+    )
+    setups = [_prepared(options, family) for family in ("qwen3_moe", "qwen3")]
     token_bytes = _token_bytes(setups[0])
     assert abs(_token_bytes(setups[1]) / token_bytes - 1) < _ALIKE, "the router's bytes are few"
     decoding = [_decoding(setup) for setup in setups]
@@ -72,23 +94,33 @@ def measure_experts(folder: Path, dtype: str, rounds: int, tokens: int) -> Exper
         for number in range(tokens):
             taken = [decode(number) for decode in decoding]
             fastest_s = [min(pair) for pair in zip(taken, fastest_s, strict=True)]
-        speed = setups[0].backend.decode_bytes_per_s(setups[0])
-        memory_s = min(memory_s, token_bytes / speed)
+        memory_s = min(memory_s, token_bytes / _memory_bytes_per_s(setups[0]))
     milliseconds = [1e3 * seconds for seconds in (*fastest_s, memory_s)]
-    return ExpertSpeed(dtype, token_bytes / 1e6, *milliseconds)
+    weights = dtype if quantization is None else quantization.value
+    return ExpertSpeed(weights, token_bytes / 1e6, *milliseconds)
 
 
-def _prepared(directory: Path, family: str, dtype: str) -> ModelSetup:
+def _prepared(options: EngineOptions, family: str) -> ModelSetup:
+    directory = options.directory / family
     if not directory.exists():
         untied = {"tie_word_embeddings": False}
         create_checkpoint(directory, family=family, size=SHAPE, overrides=untied)
-    return prepare(EngineOptions(directory=directory, dtype=dtype, device="cpu", threads=1))
+    return prepare(replace(options, directory=directory))
+
+
+def _memory_bytes_per_s(setup: ModelSetup) -> float:
+    """By products of weights that are not rounded: the fewer bits, the more else there is to do."""
+    plain = replace(setup, options=replace(setup.options, quantization=None))
+    return setup.backend.decode_bytes_per_s(plain)
 
 
 def _token_bytes(setup: ModelSetup) -> int:
     """All that one token reads of the weights, the head's too."""
-    weights = WeightBytes(weight_item_bytes(setup.dtype, setup.options.quantization))
-    return sum(read_bytes(setup.config, weights)) + end_bytes(setup.config, weights)
+    quantization = setup.options.quantization
+    weights = WeightBytes(weight_item_bytes(setup.dtype, quantization))
+    of_head = None if quantization is None else quantization.of_head
+    head = WeightBytes(weight_item_bytes(setup.dtype, of_head))
+    return sum(read_bytes(setup.config, weights)) + end_bytes(setup.config, head)
 
 
 def _decoding(setup: ModelSetup) -> Callable[[int], float]:
