@@ -12,7 +12,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import structlog
-from numba.extending import overload
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,16 @@ def _compile_narrow(number: Any, like: Any) -> Any:  # noqa: ANN401, ARG001 - nu
         return number
 
     return to_bits if like.dtype == numba.types.int16 else to_float
+
+
+def _pointer(typing: object, address: Any) -> Any:  # noqa: ANN401, ARG001 - types of numba's
+    def generate(_: object, builder: Any, __: object, given: Any) -> Any:  # noqa: ANN401
+        return builder.inttoptr(given[0], cgutils.voidptr_t)
+
+    return numba.types.voidptr(address), generate
+
+
+as_pointer: Any = intrinsic(_pointer)  #: of an address, for `numba.carray`
 
 
 @compile_sum

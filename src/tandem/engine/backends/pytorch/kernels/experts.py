@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray
 from tandem.engine.backends.pytorch.kernels.compiled import (
     Numbers,
+    as_pointer,
     compile_loop,
     compile_sum,
     geglu,
@@ -24,7 +25,6 @@ from tandem.engine.backends.pytorch.kernels.compiled import (
     wide,
 )
 from tandem.engine.backends.pytorch.kernels.products import TILE_OUTPUTS, Tiles, multiply_bfloat16
-from tandem.engine.backends.pytorch.kernels.tiled.loops import as_pointer
 
 Floats = npt.NDArray[np.float32]
 

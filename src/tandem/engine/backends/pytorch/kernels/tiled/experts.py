@@ -20,7 +20,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray
-from tandem.engine.backends.pytorch.kernels.compiled import KEPT, Numbers, compile_loop, wide
+from tandem.engine.backends.pytorch.kernels.compiled import (
+    KEPT,
+    Numbers,
+    as_pointer,
+    compile_loop,
+    wide,
+)
 from tandem.engine.backends.pytorch.kernels.experts import Gating, add_biases, gate_rows
 from tandem.engine.backends.pytorch.kernels.tiled import team
 from tandem.engine.backends.pytorch.kernels.tiled.activations import quantize, widen
@@ -28,7 +34,6 @@ from tandem.engine.backends.pytorch.kernels.tiled.loops import (
     Field,
     Job,
     Kind,
-    as_pointer,
     claim_tiles,
     loop_codes,
 )

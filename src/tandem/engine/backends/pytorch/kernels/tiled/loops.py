@@ -15,12 +15,12 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from tandem.engine.backends.pytorch.kernels.compiled import (
     KEPT,
     Numbers,
+    as_pointer,
     compile_loop,
     narrow,
 )
@@ -81,16 +81,6 @@ class Field(IntEnum):
 
 
 _FIELDS = len(Field)
-
-
-def _pointer(typing: object, address: Any) -> Any:  # noqa: ANN401, ARG001 - types of numba's
-    def generate(_: object, builder: Any, __: object, given: Any) -> Any:  # noqa: ANN401
-        return builder.inttoptr(given[0], cgutils.voidptr_t)
-
-    return numba.types.voidptr(address), generate
-
-
-as_pointer: Any = intrinsic(_pointer)
 
 
 @cache
