@@ -71,6 +71,7 @@ def model_facts(setup: ModelSetup, name: str) -> ModelFacts:
         tied=config.tie_word_embeddings and quantization is None,
         kv_bytes_per_token=kv_bytes_per_token(config, setup.dtype, setup.kv_cache),
         dtype=_number_formats(setup),
+        kv_divides=config.latent is None,
     )
 
 

@@ -61,7 +61,7 @@ def inspect_checkpoint(directory: Path) -> CheckpointSummary:
     config = families.read_config(directory)
     shapes = families.tensor_shapes(config)
     family = families.family_of(config)
-    names = (family.ignored_tensors, family.renamed)
+    names = (family.ignored(config), family.renamed)
     with open_weights(directory, "numpy", shapes, *names) as weights:
         files = set(weights.files.values())
         stored = Counter(weights.stored(name).dtype for name in shapes)

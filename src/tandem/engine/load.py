@@ -74,6 +74,11 @@ def prepare(options: EngineOptions) -> ModelSetup:
     kv_cache = options.kv_cache
     if options.dtype == "auto" and dtype != "float32" and _computes_wide(options.directory, device):
         dtype, kv_cache = "float32", kv_cache or CacheFormat.BFLOAT16
+    if config.latent is not None and kv_cache is CacheFormat.INT8:
+        raise ConfigurationError(
+            f"kv_cache is int8, which {config.architecture} can't have: one scale would be for a "
+            "latent and for a rotated key of other sizes; expected bfloat16 or none"
+        )
     tokenizer = Tokenizer(options.directory)
     return ModelSetup(
         options=options,

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from transformers import AutoConfig, GenerationConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.deepseek_v2 import modeling_deepseek_v2 as deepseek_v2
+from transformers.models.deepseek_v3 import modeling_deepseek_v3 as deepseek_v3
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
@@ -46,12 +49,13 @@ def ours(folder: Path) -> dict[str, Any]:
         "scales": (
             config.embedding_scale,
             config.residual_scale,
-            config.attention_scale,
+            config.attention_scale and pytest.approx(config.attention_scale),
             pytest.approx(config.logit_scale),
         ),
         "caps": (config.attention_softcap, config.logit_softcap),
         "ends": config.eos_token_ids,
         "experts": config.routing and _experts(config, config.routing),
+        "latent": config.latent and msgspec.structs.astuple(config.latent),
     }
 
 
@@ -62,7 +66,9 @@ def _our_rotary(rope: Rope, context: int) -> tuple[object, ...]:
 
 def _experts(config: LlamaConfig, routing: Routing) -> tuple[object, ...]:
     counts = (config.num_experts, routing.top_k, config.expert_columns, config.shared_columns)
-    return (*counts, routing.renormalised, list(config.dense_layers))
+    groups = routing.groups and (routing.groups.count, routing.groups.chosen)
+    own = (routing.renormalised, routing.scale, groups)
+    return (*counts, *own, list(config.dense_layers))
 
 
 SAME = (
@@ -105,6 +111,9 @@ BIASES: dict[str, Callable[[Any], tuple[bool, bool, bool]]] = {
     "olmoe": lambda c: (c.attention_bias, c.attention_bias, False),
     "qwen2_moe": lambda c: (c.qkv_bias, False, False),
     "qwen3_moe": lambda c: (c.attention_bias, c.attention_bias, False),
+    "deepseek_v2": lambda c: (c.attention_bias, c.attention_bias, c.mlp_bias),
+    "deepseek_v3": lambda c: (c.attention_bias, c.attention_bias, False),
+    "glm4_moe": lambda c: (c.attention_bias, False, False),
 }
 
 
@@ -116,14 +125,17 @@ def theirs(folder: Path) -> dict[str, Any]:
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
     window = getattr(config, "sliding_window", None)
     ends = GenerationConfig.from_model_config(config).eos_token_id
+    head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    latent = hasattr(config, "kv_lora_rank")
+    kv_heads = None if latent else config.num_key_value_heads
     return {name: getattr(config, name) for name in SAME} | {
-        "head_dim": getattr(config, "head_dim", config.hidden_size // config.num_attention_heads),
+        "head_dim": config.qk_head_dim if latent else head_dim,
         "dtype": str(config.dtype or "float32").removeprefix("torch."),
         "biases": BIASES[config.model_type](config),
         "windows": tuple(window if kind == "sliding_attention" else None for kind in kinds),
         "rotary": _rotary(config),
         "activation": getattr(config, "hidden_activation", None) or config.hidden_act,
-        "num_key_value_heads": config.num_key_value_heads or config.num_attention_heads,
+        "num_key_value_heads": kv_heads or config.num_attention_heads,
         "eps": next(getattr(config, name) for name in EPS if hasattr(config, name)),
         "growth": _growth(config),
         "scales": _scales(config),
@@ -135,11 +147,16 @@ def theirs(folder: Path) -> dict[str, Any]:
         "max_position_embeddings": _context(folder, config),
         "ends": frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends]),
         "experts": _their_experts(config),
+        "latent": _their_latent(config),
     }
 
 
 def _scales(config: Any) -> tuple[float | None, ...]:  # noqa: ANN401
     """Of embedding, residuals, scores and logits."""
+    if hasattr(config, "kv_lora_rank"):
+        code: Any = deepseek_v2 if config.model_type == "deepseek_v2" else deepseek_v3
+        scale = code.yarn_apply_mscale(config.rope_parameters, config.qk_head_dim**-0.5)
+        return 1.0, 1.0, scale, 1.0
     scaled = config.model_type.startswith("gemma")
     scalar = getattr(config, "query_pre_attn_scalar", config.head_dim) if scaled else None
     return (
@@ -184,6 +201,8 @@ def _their_experts(config: Any) -> tuple[object, ...] | None:  # noqa: ANN401
     """Dense layers as the models' code has them."""
     if not hasattr(config, "num_experts_per_tok"):
         return None
+    if hasattr(config, "n_routed_experts"):
+        return _deepseek_experts(config)
     step, named = getattr(config, "decoder_sparse_step", 1), getattr(config, "mlp_only_layers", ())
     layers = range(config.num_hidden_layers)
     return (
@@ -192,8 +211,33 @@ def _their_experts(config: Any) -> tuple[object, ...] | None:  # noqa: ANN401
         getattr(config, "moe_intermediate_size", config.intermediate_size),
         getattr(config, "shared_expert_intermediate_size", 0),
         getattr(config, "norm_topk_prob", True),
+        1.0,
+        None,
         [number for number in layers if number in named or (number + 1) % step != 0],
     )
+
+
+def _deepseek_experts(config: Any) -> tuple[object, ...]:  # noqa: ANN401
+    grouped = getattr(config, "topk_method", "group") != "greedy"
+    groups = (config.n_group, config.topk_group) if grouped else (1, 1)
+    return (
+        config.n_routed_experts,
+        config.num_experts_per_tok,
+        config.moe_intermediate_size,
+        config.moe_intermediate_size * config.n_shared_experts,
+        config.norm_topk_prob,
+        config.routed_scaling_factor,
+        groups if groups[0] != groups[1] else None,
+        list(range(min(config.first_k_dense_replace, config.num_hidden_layers))),
+    )
+
+
+def _their_latent(config: Any) -> tuple[object, ...] | None:  # noqa: ANN401
+    if not hasattr(config, "kv_lora_rank"):
+        return None
+    sizes = (config.kv_lora_rank, config.qk_rope_head_dim, config.qk_nope_head_dim)
+    pairs = getattr(config, "rope_interleave", True)
+    return (*sizes, config.v_head_dim, config.q_lora_rank, pairs)
 
 
 def _rotary(config: Any) -> list[object]:  # noqa: ANN401

@@ -109,6 +109,26 @@ _BY_KIND: dict[str, st.SearchStrategy[Any]] = {
 _SCALES = (
     *("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
 )
+_DEEPSEEK_MOE: dict[str, st.SearchStrategy[Any]] = {
+    **_BIAS,
+    "num_experts_per_tok": st.integers(1, 3),
+    "n_routed_experts": st.sampled_from([16, 24]),
+    "n_shared_experts": st.integers(1, 3),
+    "moe_intermediate_size": st.integers(1, 99),
+    "first_k_dense_replace": st.integers(0, 1),
+    "routed_scaling_factor": st.sampled_from([1.0, 2.5]),
+    "n_group": st.sampled_from([4, 8]),
+    "topk_group": st.sampled_from([3, 4]),
+}
+_LATENT: dict[str, st.SearchStrategy[Any]] = {
+    "kv_lora_rank": st.integers(1, 99),
+    "q_lora_rank": st.none() | st.integers(1, 99),
+    "qk_nope_head_dim": st.integers(1, 99),
+    "qk_rope_head_dim": st.sampled_from([2, 16]),
+    "v_head_dim": st.integers(1, 99),
+    # What their code has of it is the rotated part's.
+    "head_dim": st.nothing(),
+}
 _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "llama": {"attention_bias": st.booleans(), "mlp_bias": st.booleans()},
     "mistral": _WINDOW,
@@ -200,6 +220,24 @@ _OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "qkv_bias": st.booleans(),
         "shared_expert_intermediate_size": st.integers(1, 99),
     },
+    "deepseek_v2": {
+        **_DEEPSEEK_MOE,
+        **_LATENT,
+        "mlp_bias": st.booleans(),
+        "topk_method": st.sampled_from(["greedy", "group_limited_greedy"]),
+    },
+    "deepseek_v3": {
+        **_DEEPSEEK_MOE,
+        **_LATENT,
+        "norm_topk_prob": st.booleans(),
+        "rope_interleave": st.booleans(),
+    },
+    "glm4_moe": {
+        **_DEEPSEEK_MOE,
+        "norm_topk_prob": st.booleans(),
+        "use_qk_norm": st.booleans(),
+        "partial_rotary_factor": st.sampled_from([0.25, 0.5, 1.0]),
+    },
     "qwen3_moe": {
         **_WINDOW,
         **_QWEN_MOE,
@@ -224,6 +262,10 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     layers = config.get("num_hidden_layers", 24 if family.endswith("_moe") else 32)
     if "num_experts_per_tok" not in config:  # what is left out must not be more than there are
         config = {name: config[name] for name in config if not name.endswith("_experts")}
+    if family == "deepseek_v2":  # whose defaults are none
+        config = {"num_experts_per_tok": 2, "n_group": 4, "topk_group": 3} | config
+    elif not {"n_group", "topk_group"} <= config.keys():
+        config = {name: config[name] for name in config if not name.endswith("_group")}
     # Where Qwen2-MoE uses no windows `transformers` would give these layers one of 0 tokens.
     windowed = family == "qwen2_moe" and config.get("use_sliding_window", False)
     if (windowed or family in ("qwen2", "qwen3")) and draw(st.booleans()):

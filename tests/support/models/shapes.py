@@ -16,6 +16,16 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 32,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+#: As DeepSeek has it: attention's scale grows with the context too.
+DEEPSEEK_YARN = {
+    "type": "yarn",
+    "factor": 40.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "mscale": 0.707,
+    "mscale_all_dim": 0.9,
+}
 
 #: What 16 numbers of a head are rotated by.
 LONGROPE = {
@@ -330,6 +340,64 @@ SHAPES = {
         "gpt_oss",
         Size(3, 48, 80, 6, 3, 16, 301, 256, 7, 3, 20),
         {"swiglu_limit": 0.03, "swiglu_alpha": 1.1, "attention_bias": False},
+    ),
+    "deepseek-v2": Shape(
+        "deepseek_v2",
+        Size(3, 48, 80, 4, 4, 12, 301, 256, 8, 3, 20),
+        {
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+            "routed_scaling_factor": 16.0,
+            "attention_bias": True,
+            "rope_scaling": DEEPSEEK_YARN,
+        },
+    ),
+    "deepseek-v2-lite": Shape(
+        "deepseek_v2",
+        Size(2, 48, 80, 6, 6, 8, 301, 256, 5, 2, 28),
+        {
+            "q_lora_rank": None,
+            "topk_method": "greedy",
+            "kv_lora_rank": 20,
+            "v_head_dim": 10,
+            "mlp_bias": True,
+            "scoring_func": "softmax",
+        },
+    ),
+    "deepseek-v3": Shape(
+        "deepseek_v3",
+        Size(3, 48, 80, 4, 4, 12, 301, 256, 8, 3, 20),
+        {
+            "topk_method": "noaux_tc",
+            "scoring_func": "sigmoid",
+            "n_group": 4,
+            "topk_group": 2,
+            "rope_scaling": DEEPSEEK_YARN,
+        },
+    ),
+    "deepseek-v3-halves": Shape(
+        "deepseek_v3",
+        Size(3, 60, 80, 3, 3, 16, 301, 256, 6, 3, 20),
+        {
+            "q_lora_rank": None,
+            "rope_interleave": False,
+            "n_group": 1,
+            "topk_group": 1,
+            "norm_topk_prob": False,
+            "first_k_dense_replace": 0,
+            "n_shared_experts": 1,
+            "attention_bias": True,
+            "rope_scaling": {"type": "linear", "factor": 3.0, "mscale_all_dim": 0.7},
+        },
+    ),
+    "glm4-moe": Shape(
+        "glm4_moe", Size(3, 48, 72, 6, 2, 24, 307, 256, 9, 4, 20), {"use_qk_norm": True}
+    ),
+    "glm4-moe-groups": Shape(
+        "glm4_moe",
+        Size(2, 48, 72, 4, 4, 12, 307, 256, 9, 4, 20),
+        {"attention_bias": True, "n_group": 3, "topk_group": 2, "first_k_dense_replace": 0},
     ),
     "mistral-one-kv-head": Shape(
         "mistral", Size(2, 36, 50, 3, 1, 12, 305, 256), {"sliding_window": None}

@@ -58,6 +58,13 @@ def test_a_token_reads_the_experts_that_it_chooses(tmp_path: Path) -> None:
     assert facts.layer_bytes[1] == facts.read_bytes[1]
 
 
+def test_a_cache_of_latents_does_not_divide(tmp_path: Path) -> None:
+    create_checkpoint(tmp_path / "m", family="deepseek_v2", dtype="float32")
+    setup = prepare(EngineOptions(directory=tmp_path / "m", device="cpu", threads=1))
+    assert not model_facts(setup, "m").kv_divides
+    assert model_facts(_setup(tmp_path / "llama"), "m").kv_divides
+
+
 def test_narrower_weights_are_smaller(tmp_path: Path) -> None:
     wide = model_facts(_setup(tmp_path / "m"), "m")
     narrow = model_facts(_setup(tmp_path / "narrow", dtype="bfloat16"), "m")

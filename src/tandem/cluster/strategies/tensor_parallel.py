@@ -49,7 +49,8 @@ def token_s(members: Sequence[Member], parts: Sequence[Part], hop_s: float) -> f
 
 
 def held(model: ModelFacts, parts: Sequence[Part], rank: int) -> Held:  # noqa: ARG001 - all alike
-    return Held(model_bytes(model) / len(parts), model.kv_bytes_per_token / len(parts))
+    shares = len(parts) if model.kv_divides else 1
+    return Held(model_bytes(model) / len(parts), model.kv_bytes_per_token / shares)
 
 
 def build_executor(context: RankContext) -> Executor:

@@ -32,12 +32,36 @@ _LARGEST = {
 }
 
 
-class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoder with grouped-query attention. Sizes count elements, not bytes.
+class Latent(msgspec.Struct, frozen=True):
+    """What all heads of a token share in place of keys and values (DeepSeek-AI, 2024).
 
-    `num_experts` and `shared_columns`, those of an MLP that all tokens have beside their experts,
-    are 0 where there are none. `sliding_windows` has each layer's attention window in tokens, None
-    for full attention. `dtype` is that of the weights where `config.json` says none.
+    The first `rank` numbers are what each head's `plain` numbers of a key and `values` of a value
+    are made of; `rotated` ones behind them belong to the keys of all heads. Queries are of `plain`
+    and `rotated` numbers, made of `query_rank` ones, or of states if None. Two that rotate together
+    are next to each other in files if there are `pairs`, or half of them apart.
+    """
+
+    rank: int
+    rotated: int
+    plain: int
+    values: int
+    query_rank: int | None
+    pairs: bool
+
+    @property
+    def width(self) -> int:
+        """Numbers of a token in the cache of a layer."""
+        return self.rank + self.rotated
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoder with grouped-query attention, or with a `latent`. Sizes count elements, not bytes.
+
+    Tensor-parallel ranks divide `num_kv_heads`: with a latent, which each rank has as a whole, they
+    are as many as those of queries. `num_experts` and `shared_columns`, those of an MLP that all
+    tokens have beside their experts, are 0 where there are none. `sliding_windows` has each layer's
+    attention window in tokens, None for full attention. `dtype` is that of the weights where
+    `config.json` says none.
     """
 
     architecture: str
@@ -50,6 +74,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    latent: Latent | None = None
     context_length: int
     tie_word_embeddings: bool
     sliding_windows: tuple[int | None, ...]

@@ -51,21 +51,24 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """Of each head's numbers, `each` of them, the first `rotated` are pairs that rotate together.
+    """Of each head's numbers, `each` of them, `rotated` are pairs that rotate together.
 
-    Layers rotate halves: they want the firsts of all pairs before the seconds. Heads are one after
-    another in dimension `axis` of a tensor.
+    They are behind the `first` ones. Layers rotate halves: they want the firsts of all pairs before
+    the seconds. Heads are one after another in dimension `axis` of a tensor.
     """
 
     each: int
     rotated: int
     axis: int = 0
+    first: int = 0
 
     def halved(self, extent: int) -> list[int]:
         """The places in a file's dimension, of whole heads, in the order that layers want."""
-        rotated = range(self.rotated)
-        head = [*rotated[::2], *rotated[1::2], *range(self.rotated, self.each)]
-        return [first + row for first in range(0, extent, self.each) for row in head]
+        numbers = range(self.each)
+        end = self.first + self.rotated
+        rotated = numbers[self.first : end]
+        head = [*numbers[: self.first], *rotated[::2], *rotated[1::2], *numbers[end:]]
+        return [start + row for start in range(0, extent, self.each) for row in head]
 
 
 class TensorSpec(msgspec.Struct, frozen=True):

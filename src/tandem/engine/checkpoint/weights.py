@@ -85,7 +85,7 @@ def check_weights(
 ) -> None:
     """Raises CheckpointError for a missing, extra, misshapen or truncated tensor or file.
 
-    Names that end in one of `ignored` may be there or not, and what is idle.
+    Names that begin or end with one of `ignored` may be there or not, and what is idle.
     """
     for name, shape in expected.items():
         if name not in source.files:
@@ -94,7 +94,7 @@ def check_weights(
             )
         _check_tensor(source, name, shape)
     for name, file in source.files.items():
-        if name in expected or name.endswith(ignored):
+        if name in expected or name.startswith(ignored) or name.endswith(ignored):
             continue
         if not source.stored(name).idle:
             raise CheckpointError(

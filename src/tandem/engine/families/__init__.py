@@ -17,7 +17,7 @@ from tandem.engine.checkpoint.dtypes import ITEM_BYTES, CacheFormat
 from tandem.engine.checkpoint.formats import open_weights, stored_dtype
 from tandem.engine.checkpoint.layout import WeightBytes, specs_of
 from tandem.engine.checkpoint.sharding import Span
-from tandem.engine.families import dense, gpt_oss, llama, moe
+from tandem.engine.families import deepseek, dense, gpt_oss, llama, moe
 from tandem.engine.families.family import Family, Size
 from tandem.errors import CheckpointError
 
@@ -45,6 +45,7 @@ FAMILIES: dict[str, Family[Any, Any]] = {
     **dense.FAMILIES,
     **moe.FAMILIES,
     **gpt_oss.FAMILIES,
+    **deepseek.FAMILIES,
 }
 
 
@@ -106,7 +107,7 @@ def weigh(
     family, kept, kinds = family_of(config), dict[str, float](), dict[str, bool]()
     expected = tensor_shapes(config)
     with open_weights(
-        directory, "numpy", expected, family.ignored_tensors, family.renamed
+        directory, "numpy", expected, family.ignored(config), family.renamed
     ) as source:
         for name, shape in expected.items():
             stored = source.stored(name)

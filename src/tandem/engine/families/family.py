@@ -58,6 +58,13 @@ class Family(ABC, Generic[Config, Layer]):
     def example_config(self, size: Size) -> dict[str, Any]:
         """This family's own fields of a `config.json` for a model with random weights."""
 
+    def ignored(self, config: Config) -> tuple[str, ...]:  # noqa: ARG002
+        """What names of tensors begin or end with that a checkpoint may have and that aren't read.
+
+        A beginning ends in a dot.
+        """
+        return self.ignored_tensors
+
     def config_file(self, fields: dict[str, Any]) -> dict[str, Any]:
         """A `config.json` of such fields."""
         return fields
@@ -74,5 +81,7 @@ class Family(ABC, Generic[Config, Layer]):
         self, config: Config, dtype: str, kept: CacheFormat | None = None
     ) -> int:
         """Bytes that the cache takes for one token of context, in all layers."""
+        if config.latent is not None:
+            return config.num_layers * head_bytes(config.latent.width, dtype, kept)
         each = head_bytes(config.head_dim, dtype, kept)
         return 2 * config.num_layers * config.num_kv_heads * each

@@ -29,6 +29,7 @@ from tandem.engine.checkpoint.layout import (
 )
 from tandem.engine.checkpoint.renamed import Beginnings
 from tandem.engine.families.family import Family, Size
+from tandem.engine.families.latent import LatentTensors
 from tandem.engine.families.mlp import (
     ExpertTensors,
     GateClamp,
@@ -69,7 +70,8 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     more than stored. With `norm_over_heads` all heads of queries are one row of a norm; with
     `norm_rotated` norms of heads are behind the rotation. `layer_norms` are not RMSNorm, and may
     have a bias.
-    `routing` chooses experts of so many columns in all layers but the `dense_layers`.
+    `routing` chooses experts of so many columns in all layers but the `dense_layers`. Behind the
+    last layer a file may have `guessing_layers` more, which predict further tokens.
     """
 
     norm_eps: float
@@ -94,6 +96,7 @@ class LlamaConfig(ModelConfig, frozen=True, kw_only=True):
     expert_columns: int = 0
     dense_layers: tuple[int, ...] = ()
     gate_clamp: GateClamp | None = None
+    guessing_layers: int = 0
 
 
 class AttentionTensors(msgspec.Struct, frozen=True):
@@ -109,7 +112,7 @@ class AttentionTensors(msgspec.Struct, frozen=True):
 class LlamaLayer(msgspec.Struct, frozen=True):
     """A layer's tensors. Norms are of what goes into attention and MLP, and of what comes out."""
 
-    attention: AttentionTensors
+    attention: AttentionTensors | LatentTensors
     mlp: MLPTensors | PlainTensors | ExpertTensors
     attention_norm: Norm | None = None
     attended_norm: Norm | None = None
@@ -205,6 +208,10 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
     def own_fields(self, raw: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401, ARG002
         """Those of a `LlamaConfig` that differ from Llama's. Raises CheckpointError."""
         return {}
+
+    def ignored(self, config: LlamaConfig) -> tuple[str, ...]:
+        behind = range(config.num_layers, config.num_layers + config.guessing_layers)
+        return (*self.ignored_tensors, *(f"{self.prefix}layers.{number}." for number in behind))
 
     def tensors(self, config: LlamaConfig) -> DecoderTensors[LlamaLayer]:
         vocabulary = (config.vocab_size, config.hidden_size)

@@ -27,23 +27,40 @@ class ExpertTensors(msgspec.Struct, frozen=True):
 
     Each of `experts` is on one tensor-parallel rank as a whole; `shared` is for all tokens, and
     multiplied by the sigmoid of its product with `shared_gate`, (1, hidden), if there is one.
+    `correction`, (experts,), is added to what the router chooses by, and to nothing else.
     """
 
     router: Projection
     experts: tuple[MLPTensors, ...]
     shared: MLPTensors | None = None
     shared_gate: TensorSpec | None = None
+    correction: TensorSpec | None = None
+
+
+class ExpertGroups(msgspec.Struct, frozen=True):
+    """Experts are in `count` groups of the same size, of which `chosen` are those a token may have.
+
+    They are those whose `best` experts have the highest scores together.
+    """
+
+    count: int
+    chosen: int
+    best: int
 
 
 class Routing(msgspec.Struct, frozen=True):
     """How a token's experts are chosen: the likeliest `top_k`, by a softmax of the router's logits.
 
     Their results are multiplied by their probabilities, whose sum is made 1 if `renormalised`:
-    then it is all the same whether the softmax is of all experts or of the chosen ones.
+    then it is all the same whether the softmax is of all experts or of the chosen ones. With
+    `sigmoid` each has its own in place of the softmax; in the end all are multiplied by `scale`.
     """
 
     top_k: int
     renormalised: bool
+    sigmoid: bool = False
+    groups: ExpertGroups | None = None
+    scale: float = 1.0
 
 
 class GateClamp(msgspec.Struct, frozen=True):

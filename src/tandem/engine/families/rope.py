@@ -291,6 +291,18 @@ def _yarn(stated: _Rule) -> Yarn:
     )
 
 
+def mean_scale(raw: RawRotary, path: Path) -> float:
+    """By which queries and keys of DeepSeek grow with the context, rotated numbers and others.
+
+    Raises CheckpointError.
+    """
+    rope = _stated(raw)
+    rule = rope.rope_type or rope.type or "default"
+    if rule == "default" or not rope.mscale_all_dim:
+        return 1.0
+    return _mscale(_positive("factor", rope.factor, rule, path), rope.mscale_all_dim)
+
+
 def _mscale(factor: float, weight: float) -> float:
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1.0 else 1.0
 

@@ -62,14 +62,15 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True)
     pass
 
 
-class ModelFacts(Message, frozen=True):
+class ModelFacts(Message, frozen=True, omit_defaults=True):
     """What the plan depends on, and what has to be the same everywhere.
 
     `settings` are what the engine reads of the configuration, by name, as JSON or the digest of a
     longer one; `tokenizer` and `weights` are digests, the latter of samples.
     `layer_bytes` are each layer's weights, and `read_bytes` what of them one token reads, not all
     of a layer that has experts; `embedding_bytes` those of the embedding, and as many
-    are the head's, which are the same ones in memory if they are `tied`.
+    are the head's, which are the same ones in memory if they are `tied`. Ranks that share layers
+    share what the cache keeps as well, or have all of it each unless it `kv_divides`.
     """
 
     name: Name
@@ -83,6 +84,7 @@ class ModelFacts(Message, frozen=True):
     tied: bool
     kv_bytes_per_token: _Size
     dtype: Name
+    kv_divides: bool = True
 
     @property
     def layers(self) -> int:

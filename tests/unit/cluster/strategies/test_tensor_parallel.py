@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.support.members import MODEL, hello, members
 
@@ -33,3 +34,10 @@ def test_a_machine_without_room_for_its_share_is_named() -> None:
 def test_a_plan_that_leaves_out_a_layer_is_not_whole() -> None:
     assert is_whole([Part("a", 0, 4), Part("b", 0, 4)], 4)
     assert not is_whole([Part("a", 0, 4), Part("b", 0, 3)], 4)
+
+
+def test_a_cache_that_does_not_divide_is_held_by_all() -> None:
+    latent = msgspec.structs.replace(MODEL, kv_divides=False)
+    parts = divide(members(*[hello()] * 4))
+    assert held(latent, parts, 1).kv_bytes_per_token == MODEL.kv_bytes_per_token
+    assert held(latent, parts, 1).weights_bytes == held(MODEL, parts, 1).weights_bytes

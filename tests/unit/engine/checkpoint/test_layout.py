@@ -10,6 +10,7 @@ from tandem.engine.checkpoint.layout import Pairs
 
 def test_the_firsts_of_all_pairs_come_before_the_seconds() -> None:
     assert Pairs(each=6, rotated=4).halved(12) == [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]
+    assert Pairs(each=6, rotated=4, first=1).halved(6) == [0, 1, 3, 2, 4, 5]
 
 
 @given(half=st.integers(0, 8), rest=st.integers(0, 5), heads=st.integers(1, 4))

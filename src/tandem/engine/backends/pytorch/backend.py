@@ -120,7 +120,7 @@ def load_model(
         if on_progress is not None:
             on_progress(next(loaded), len(shard.layers))
 
-    names = (tensor_shapes(config), family.ignored_tensors, family.renamed)
+    names = (tensor_shapes(config), family.ignored(config), family.renamed)
     with open_weights(options.directory, "pt", *names) as weights:
         dtype, device = DTYPES[setup.dtype], torch.device(setup.device)
         loader = ShardLoader(shard, weights, dtype, device, options.quantization, context)

@@ -65,6 +65,8 @@ class ShardLoader:
 
         What a file has in few bits stays that, whatever `quantization` says.
         """
+        if len({projection.bias is None for projection in projections}) > 1:
+            return JoinedLinear([self.linear(projection) for projection in projections])
         stored = [self._quantized(projection.weight) for projection in projections]
         if all(part is None for part in stored):
             # No part is kept beside what they are stacked to: packing it takes memory enough.

@@ -41,6 +41,8 @@ def assert_same(few: Path, expected: torch.Tensor) -> None:
         ("gemma2", "mlx 4 bits"),  # an embedding that is scaled
         ("qwen3_moe", "awq"),
         ("mixtral", "fp8 in blocks"),
+        ("deepseek_v3", "fp8 in blocks"),  # a map that is applied the other way round
+        ("deepseek_v2", "gptq in act-order"),
     ],
 )
 def test_logits_are_those_of_the_numbers(tmp_path: Path, family: str, kind: str) -> None:

@@ -287,8 +287,11 @@ def _blend(
     span: npt.NDArray[np.int64],
     blended: npt.NDArray[np.float32],
 ) -> None:
-    """The sum of the visible values, each by its score, into `blended`, in place."""
-    block_size, head_dim = values.shape[1], values.shape[3]
+    """The sum of the visible values, each by its score, into `blended`, in place.
+
+    Of values that are longer it has the first numbers.
+    """
+    block_size = values.shape[1]
     blended[:] = 0
     for number in range(span[0] // block_size, (span[1] - 1) // block_size + 1):
         block, start = table[number], number * block_size
@@ -296,7 +299,7 @@ def _blend(
             score = scores[start + offset]
             if scales.size:
                 score *= scales[block, offset, kv_head]
-            for index in range(head_dim):
+            for index in range(len(blended)):
                 blended[index] += score * wide(values[block, offset, kv_head, index])
 
 
@@ -316,17 +319,18 @@ def attend(
 ) -> None:
     """Attention of single tokens, each over its own blocks, which are read where they are.
 
-    `queries` and `attended` are (rows, heads, head_dim), `keys` and `values` one layer's cache
-    (blocks, block_size, kv_heads, head_dim), with scales of (blocks, block_size, kv_heads) or
+    `queries` are (rows, heads, head_dim), `attended` (rows, heads, value_width), `keys` and
+    `values` one layer's cache (blocks, block_size, kv_heads, head_dim), of whose values the first
+    value_width numbers are read, with scales of (blocks, block_size, kv_heads) or
     nothing where that has numbers, `tables` (rows, blocks) the block ids, `spans`
     (rows, 2) the first and behind the last position that a row sees. Products of queries and keys
     are multiplied by `scale` and, unless `softcap` is 0, kept within it. `sinks`, one a head or
     none at all, take part in the softmax beside them.
     """
-    rows, heads, head_dim = attended.shape
+    rows, heads, head_dim = queries.shape
     fold = heads // keys.shape[2]
     scores = np.empty(tables.shape[1] * keys.shape[1], np.float32)
-    query, blended = np.empty(head_dim, np.float32), np.empty(head_dim, np.float32)
+    query, blended = np.empty(head_dim, np.float32), np.empty(attended.shape[2], np.float32)
     for row in range(rows):
         visible = scores[spans[row, 0] : spans[row, 1]]
         for head in range(heads):
@@ -346,5 +350,5 @@ def attend(
                 visible[position] = _exp(visible[position] - largest)
                 total += visible[position]
             _blend(scores, values, value_scales, head // fold, tables[row], spans[row], blended)
-            for index in range(head_dim):
+            for index in range(len(blended)):
                 attended[row, head, index] = narrow(blended[index] / total, attended)

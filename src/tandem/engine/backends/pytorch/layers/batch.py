@@ -45,6 +45,7 @@ class BatchBuilder:
         device: torch.device,
     ) -> None:
         self._fold = config.num_heads // config.num_kv_heads
+        self._shared_fold = self._fold if config.latent is None else len(shard.kv_heads)
         first, last = shard.layers.start, shard.layers.stop
         self._windows = frozenset(config.sliding_windows[first:last])
         self._block_size = block_size
@@ -104,6 +105,7 @@ class BatchBuilder:
 
     def _padded(self, rows: slice, members: Sequence[SequenceStep]) -> PaddedGroup:
         length, tables = len(members[0].tokens), self._tables(members)
+        fold = self._shared_fold if _decodes(members[0]) else self._fold
         starts = self._tensor([member.start for member in members])
         queries = starts[:, None] + torch.arange(length, device=self._device)
         context = tables.shape[1] * self._block_size
@@ -111,8 +113,9 @@ class BatchBuilder:
             rows,
             batch=len(members),
             length=length,
+            fold=fold,
             tables=torch.from_numpy(tables.flatten()).to(self._device),
-            masks={window: self._mask(queries, context, window) for window in self._windows},
+            masks={window: self._mask(queries, context, window, fold) for window in self._windows},
         )
 
     def _tables(self, members: Sequence[SequenceStep]) -> IntArray:
@@ -125,7 +128,9 @@ class BatchBuilder:
         ]
         return np.array(tables, dtype=np.int64)
 
-    def _mask(self, queries: torch.Tensor, context: int, window: int | None) -> torch.Tensor:
+    def _mask(
+        self, queries: torch.Tensor, context: int, window: int | None, fold: int
+    ) -> torch.Tensor:
         """0 where a query at q may see key k (q - window < k <= q), else minus infinity."""
         keys = torch.arange(context, device=self._device)
         visible = keys <= queries[..., None]
@@ -134,8 +139,8 @@ class BatchBuilder:
         mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
         mask.masked_fill_(~visible, float("-inf"))
         batch, length, _ = visible.shape
-        folded = mask[:, None].expand(batch, self._fold, length, context)
-        return folded.reshape(batch, 1, self._fold * length, context)
+        folded = mask[:, None].expand(batch, fold, length, context)
+        return folded.reshape(batch, 1, fold * length, context)
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)

@@ -45,7 +45,7 @@ class Group(Protocol):
     def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         """Of `rows`, (n, heads, head_dim), over one layer's keys and values with the new ones.
 
-        Returns (n, heads * head_dim).
+        Returns (n, heads * value_width).
         """
         ...
 
@@ -63,7 +63,7 @@ class PagedGroup:
 
     def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         assert cache.arrays is not None, "blocks are read in place where loops can read them"
-        attended = torch.empty_like(queries)
+        attended = queries.new_empty((*queries.shape[:2], cache.value_width))
         sinks = _NO_SINKS if scoring.sinks is None else scoring.sinks
         compiled.attend(
             as_array(queries),
@@ -82,20 +82,21 @@ class PagedGroup:
 class PaddedGroup:
     """`batch` sequences of `length` new tokens each, their blocks gathered and padded.
 
-    Query heads of one KV head are folded into the query length, so keys and values are never
-    repeated.
+    `fold` query heads of one KV head are folded into the query length, so keys and values are not
+    repeated. Where a KV head has more, it is looked at as several that are the same.
     """
 
     rows: slice
     batch: int
     length: int
+    fold: int
     tables: torch.Tensor  # int64 (batch * blocks,): the block tables, padded with block 0
     masks: dict[int | None, torch.Tensor]  # window → additive (batch, 1, group * length, context)
 
     def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         rows, heads, head_dim = queries.shape
-        kv_heads = cache.kv_heads
-        fold = heads // kv_heads
+        fold = self.fold
+        kv_heads = heads // fold
         folded = (
             queries.view(self.batch, self.length, kv_heads, fold, head_dim)
             .permute(0, 2, 3, 1, 4)
@@ -104,14 +105,16 @@ class PaddedGroup:
 
         def gather(stored: Stored) -> torch.Tensor:
             blocks = stored.blocks(self.tables, queries.dtype)
-            return blocks.view(self.batch, -1, kv_heads, head_dim).transpose(1, 2)
+            own = blocks.view(self.batch, -1, cache.kv_heads, head_dim).transpose(1, 2)
+            return own.expand(-1, kv_heads, -1, -1)
 
-        keys, values = gather(cache.keys), gather(cache.values)
+        keys = gather(cache.keys)
+        values = keys if cache.values is cache.keys else gather(cache.values)
         output = _weighted(folded, keys, values, self.masks[scoring.window], scoring)
         return (
             output.view(self.batch, kv_heads, fold, self.length, head_dim)
-            .permute(0, 3, 1, 2, 4)
-            .reshape(rows, heads * head_dim)
+            .permute(0, 3, 1, 2, 4)[..., : cache.value_width]
+            .reshape(rows, heads * cache.value_width)
         )
 
 
@@ -176,7 +179,7 @@ def paged_attention(
     """Attention of each group over its own blocks.
 
     `queries` is (rows, heads, head_dim), `cache` one layer's keys and values, new tokens included;
-    returns (rows, heads * head_dim).
+    returns (rows, heads * value_width).
     """
     if len(groups) == 1:
         return groups[0].attend(queries, cache, scoring)

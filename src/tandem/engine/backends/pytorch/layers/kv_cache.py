@@ -61,11 +61,17 @@ class Stored:
 
 
 class LayerCache:
-    """Keys and values of one layer; `arrays` are keys, values and their scales, for loops."""
+    """Keys and values of one layer; `arrays` are keys, values and their scales, for loops.
 
-    def __init__(self, keys: Stored, values: Stored) -> None:
+    Values may be of fewer numbers than what is stored for them, `value_width` of them: those that
+    keys begin with, where the keys themselves are stored for values.
+    """
+
+    def __init__(self, keys: Stored, values: Stored, *, value_width: int | None = None) -> None:
         self.keys, self.values = keys, values
-        self.kv_heads = keys.numbers.shape[2]
+        self.kv_heads, self.value_width = keys.numbers.shape[2], values.numbers.shape[3]
+        if value_width is not None:
+            self.value_width = value_width
         self.arrays: tuple[Kept, Kept, Scales, Scales] | None = None
         floats = keys.numbers if keys.scales is None else keys.scales
         if has_loops(floats.dtype, floats.device):
@@ -87,8 +93,10 @@ class KVCache:
         device: torch.device,
         kept: CacheFormat | None = None,
     ) -> None:
-        """Numbers of `dtype`, unless they are `kept` otherwise."""
-        shape = (blocks, block_size, len(shard.kv_heads), config.head_dim)
+        """Numbers of `dtype`, unless they are `kept` otherwise; a latent once for all heads."""
+        latent = config.latent
+        head = (len(shard.kv_heads), config.head_dim) if latent is None else (1, latent.width)
+        shape = (blocks, block_size, *head)
         self.block_size = block_size
         self._device = device
 
@@ -100,7 +108,13 @@ class KVCache:
             numbers = torch.zeros(shape, dtype=torch.int8, device=device)
             return Stored(numbers, torch.zeros(shape[:-1], device=device))
 
-        self.layers = [LayerCache(stored(), stored()) for _ in range(len(shard.layers))]
+        def layer() -> LayerCache:
+            keys = stored()
+            if latent is None:
+                return LayerCache(keys, stored())
+            return LayerCache(keys, keys, value_width=latent.rank)
+
+        self.layers = [layer() for _ in range(len(shard.layers))]
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zeroes blocks that held numbers that were not finite."""

@@ -110,7 +110,7 @@ def rotate_and_cache(
         return _grown(queries, step)
     kv_heads = (all_heads - heads) // 2
     rotating, values = joined[:, : heads + kv_heads], joined[:, heads + kv_heads :]
-    rotated = _rotated(rotating, step.cos[:, None], step.sin[:, None])
+    rotated = rotate(rotating, step)
     cache.keys.put(step.slots, rotated[:, heads:])
     cache.values.put(step.slots, values)
     return _grown(rotated[:, :heads], step)
@@ -120,7 +120,9 @@ def _grown(queries: torch.Tensor, step: RotarySlots) -> torch.Tensor:
     return queries if step.growth is None else queries * step.growth
 
 
-def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def rotate(heads: torch.Tensor, step: RotarySlots) -> torch.Tensor:
+    """(rows, heads, head_dim), in halves, of what the tables are wide; the rest is kept."""
+    cos, sin = step.cos[:, None], step.sin[:, None]
     width = cos.shape[-1]
     first, second = heads[..., : width // 2], heads[..., width // 2 : width]
     crossed = torch.cat((-second, first), dim=-1)

@@ -11,7 +11,10 @@ from torch.nn import functional
 from tandem.engine.backends.pytorch.kernels.arrays import as_array, has_loops
 from tandem.engine.backends.pytorch.kernels.compiled import Numbers
 from tandem.engine.backends.pytorch.kernels.experts import Floats, multiply_alone, route
-from tandem.engine.families.mlp import Routing
+from tandem.engine.families.mlp import ExpertGroups, Routing
+
+#: Added to a sum of scores of which each may be too small for a number.
+_NEVER_ZERO = 1e-20
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,44 @@ class Float32Linear:
 class Router:
     """Computed in float32, whatever the states are: ranks must choose the same experts."""
 
-    def __init__(self, linear: Float32Linear, routing: Routing) -> None:
-        """`linear` gives the logits of all experts."""
+    def __init__(
+        self, linear: Float32Linear, routing: Routing, correction: torch.Tensor | None = None
+    ) -> None:
+        """`linear` gives the logits of all experts.
+
+        `correction`, float32 (experts,), is added to scores where they are compared.
+        """
         self._linear = linear
         self._routing = routing
+        self._correction = correction
+        self._plain = correction is None and routing.groups is None and not routing.sigmoid
 
     def __call__(self, states: torch.Tensor) -> Chosen:
         """Of (rows, hidden)."""
-        top_k, renormalised = self._routing.top_k, self._routing.renormalised
-        arrays = self._linear.arrays(states)
+        routing = self._routing
+        arrays = self._linear.arrays(states) if self._plain else None
         if arrays is not None:
-            experts = np.empty((len(states), top_k), np.int64)
+            experts = np.empty((len(states), routing.top_k), np.int64)
             factors = np.empty(experts.shape, np.float32)
-            route(*arrays, renormalised, experts, factors)
+            route(*arrays, routing.renormalised, experts, factors)
+            factors *= np.float32(routing.scale)
             return Chosen(torch.from_numpy(experts), torch.from_numpy(factors))
-        probabilities, numbers = torch.softmax(self._linear(states), dim=-1).topk(top_k)
-        if renormalised:
-            probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
-        return Chosen(numbers, probabilities)
+        logits = self._linear(states)
+        scores = torch.sigmoid(logits) if routing.sigmoid else torch.softmax(logits, dim=-1)
+        compared = scores if self._correction is None else scores + self._correction
+        if routing.groups is not None:
+            compared = _within_groups(compared, routing.groups)
+        numbers = compared.topk(routing.top_k).indices
+        chosen = scores.gather(1, numbers)
+        if routing.renormalised:
+            chosen = chosen / (chosen.sum(dim=-1, keepdim=True) + _NEVER_ZERO)
+        return Chosen(numbers, chosen * routing.scale)
+
+
+def _within_groups(scores: torch.Tensor, groups: ExpertGroups) -> torch.Tensor:
+    """(rows, experts), minus infinity where an expert's group is not one of the chosen."""
+    grouped = scores.view(len(scores), groups.count, -1)
+    best = grouped.topk(groups.best).values.sum(dim=-1).topk(groups.chosen).indices
+    left_out = torch.ones(grouped.shape[:2], dtype=torch.bool, device=scores.device)
+    left_out.scatter_(1, best, value=False)
+    return grouped.masked_fill(left_out[..., None], float("-inf")).view(scores.shape)

@@ -40,8 +40,12 @@ def load_experts(
 
 
 def _router(tensors: ExpertTensors, routing: Routing, loader: ShardLoader) -> Router:
-    weight, bias = tensors.router.weight, tensors.router.bias
-    return Router(_float32_linear(weight, bias, loader), routing)
+    weight, bias, correction = tensors.router.weight, tensors.router.bias, tensors.correction
+    return Router(
+        _float32_linear(weight, bias, loader),
+        routing,
+        None if correction is None else loader.read(correction, torch.float32),
+    )
 
 
 def _shared(mlp: Expert, tensors: ExpertTensors, loader: ShardLoader) -> SharedExpert:

@@ -14,6 +14,7 @@ from tandem.engine.backends.pytorch.layers.attention import Attention
 from tandem.engine.backends.pytorch.layers.batch import StepBatch
 from tandem.engine.backends.pytorch.layers.groups import Scoring
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache
+from tandem.engine.backends.pytorch.layers.latent import LatentAttention
 from tandem.engine.backends.pytorch.layers.mlp import (
     ACTIVATIONS,
     MLP,
@@ -34,9 +35,11 @@ from tandem.engine.backends.pytorch.layers.norm import (
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots
 from tandem.engine.backends.pytorch.loader import ShardLoader
 from tandem.engine.backends.pytorch.models.experts import load_experts
+from tandem.engine.backends.pytorch.models.latent import load_latent_attention
 from tandem.engine.backends.pytorch.models.stack import Stack
 from tandem.engine.checkpoint import layout
 from tandem.engine.core.communicator import Communicator
+from tandem.engine.families.latent import LatentTensors
 from tandem.engine.families.llama import AttentionTensors, LlamaConfig, LlamaLayer
 from tandem.engine.families.mlp import ExpertTensors, MLPTensors, PlainTensors
 
@@ -84,11 +87,15 @@ def make_norm(config: LlamaConfig, tensors: layout.Norm, loader: ShardLoader) ->
 
 def make_attention(
     config: LlamaConfig,
-    tensors: AttentionTensors,
+    tensors: AttentionTensors | LatentTensors,
     number: int,
     loader: ShardLoader,
     group: Communicator[torch.Tensor],
-) -> Attention:
+) -> Attention | LatentAttention:
+    window, scale = config.sliding_windows[number], config.attention_scale
+    if isinstance(tensors, LatentTensors):
+        assert config.latent is not None, "these layers have latents"
+        return load_latent_attention(tensors, config.latent, Scoring(window, scale), loader, group)
     kv_heads = len(loader.shard.kv_heads)
     return Attention(
         loader.linear(tensors.queries, tensors.keys, tensors.values),
@@ -97,8 +104,8 @@ def make_attention(
         heads=kv_heads * (config.num_heads // config.num_kv_heads),
         kv_heads=kv_heads,
         scoring=Scoring(
-            config.sliding_windows[number],
-            config.attention_scale,
+            window,
+            scale,
             config.attention_softcap,
             None if tensors.sinks is None else loader.read(tensors.sinks, torch.float32),
         ),
