@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 from tests.support.models.divided import Runner
 from tests.support.models.gguf_files import quantised, write_gguf
 from tests.support.models.gguf_models import TINY_TOKENS, as_gguf
-from tests.support.models.shapes import LLAMA3_ROPE, SHAPES, Shape
+from tests.support.models.shape import Shape
+from tests.support.models.shapes import LLAMA3_ROPE, SHAPES
 
 from tandem.engine.checkpoint.formats import open_weights
 from tandem.engine.checkpoint.gguf.folder import describe
