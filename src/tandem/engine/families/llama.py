@@ -28,6 +28,7 @@ from tandem.engine.checkpoint.layout import (
     projection,
 )
 from tandem.engine.checkpoint.renamed import Beginnings
+from tandem.engine.checkpoint.tied import has_own_head
 from tandem.engine.families.family import Family, Size
 from tandem.engine.families.latent import LatentTensors
 from tandem.engine.families.mlp import (
@@ -48,6 +49,7 @@ from tandem.engine.families.rope import (
 )
 from tandem.errors import CheckpointError
 
+_EMBEDDING = "embed_tokens.weight"
 _LAYER_TYPES = {SLIDING, FULL}
 #: Those that gates may have, by the names of configs.
 _ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu2")
@@ -176,6 +178,8 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         raw = self.stated(directory)
         attention_bias = bool(raw.attention_bias)
         common = common_fields(raw, directory, self.default_eos)
+        embedding = self.prefix + _EMBEDDING
+        tied = common["tie_word_embeddings"] and not has_own_head(directory, self.head, embedding)
         windows = self.windows(raw, path)
         fields = {
             "norm_eps": positive(self.eps_field, getattr(raw, self.eps_field), path),
@@ -187,6 +191,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
             "activation": self._activation(raw, path),
             "sliding_windows": windows,
             "context_length": stretched_context(raw),
+            "tie_word_embeddings": tied,
         }
         own = self.own_fields(raw, path)
         return self.config(architecture=architecture, **(common | fields | own))
@@ -217,7 +222,7 @@ class LlamaFamily(Family[LlamaConfig, LlamaLayer]):
         vocabulary = (config.vocab_size, config.hidden_size)
         by_token = Division(Axis.VOCABULARY)
         return DecoderTensors(
-            embedding=TensorSpec(self.prefix + "embed_tokens.weight", vocabulary, rows=by_token),
+            embedding=TensorSpec(self.prefix + _EMBEDDING, vocabulary, rows=by_token),
             final_norm=_norm(config, self.prefix + "norm"),
             head=None
             if config.tie_word_embeddings
