@@ -90,7 +90,7 @@ class Safetensors:
 
     def __init__(self, directory: Path, library: str) -> None:
         """`library` makes the tensors: `pt`, `mlx`, `numpy`. Raises CheckpointError."""
-        self._library = library
+        self.directory, self._library = directory, library
         self._handles: dict[Path, _File] = {}
         self._mapped: dict[Path, _Mapped] = {}
         self.files: Mapping[str, Path] = self._locate(directory)

@@ -6,7 +6,8 @@ read, so a wrong directory fails in milliseconds with the file, the tensor and w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -16,9 +17,12 @@ from tandem.errors import CheckpointError
 if TYPE_CHECKING:
     from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 FLOAT_DTYPES = ("float64", "float32", "float16", "bfloat16")
+#: Far above every model there is: small files may claim stacks of many experts.
+_MAX_TENSORS = 2**19
 
 
 class StoredTensor(NamedTuple):
@@ -75,6 +79,14 @@ class WeightSource(Protocol[T_co]):
         ...
 
     def close(self) -> None: ...
+
+
+def by_name(tensors: Iterable[tuple[str, T]], directory: Path) -> dict[str, T]:
+    """Raises CheckpointError for more than any model has, before all are made."""
+    found = dict(islice(tensors, _MAX_TENSORS + 1))
+    if len(found) > _MAX_TENSORS:
+        raise CheckpointError(f"{directory}: more than {_MAX_TENSORS} tensors: not of a model")
+    return found
 
 
 def check_weights(

@@ -178,6 +178,8 @@ def _rope_scaling(model: GgufModel, name: str, rotated: int, theta: float) -> di
     factor = model.stated(prefix + "factor", float)
     if rule == "none" or factor is None:
         return None
+    if factor <= 0:
+        raise CheckpointError(f"{model.path}: {prefix}factor is {factor}; expected more than 0")
     if rule == "linear":
         return {"rope_type": "linear", "factor": factor}
     if rule == "yarn":

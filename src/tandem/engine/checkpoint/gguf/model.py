@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from pathlib import Path
 from types import TracebackType
@@ -58,7 +59,10 @@ class GgufModel:
         return data.reshape(*info.shape[:-1], across, info.type.nbytes)
 
     def stated(self, key: str, kind: type[T]) -> T | None:
-        """A field of the file; None where it has none. Raises CheckpointError for another type."""
+        """A field of the file; None where it has none.
+
+        Raises CheckpointError for another type, and for what is no finite number.
+        """
         value = self.fields.get(key)
         if value is None:
             return None
@@ -66,6 +70,8 @@ class GgufModel:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise CheckpointError(f"{self.path}: {key} is {_shown(value)}; expected {_KINDS[kind]}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CheckpointError(f"{self.path}: {key} is {value}; expected a finite number")
         return value
 
     def needed(self, key: str, kind: type[T]) -> T:

@@ -18,7 +18,7 @@ from tandem.engine.checkpoint.libraries import as_tensor
 from tandem.engine.checkpoint.quantized.numbers import float32
 from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.sharding import Span
-from tandem.engine.checkpoint.weights import StoredTensor
+from tandem.engine.checkpoint.weights import StoredTensor, by_name
 from tandem.errors import CheckpointError
 
 _LAYER = re.compile(r"blk\.(\d+)\.([\w.]+)\.(weight|bias)")
@@ -60,7 +60,7 @@ class GgufSource:
         """`library` makes the tensors: `pt`, `mlx`, `numpy`. Raises CheckpointError."""
         self._model = GgufModel(path)
         self._library = library
-        self._origins = dict(_origins(self._model, find_architecture(self._model)))
+        self._origins = by_name(_origins(self._model, find_architecture(self._model)), path)
         self.files: Mapping[str, Path] = {
             name: self._model.files[origin.name] for name, origin in self._origins.items()
         }

@@ -12,6 +12,8 @@ from tandem.errors import CheckpointError
 _PREFIX = "tokenizer.ggml."
 _SPACE = "\u2581"  # how SentencePiece writes one
 _NAMED = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+#: Characters of a token: all of its divisions in two are tried. Longest runs of blanks have 128.
+_MOST_CHARACTERS = 1024
 #: Kinds of tokens, as files number them.
 _NORMAL, _CONTROL, _STATED = 1, 3, 4
 
@@ -59,6 +61,12 @@ def _tokens(model: GgufModel) -> list[str]:
     if len(set(tokens)) != len(tokens):
         (twice, _), *_ = Counter(tokens).most_common(1)
         raise CheckpointError(f"{model.path}: {_PREFIX}tokens has {twice!r} twice")
+    longest = max(tokens, key=len)
+    if len(longest) > _MOST_CHARACTERS:
+        raise CheckpointError(
+            f"{model.path}: {_PREFIX}tokens has one of {len(longest)} characters, "
+            f"{longest[:20]!r}...; expected at most {_MOST_CHARACTERS}"
+        )
     return tokens
 
 

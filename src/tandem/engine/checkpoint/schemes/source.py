@@ -6,7 +6,7 @@ those with settings of their own, need no reading; all else is read as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from tandem.engine.checkpoint.quantized.tensor import QuantizedTensor
 from tandem.engine.checkpoint.safetensors import Safetensors
 from tandem.engine.checkpoint.schemes.parts import Layout, Part, Parts, Scheme
 from tandem.engine.checkpoint.sharding import Span
-from tandem.engine.checkpoint.weights import StoredTensor
+from tandem.engine.checkpoint.weights import StoredTensor, by_name
 
 _BIAS = ".bias"
 
@@ -36,17 +36,11 @@ class QuantizedSafetensors:
     def __init__(self, plain: Safetensors, scheme: Scheme, library: str) -> None:
         """Raises CheckpointError for a matrix of which something is missing or does not fit."""
         self._plain, self._scheme, self._library = plain, scheme, library
-        self._matrices: dict[str, _Matrix] = {}
-        files = dict(plain.files)
-        for stem, names in _found(scheme, plain.files):
-            parts = Parts(plain, stem, names)
-            layout = scheme.layout(parts)
-            file = plain.files[parts.present[0]]
-            for part in parts.present:
-                files.pop(part)
-            for name, entry in scheme.names(parts, layout):
-                self._matrices[name] = _Matrix(parts, layout, entry)
-                files[name] = file
+        self._matrices = by_name(_matrices(plain, scheme), plain.directory)
+        stored = {part for matrix in self._matrices.values() for part in matrix.parts.present}
+        files = {name: file for name, file in plain.files.items() if name not in stored}
+        for name, matrix in self._matrices.items():
+            files[name] = plain.files[matrix.parts.present[0]]
         self.files: Mapping[str, Path] = {
             name: file for name, file in files.items() if not name.endswith(scheme.ignored)
         }
@@ -96,6 +90,14 @@ class QuantizedSafetensors:
         return (
             name.endswith(_BIAS) and matrix in self._matrices and not self._plain.array(name).any()
         )
+
+
+def _matrices(plain: Safetensors, scheme: Scheme) -> Iterator[tuple[str, _Matrix]]:
+    for stem, names in _found(scheme, plain.files):
+        parts = Parts(plain, stem, names)
+        layout = scheme.layout(parts)
+        for name, entry in scheme.names(parts, layout):
+            yield name, _Matrix(parts, layout, entry)
 
 
 def _found(scheme: Scheme, files: Mapping[str, Path]) -> Iterable[tuple[str, dict[str, str]]]:

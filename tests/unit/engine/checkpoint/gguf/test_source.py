@@ -279,6 +279,16 @@ def test_a_tensor_of_another_architecture_is_named(tmp_path: Path) -> None:
         ({"llama.block_count": "three"}, r"llama\.block_count is 'three'; expected an integer"),
         ({"llama.attention.value_length": 5}, r"value_length is not its key_length"),
         ({"llama.rope.scaling.type": "odd", "llama.rope.scaling.factor": 2.0}, "type 'odd' is not"),
+        (
+            {
+                "llama.rope.scaling.type": "yarn",
+                "llama.rope.scaling.factor": -1.0,
+                "llama.rope.scaling.attn_factor": 1.0,
+            },
+            r"llama\.rope\.scaling\.factor is -1\.0; expected more than 0",
+        ),
+        ({"llama.rope.freq_base": float("nan")}, "freq_base is nan; expected a finite number"),
+        ({"llama.rope.freq_base": float("inf")}, "freq_base is inf; expected a finite number"),
         ({"llama.attention.head_count_kv": [1, 2]}, r"head_count_kv differs between layers"),
         ({"tokenizer.ggml.eos_token_id": 77}, r"eos_token_id is 77; there are 6 tokens"),
     ],

@@ -250,6 +250,7 @@ SMALL = {
             {"tokens": [1, 2]},
             r"tokenizer\.ggml\.tokens is an array of 2; expected an array of texts",
         ),
+        ({"tokens": ["a", "b", "a" * 1025]}, r"tokens has one of 1025 characters, 'aaaaaaa"),
         ({"token_type": [1]}, r"token_type has 1 entries, and there are 3 tokens"),
         ({"merges": ["a c"]}, r"merges has 'a c': not two tokens that are one together"),
         ({"merges": ["a b c"]}, r"merges has 'a b c'"),

@@ -14,6 +14,7 @@ from tests.support.quantizers.mlx import affine
 
 from tandem.engine.checkpoint.formats import open_weights
 from tandem.engine.checkpoint.sharding import Span
+from tandem.errors import CheckpointError
 
 Tensors = dict[str, torch.Tensor]
 
@@ -84,3 +85,20 @@ def test_a_stack_of_experts_is_presented_one_by_one(
                 )
                 assert found is not None
                 assert np.array_equal(found.dequantize(), one.numbers[3:9, 32:])
+
+
+def test_a_small_file_cannot_claim_more_experts_than_any_model_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.engine.checkpoint.weights._MAX_TENSORS", 7)
+    tensors: Tensors = {}
+    for name in ("gate_proj", "up_proj"):
+        parts = {key: value.expand(4, *value.shape) for key, value in drawn(1).tensors.items()}
+        stem = f"model.layers.0.mlp.switch_mlp.{name}"
+        tensors |= {stem + suffix: part.contiguous() for suffix, part in parts.items()}
+    write(tmp_path, tensors)
+    with (
+        pytest.raises(CheckpointError, match="more than 7 tensors: not of a model"),
+        open_weights(tmp_path, "numpy", {}),
+    ):
+        pass
