@@ -13,8 +13,8 @@ from tests.support.running_up import outside_settings
 from tandem import __version__
 
 _ROOT = Path(__file__).parents[2]
-#: Who is named in the text of a driver, or in its name.
-_RIVALS = ("litellm", "llama_cpp", "llama-cpp", "llama.cpp")
+#: What the text of a driver names, or its own name: packages, for a format may be a rival's.
+_RIVALS = ("litellm", "llama_cpp", "llama-cpp")
 
 
 @pytest.fixture(scope="module")

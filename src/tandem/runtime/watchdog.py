@@ -92,8 +92,8 @@ class LoopWatch:
         def watch() -> None:
             while not over.wait(_WATCH_S):
                 if self.newly_stuck():
-                    seconds, stack = round(self.stands_for_s, 1), _stack_of(thread_id)
-                    log.warning("event_loop_stands_still", seconds=seconds, stack=stack)
+                    seconds, frames = round(self.stands_for_s, 1), _stack_of(thread_id)
+                    log.warning("event_loop_stands_still", seconds=seconds, frames=frames)
 
         thread = threading.Thread(target=watch, name="loop-watch", daemon=True)
         thread.start()

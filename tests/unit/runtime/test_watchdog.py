@@ -66,10 +66,12 @@ def test_the_log_says_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     def stand_still() -> None:
         assert logged.wait(60)
 
-    lines: list[MutableMapping[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    shown: list[str] = []
 
     def keep(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        lines.append(event)
+        lines.append(dict(event))
+        shown.append(structlog.dev.ConsoleRenderer(colors=False)(None, "warning", event))
         logged.set()
         raise structlog.DropEvent
 
@@ -85,4 +87,5 @@ def test_the_log_says_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(main())
     [first, *_] = lines
     assert first["event"] == "event_loop_stands_still"
-    assert any(frame.endswith(" stand_still") for frame in first["stack"])
+    assert any(frame.endswith(" stand_still") for frame in first["frames"])
+    assert "stand_still" in shown[0]
