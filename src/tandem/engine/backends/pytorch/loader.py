@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,9 @@ from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.checkpoint.weights import WeightSource
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families.rope import Rope
+
+
+MakeLinear = Callable[[torch.Tensor, torch.Tensor | None, Quantization | None], Linear]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class ShardLoader:
         # A copy: a view would keep the whole file mapped, and every page of it that was touched.
         return tensor.to(dtype or self.dtype, copy=True).contiguous().to(self.device)
 
-    def linear(self, *projections: Projection) -> Linear:
+    def linear(self, *projections: Projection, make: MakeLinear = make_linear) -> Linear:
         """One linear map that stacks the outputs of the projections, in this order.
 
         What a file has in few bits stays that, whatever `quantization` says.
@@ -71,11 +74,12 @@ class ShardLoader:
         if all(part is None for part in stored):
             # No part is kept beside what they are stacked to: packing it takes memory enough.
             weight = _stacked([self.read(projection.weight) for projection in projections])
-            return make_linear(weight, self._biases(projections), self.quantization)
+            return make(weight, self._biases(projections), self.quantization)
         whole = stacked([part for part in stored if part is not None])
         if whole is not None and None not in stored:
             return make_quantized_linear(whole, self._biases(projections), self.dtype, self.device)
-        return JoinedLinear([self.linear(projection) for projection in projections])
+        parts = [self.linear(projection, make=make) for projection in projections]
+        return JoinedLinear(parts)
 
     def rotary(self, ropes: Sequence[Rope | None]) -> Rotary:
         """Of the shard's layers; `ropes` are those of all."""

@@ -176,12 +176,13 @@ class IntegerLinear:
 
 
 def make_int8_linear(
-    weight: torch.Tensor, bias: torch.Tensor | None
+    weight: torch.Tensor, bias: torch.Tensor | None, *, in_tiles: bool = False
 ) -> IntegerLinear | TiledLinear | UnpackedInt8Linear:
+    """`in_tiles` of our own wherever those can be, which experts share calls by."""
     quantized = QuantizedWeight(weight)
     if weight.device.type != "cpu":
         return UnpackedInt8Linear(quantized, bias)
-    if IntegerLinear.is_fast():
+    if IntegerLinear.is_fast() and not (in_tiles and HAS_TILES):
         return IntegerLinear(PackedInt8(quantized), bias)
     codes = group_codes(quantized.tensor()) if HAS_TILES else None
     if codes is None:

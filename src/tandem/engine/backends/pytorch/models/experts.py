@@ -9,9 +9,10 @@ from tandem.engine.backends.pytorch.layers.experts import (
     SharedExpert,
     make_experts,
 )
+from tandem.engine.backends.pytorch.layers.linear import make_expert_linear, make_linear
 from tandem.engine.backends.pytorch.layers.mlp import Expert, Gating
 from tandem.engine.backends.pytorch.layers.router import Float32Linear, Router
-from tandem.engine.backends.pytorch.loader import ShardLoader
+from tandem.engine.backends.pytorch.loader import MakeLinear, ShardLoader
 from tandem.engine.checkpoint.layout import TensorSpec
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families.mlp import ExpertTensors, MLPTensors, Routing
@@ -26,15 +27,16 @@ def load_experts(
 ) -> ExpertMLP:
     """The whole experts that are this rank's. Raises CheckpointError."""
 
-    def load(mlp: MLPTensors) -> Expert:
-        return Expert(loader.linear(mlp.gate, mlp.up), loader.linear(mlp.down), gating)
+    def load(mlp: MLPTensors, make: MakeLinear) -> Expert:
+        gate_up = loader.linear(mlp.gate, mlp.up, make=make)
+        return Expert(gate_up, loader.linear(mlp.down, make=make), gating)
 
-    held = loader.shard.experts
-    experts = [load(expert) for expert in tensors.experts[held.start : held.stop]]
+    held, shared = loader.shard.experts, tensors.shared
+    experts = [load(expert, make_expert_linear) for expert in tensors.experts[held.start : held.stop]]
     return ExpertMLP(
         _router(tensors, routing, loader),
         make_experts(experts, held.start),
-        None if tensors.shared is None else _shared(load(tensors.shared), tensors, loader),
+        None if shared is None else _shared(load(shared, make_linear), tensors, loader),
         group,
     )
 
