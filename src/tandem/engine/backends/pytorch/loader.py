@@ -29,7 +29,6 @@ from tandem.engine.checkpoint.weights import WeightSource
 from tandem.engine.core.communicator import Communicator
 from tandem.engine.families.rope import Rope
 
-
 MakeLinear = Callable[[torch.Tensor, torch.Tensor | None, Quantization | None], Linear]
 
 
@@ -63,7 +62,7 @@ class ShardLoader:
         # A copy: a view would keep the whole file mapped, and every page of it that was touched.
         return tensor.to(dtype or self.dtype, copy=True).contiguous().to(self.device)
 
-    def linear(self, *projections: Projection, make: MakeLinear = make_linear) -> Linear:
+    def linear(self, *projections: Projection, make: MakeLinear | None = None) -> Linear:
         """One linear map that stacks the outputs of the projections, in this order.
 
         What a file has in few bits stays that, whatever `quantization` says.
@@ -74,6 +73,7 @@ class ShardLoader:
         if all(part is None for part in stored):
             # No part is kept beside what they are stacked to: packing it takes memory enough.
             weight = _stacked([self.read(projection.weight) for projection in projections])
+            make = make or make_linear
             return make(weight, self._biases(projections), self.quantization)
         whole = stacked([part for part in stored if part is not None])
         if whole is not None and None not in stored:

@@ -9,7 +9,7 @@ from tandem.engine.backends.pytorch.layers.experts import (
     SharedExpert,
     make_experts,
 )
-from tandem.engine.backends.pytorch.layers.linear import make_expert_linear, make_linear
+from tandem.engine.backends.pytorch.layers.linear import make_expert_linear
 from tandem.engine.backends.pytorch.layers.mlp import Expert, Gating
 from tandem.engine.backends.pytorch.layers.router import Float32Linear, Router
 from tandem.engine.backends.pytorch.loader import MakeLinear, ShardLoader
@@ -27,16 +27,18 @@ def load_experts(
 ) -> ExpertMLP:
     """The whole experts that are this rank's. Raises CheckpointError."""
 
-    def load(mlp: MLPTensors, make: MakeLinear) -> Expert:
+    def load(mlp: MLPTensors, make: MakeLinear | None = None) -> Expert:
         gate_up = loader.linear(mlp.gate, mlp.up, make=make)
         return Expert(gate_up, loader.linear(mlp.down, make=make), gating)
 
     held, shared = loader.shard.experts, tensors.shared
-    experts = [load(expert, make_expert_linear) for expert in tensors.experts[held.start : held.stop]]
+    experts = [
+        load(expert, make_expert_linear) for expert in tensors.experts[held.start : held.stop]
+    ]
     return ExpertMLP(
         _router(tensors, routing, loader),
         make_experts(experts, held.start),
-        None if shared is None else _shared(load(shared, make_linear), tensors, loader),
+        None if shared is None else _shared(load(shared), tensors, loader),
         group,
     )
 

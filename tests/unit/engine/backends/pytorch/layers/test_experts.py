@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from tests.support.tensors import assert_close, random_quantized, random_tensor
 from torch.nn import functional
 
+from tandem.engine import EngineOptions, Quantization, Solo, create_checkpoint, prepare, whole
 from tandem.engine.backends.pytorch.kernels import packed
 from tandem.engine.backends.pytorch.kernels.experts import choose_experts
 from tandem.engine.backends.pytorch.kernels.packed import PackedWeight
@@ -20,7 +23,14 @@ from tandem.engine.backends.pytorch.kernels.tiled.experts import MOST_ROWS
 from tandem.engine.backends.pytorch.kernels.tiled.linear import TiledLinear, tile_codes
 from tandem.engine.backends.pytorch.kernels.tiled.vectors import HAS_TILES
 from tandem.engine.backends.pytorch.kernels.tiled.weights import TiledNumbers, TiledWeight
-from tandem.engine.backends.pytorch.layers.experts import ExpertMLP, GroupedExperts, SharedExpert
+from tandem.engine.backends.pytorch.layers.experts import (
+    ExpertMLP,
+    Experts,
+    FewRowsFirst,
+    GroupedExperts,
+    SharedExpert,
+    make_experts,
+)
 from tandem.engine.backends.pytorch.layers.linear import Linear, make_linear
 from tandem.engine.backends.pytorch.layers.mlp import (
     ClampedGate,
@@ -35,7 +45,7 @@ from tandem.engine.backends.pytorch.layers.tiled_experts import (
     TiledExperts,
     make_few_rows,
 )
-from tandem.engine.core.communicator import Solo
+from tandem.engine.backends.pytorch.models import experts as models
 from tandem.engine.families.mlp import GateClamp, Routing
 
 HIDDEN, COLUMNS, EXPERTS = 24, 16, 7
@@ -258,6 +268,28 @@ def test_a_call_for_all_experts_gives_what_one_after_the_other_gives(
     for row in range(rows):
         alone = Chosen(numbers[row : row + 1], factors[row : row + 1])
         assert torch.equal(loops(states[row : row + 1], alone)[0], found[row])
+
+
+@pytest.mark.skipif(not HAS_TILES, reason="this CPU has no fast loops over tiles")
+@pytest.mark.parametrize("quantization", list(Quantization))
+def test_experts_in_few_bits_are_a_call_a_layer(
+    quantization: Quantization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_checkpoint(tmp_path / "m", family="qwen3_moe")
+    made: list[Experts] = []
+
+    def watched(experts: Sequence[Expert], first: int) -> Experts:
+        made.append(make_experts(experts, first))
+        return made[-1]
+
+    monkeypatch.setattr(models, "make_experts", watched)
+    options = EngineOptions(
+        directory=tmp_path / "m", dtype="bfloat16", quantization=quantization, device="cpu"
+    )
+    setup = prepare(options)
+    setup.backend.load_stage(setup, whole(setup.config), Solo(), 1)
+    assert len(made) == setup.config.num_layers
+    assert all(isinstance(experts, FewRowsFirst) for experts in made)
 
 
 @pytest.mark.skipif(not HAS_TILES, reason="this CPU has no fast loops over tiles")
