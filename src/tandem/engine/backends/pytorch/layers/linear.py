@@ -66,11 +66,13 @@ def _make_unquantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear
     return DenseLinear(weight, bias)
 
 
-def _make_four_bits(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+def _make_four_bits(
+    weight: torch.Tensor, bias: torch.Tensor | None, *, in_tiles: bool = False
+) -> Linear:
     """In eight bits where the inputs do not divide into groups."""
     rounded = rounded_to_four_bits(weight)
     if rounded is None:
-        return make_int8_linear(weight, bias)
+        return make_int8_linear(weight, bias, in_tiles=in_tiles)
     return make_quantized_linear(rounded, bias, weight.dtype, weight.device)
 
 
@@ -95,9 +97,10 @@ def make_expert_linear(
     """As `make_linear`, in tiles of our own if in few bits: a call a layer reads all that few rows
     have chosen, and with many rows an expert has few of them, as fast as by oneDNN.
     """
-    if quantization is Quantization.INT8:
-        return make_int8_linear(weight, bias, in_tiles=True)
-    return make_linear(weight, bias, quantization)
+    if quantization is None:
+        return make_linear(weight, bias, None)
+    make = make_int8_linear if quantization is Quantization.INT8 else _make_four_bits
+    return make(weight, bias, in_tiles=True)
 
 
 def make_quantized_linear(
