@@ -43,7 +43,7 @@ def _gguf(directory: Path, library: str) -> WeightSource[Any]:
     return GgufSource(described_file(directory), library)
 
 
-#: By the name of the format; a directory that has none is said to lack the first.
+#: By the name of the format.
 FORMATS: dict[str, Format] = {
     "safetensors": Format(index.candidates, _safetensors),
     "gguf": Format(choice.linked_parts, _gguf),
@@ -112,11 +112,16 @@ def open_weights(
     as `check_weights` does.
     """
     found = _present(directory)
-    row = next(iter(FORMATS.values())) if found is None else found[0]
+    row = _lacking(directory) if found is None else found[0]
     with closing(row.open(directory, library)) as stored:
         source = Renamed(stored, renamed) if renamed else stored
         check_weights(source, directory, expected, ignored)
         yield source
+
+
+def _lacking(directory: Path) -> Format:
+    """What is missing in a directory that has no format's files: the last that names some."""
+    return next(row for row in reversed(FORMATS.values()) if row.candidates(directory))
 
 
 def _present(directory: Path) -> tuple[Format, list[str]] | None:

@@ -94,6 +94,13 @@ def test_without_any_place_to_write_it_is_said(
         describe(file)
 
 
+def test_a_file_that_is_gone_is_named(file: Path) -> None:
+    folder = describe(file)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"models/fox-Q4_0\.gguf: missing"):
+        inspect_checkpoint(folder)
+
+
 def test_a_file_that_is_none_leaves_nothing(file: Path, cache: Path) -> None:
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(CheckpointError, match=r"fox-Q4_0\.gguf: not a whole GGUF file"):

@@ -237,10 +237,8 @@ def biased(tmp_path: Path) -> Path:
 def test_biases_of_zeros_change_nothing(biased: Path, tmp_path: Path) -> None:
     assert inspect_checkpoint(biased).architecture == "Qwen2ForCausalLM"
     tokens = ([5, 6, 7, 200, 11], 0, [1, 2])
-    for way in ("alone", "tp2"):
-        expected = Runner(tmp_path / "wide", way).step(tokens)
-        found = Runner(biased, way).step(tokens)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    expected = Runner(tmp_path / "wide").step(tokens)
+    torch.testing.assert_close(Runner(biased).step(tokens), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_bias_that_the_model_has_not_is_refused(biased: Path) -> None:
