@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tandem.engine.backends.pytorch.kernels.arrays import IntArray, has_loops
-from tandem.engine.backends.pytorch.layers.groups import Group, PaddedGroup, PagedGroup
+from tandem.engine.backends.pytorch.layers.groups import Gathered, Group, PaddedGroup, PagedGroup
 from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.sharding import Shard
 from tandem.engine.core.step import SequenceStep
@@ -108,15 +108,14 @@ class BatchBuilder:
         fold = self._shared_fold if _decodes(members[0]) else self._fold
         starts = self._tensor([member.start for member in members])
         queries = starts[:, None] + torch.arange(length, device=self._device)
-        context = tables.shape[1] * self._block_size
-        return PaddedGroup(
-            rows,
-            batch=len(members),
-            length=length,
-            fold=fold,
-            tables=torch.from_numpy(tables.flatten()).to(self._device),
-            masks={window: self._mask(queries, context, window, fold) for window in self._windows},
-        )
+        earliest = min(member.start for member in members)
+        gathered = {}
+        for window in self._windows:
+            first = 0 if window is None else max(0, earliest + 1 - window) // self._block_size
+            seen = torch.from_numpy(tables[:, first:].flatten()).to(self._device)
+            keys = range(first * self._block_size, tables.shape[1] * self._block_size)
+            gathered[window] = Gathered(seen, self._mask(queries, keys, window, fold))
+        return PaddedGroup(rows, batch=len(members), length=length, fold=fold, gathered=gathered)
 
     def _tables(self, members: Sequence[SequenceStep]) -> IntArray:
         """(members, blocks): those that are read, padded with block 0."""
@@ -129,16 +128,16 @@ class BatchBuilder:
         return np.array(tables, dtype=np.int64)
 
     def _mask(
-        self, queries: torch.Tensor, context: int, window: int | None, fold: int
+        self, queries: torch.Tensor, positions: range, window: int | None, fold: int
     ) -> torch.Tensor:
         """0 where a query at q may see key k (q - window < k <= q), else minus infinity."""
-        keys = torch.arange(context, device=self._device)
+        keys = torch.arange(positions.start, positions.stop, device=self._device)
         visible = keys <= queries[..., None]
         if window is not None:
             visible &= keys > queries[..., None] - window
         mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
         mask.masked_fill_(~visible, float("-inf"))
-        batch, length, _ = visible.shape
+        batch, length, context = visible.shape
         folded = mask[:, None].expand(batch, fold, length, context)
         return folded.reshape(batch, 1, fold * length, context)
 

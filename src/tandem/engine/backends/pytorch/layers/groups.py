@@ -79,6 +79,18 @@ class PagedGroup:
 
 
 @dataclass(frozen=True)
+class Gathered:
+    """What layers of one window read of the sequences' blocks.
+
+    `tables`, int64 (batch * blocks,), are the block tables from the first block that any of them
+    sees, padded with block 0; `mask` is additive, (batch, 1, group * length, context).
+    """
+
+    tables: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
 class PaddedGroup:
     """`batch` sequences of `length` new tokens each, their blocks gathered and padded.
 
@@ -90,13 +102,13 @@ class PaddedGroup:
     batch: int
     length: int
     fold: int
-    tables: torch.Tensor  # int64 (batch * blocks,): the block tables, padded with block 0
-    masks: dict[int | None, torch.Tensor]  # window → additive (batch, 1, group * length, context)
+    gathered: dict[int | None, Gathered]  # by the window
 
     def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
         rows, heads, head_dim = queries.shape
         fold = self.fold
         kv_heads = heads // fold
+        gathered = self.gathered[scoring.window]
         folded = (
             queries.view(self.batch, self.length, kv_heads, fold, head_dim)
             .permute(0, 2, 3, 1, 4)
@@ -104,13 +116,13 @@ class PaddedGroup:
         )
 
         def gather(stored: Stored) -> torch.Tensor:
-            blocks = stored.blocks(self.tables, queries.dtype)
+            blocks = stored.blocks(gathered.tables, queries.dtype)
             own = blocks.view(self.batch, -1, cache.kv_heads, head_dim).transpose(1, 2)
             return own.expand(-1, kv_heads, -1, -1)
 
         keys = gather(cache.keys)
         values = keys if cache.values is cache.keys else gather(cache.values)
-        output = _weighted(folded, keys, values, self.masks[scoring.window], scoring)
+        output = _weighted(folded, keys, values, gathered.mask, scoring)
         return (
             output.view(self.batch, kv_heads, fold, self.length, head_dim)
             .permute(0, 3, 1, 2, 4)[..., : cache.value_width]

@@ -57,15 +57,35 @@ def test_rows_are_tokens_with_their_positions_and_slots(builder: BatchBuilder) -
 def test_gathered_tables_are_padded_and_the_padding_is_masked(builder: BatchBuilder) -> None:
     decoding, prefilling = builder.build([*DECODING, PREFILLING]).groups
     assert isinstance(decoding, PaddedGroup)
-    assert decoding.tables.tolist() == [2, 0, 1, 0]
-    full = decoding.masks[None]
+    assert decoding.gathered[None].tables.tolist() == [2, 0, 1, 0]
+    full = decoding.gathered[None].mask
     assert full.shape == (2, 1, 2, 8)  # of both query heads of a KV head
     assert full[:, 0, 0].tolist() == [[0.0] * 6 + [NO] * 2, [0.0] * 3 + [NO] * 5]
     assert torch.equal(full[:, 0, 0], full[:, 0, 1])
     assert isinstance(prefilling, PaddedGroup)
-    assert prefilling.masks[2][0, 0, :2].tolist() == [
+    assert prefilling.gathered[2].mask[0, 0, :2].tolist() == [
         [NO] * 2 + [0.0] * 2 + [NO] * 4,
         [NO] * 3 + [0.0] * 2 + [NO] * 3,
+    ]
+
+
+def test_what_is_before_a_window_is_not_gathered(builder: BatchBuilder) -> None:
+    far = SequenceStep(1, [11], 13, [2, 5, 7, 6], SampleSpec(14))
+    farther = SequenceStep(2, [12], 16, [8, 4, 3, 1, 9], SampleSpec(17))
+    for members, tables in (
+        ([far, farther], [6, 0, 1, 9]),
+        ([farther], [1, 9]),
+        ([SequenceStep(3, [13, 14], 17, [8, 4, 3, 1, 9], SampleSpec(18))], [9]),
+    ):
+        (group,) = builder.build(members).groups
+        assert isinstance(group, PaddedGroup)
+        assert group.gathered[2].tables.tolist() == tables
+        assert len(group.gathered[None].tables) == 5 * len(members)
+    (group,) = builder.build([far, farther]).groups
+    assert isinstance(group, PaddedGroup)
+    assert group.gathered[2].mask[:, 0, 0].tolist() == [
+        [0.0, 0.0, *[NO] * 6],
+        [*[NO] * 3, 0.0, 0.0, *[NO] * 3],
     ]
 
 
@@ -85,7 +105,7 @@ def test_a_stage_masks_for_the_windows_of_its_own_layers() -> None:
     builder = BatchBuilder(CONFIG, shard, BLOCK, torch.float32, torch.device("cpu"))
     (group,) = builder.build([PREFILLING]).groups
     assert isinstance(group, PaddedGroup)
-    assert set(group.masks) == {2}
+    assert set(group.gathered) == {2}
 
 
 #: One that decodes, and two with guesses behind their last token, of which one has two.
@@ -111,7 +131,7 @@ def test_gathered_guesses_are_grouped_by_their_number(builder: BatchBuilder) -> 
     assert [group.rows for group in groups] == [slice(0, 1), slice(1, 5), slice(5, 8), slice(8, 10)]
     pairs = groups[1]
     assert isinstance(pairs, PaddedGroup)
-    assert (pairs.batch, pairs.length, pairs.tables.tolist()) == (2, 2, [5, 1])
+    assert (pairs.batch, pairs.length, pairs.gathered[None].tables.tolist()) == (2, 2, [5, 1])
 
 
 def test_guesses_that_are_read_in_place_see_none_of_those_behind_them(
