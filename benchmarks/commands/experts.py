@@ -18,7 +18,7 @@ def experts(
         Quantization | None, typer.Option(help="Store weights in fewer bits.", show_default="no")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Answers; the best token counts.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Answers; the best token counts.")] = 5,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 32,
     json: Json = False,
 ) -> None:

@@ -31,7 +31,7 @@ from tandem.engine.families import Size
 
 #: 30B-A3B with fewer and narrower layers: 128 experts, of which a token has eight.
 SHAPE = Size(
-    layers=12,
+    layers=6,
     hidden=1024,
     intermediate=3072,
     heads=16,

@@ -221,7 +221,7 @@ class TiledCodes(TiledWeight):
     def __init__(self, codes: GroupCodes, width: Width = WIDTH) -> None:
         self._inputs: int = codes.codes.shape[1]
         outputs = len(codes.codes)
-        self._codes = replace(codes, codes=codes.codes[:0])  # those are kept as tiles
+        self._codes = _without_numbers(codes)  # those are kept as tiles
         padded = np.zeros((_padded(outputs, width), self._inputs), np.uint8)
         padded[:outputs] = codes.codes
         self._scales = [
@@ -307,6 +307,18 @@ class TiledCodes(TiledWeight):
         grouping, codes = call.grouping, self._codes
         sizes = (self._inputs, codes.group, grouping.together, grouping.last, codes.zero)
         activations.quantize(states, sizes, *call.states)
+
+
+def _without_numbers(codes: GroupCodes) -> GroupCodes:
+    """With no rows; copied, for a view would keep all of them."""
+    return replace(
+        codes,
+        codes=codes.codes[:0].copy(),
+        scales=codes.scales[:0].copy(),
+        minimums=None if codes.minimums is None else codes.minimums[:0].copy(),
+        outer_scales=None if codes.outer_scales is None else codes.outer_scales[:0].copy(),
+        outer_minimums=None if codes.outer_minimums is None else codes.outer_minimums[:0].copy(),
+    )
 
 
 def _padded(outputs: int, width: Width) -> int:

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def bound(states: torch.Tensor, weight: Floats, group: int) -> torch.Tensor:
     sizes = torch.from_numpy(weight).double().abs()
     left_out = largest * (0.51 / 32767 if states.dtype == torch.bfloat16 else 2**-24)
     return (left_out + states.double().abs() * 2**-20) @ sizes.T + 1e-6
+
+
+def test_codes_are_in_memory_once() -> None:
+    codes = group_codes(quantized("shared scales", 64, 128, seed=0))
+    assert codes is not None
+    parts = [weakref.ref(part) for part in (codes.codes, codes.scales, codes.outer_scales)]
+    weight = TiledCodes(codes)
+    del codes
+    assert all(part() is None for part in parts)
+    assert weight.rows(torch.tensor([63])).isfinite().all()
 
 
 row_counts = st.integers(1, 21)
