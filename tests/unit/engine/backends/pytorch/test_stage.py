@@ -128,7 +128,14 @@ def answer(stage: Stage[torch.Tensor], spec: SampleSpec, count: int) -> list[Sam
     return found
 
 
-@pytest.mark.parametrize("paged_threads", [0, 1024])
+@pytest.fixture(params=[0, 1024])
+def paged_or_not(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, setup: ModelSetup
+) -> Stage[torch.Tensor]:
+    monkeypatch.setattr(batch, "_PAGED_THREADS", request.param)
+    return setup.backend.load_stage(setup, whole(setup.config), Solo(), 4)
+
+
 @pytest.mark.parametrize("spec", SPECS)
 @given(wrong=st.lists(st.booleans(), max_size=6), beside=st.booleans())
 @settings(
@@ -136,15 +143,13 @@ def answer(stage: Stage[torch.Tensor], spec: SampleSpec, count: int) -> list[Sam
 )
 def test_whatever_is_guessed_the_tokens_are_those_that_come_one_by_one(
     setup: ModelSetup,
-    monkeypatch: pytest.MonkeyPatch,
-    paged_threads: int,
+    paged_or_not: Stage[torch.Tensor],
     spec: SampleSpec,
     wrong: list[bool],
     beside: bool,
 ) -> None:
     """With their log probabilities, in the same float32."""
-    monkeypatch.setattr(batch, "_PAGED_THREADS", paged_threads)
-    stage = setup.backend.load_stage(setup, whole(setup.config), Solo(), 4)
+    stage = paged_or_not
     expected = answer(stage, spec, len(wrong) + 2)
     tokens = [one.token for one in expected if one.token is not None]
     size = setup.config.vocab_size
