@@ -35,6 +35,7 @@ class BlockManager:
         # Ordered by when they became free: the first is the next to be taken.
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(total))
         self._dirty: set[int] = set()
+        self._taken_dirty: set[int] = set()
 
     @property
     def free(self) -> int:
@@ -73,6 +74,8 @@ class BlockManager:
             block, _ = self._free.popitem(last=False)
             self._forget(block)
             self._references[block] = 1
+            if block in self._dirty:
+                self._taken_dirty.add(block)
             sequence.blocks.append(block)
 
     def remember(self, sequence: Sequence) -> None:
@@ -87,11 +90,10 @@ class BlockManager:
 
     def release(self, sequence: Sequence, *, poisoned: bool = False) -> None:
         """Gives back all blocks of a sequence. `poisoned`: their numbers are not to be trusted."""
+        if poisoned:
+            self.spoil(sequence.blocks)
         # The last block first: a prefix is worth most at its start, so that is taken last.
         for block in reversed(sequence.blocks):
-            if poisoned:
-                self._forget(block)
-                self._dirty.add(block)
             self._references[block] -= 1
             if not self._references[block]:
                 self._free[block] = None
@@ -99,10 +101,18 @@ class BlockManager:
         sequence.remembered = 0
         sequence.computed = sequence.planned = 0
 
+    def spoil(self, blocks: Tokens[int]) -> None:
+        """Their numbers are not finite: nobody reuses them before they are zeroed."""
+        for block in blocks:
+            self._forget(block)
+        self._dirty.update(blocks)
+
     def take_dirty(self) -> list[int]:
-        """Free blocks that must be zeroed before the next step; asked once."""
-        ready = sorted(block for block in self._dirty if not self._references[block])
+        """Free or newly taken blocks that must be zeroed before the next step; asked once."""
+        free = {block for block in self._dirty if not self._references[block]}
+        ready = sorted(free | self._taken_dirty)
         self._dirty.difference_update(ready)
+        self._taken_dirty.clear()
         return ready
 
     def forget_all(self) -> None:

@@ -168,9 +168,12 @@ class BatchScheduler:
         decoded = plan.step in self._decode_steps and plan.only_decodes
         self._decode_steps.discard(plan.step)
         planned = {step.sequence_id: step for step in plan.sequences}
+        running = {sequence.sequence_id for sequence in self._running}
         tokens: defaultdict[int, list[SampledToken]] = defaultdict(list)
         for token in result.tokens:
             tokens[token.sequence_id].append(token)
+            if token.token is None and token.sequence_id not in running:  # it was cancelled
+                self._blocks.spoil(planned[token.sequence_id].blocks)
         sampled: list[Sampled] = []
         for sequence in tuple(self._running):
             step = planned.get(sequence.sequence_id)
