@@ -29,7 +29,14 @@ from tandem.bench.contenders import (
     take_turns,
 )
 from tandem.cluster import Asker
-from tandem.engine import EngineOptions, Quantization, SchedulerLimits, Speculate, load_engine
+from tandem.engine import (
+    EngineOptions,
+    Quantization,
+    SchedulerLimits,
+    Speculate,
+    has_few_bits,
+    load_engine,
+)
 
 PREFILL, MIXED = "prefill", f"{MAX_BATCH} mixed"
 BATCHES = (1, 4, 8, MAX_BATCH)
@@ -129,10 +136,18 @@ def measure_engines(
 
     Raises ConfigurationError for a model that a contender cannot run, and BenchmarkFailed.
     """
+    contenders = that_differ(contenders, few_bits=has_few_bits(job.model))
     present = [contender for contender in contenders if contender.installed]
     figures = [_figure(one) for one in take_turns(present, job, rounds, work.measure, on_progress)]
     missing = sorted({one.name for one in contenders if not one.installed})
     return EngineReport(str(job.model), job.threads, rounds, figures, compare(figures), missing)
+
+
+def that_differ(contenders: Sequence[Contender], *, few_bits: bool) -> Sequence[Contender]:
+    """Of a model that is in `few_bits` all of Tandem's kinds are the one that its files have."""
+    if not few_bits:
+        return contenders
+    return [STORED, *(one for one in contenders if one.name != STORED.name)]
 
 
 def decode(batch: int) -> str:
@@ -162,11 +177,13 @@ def ratio(one: EngineFigure, other: EngineFigure) -> dict[str, float]:
 class _Tandem:
     """A `Generator` and a `Server`."""
 
-    def __init__(self, job: Job, quantization: Quantization | None) -> None:
+    def __init__(
+        self, job: Job, quantization: Quantization | None, dtype: str = "bfloat16"
+    ) -> None:
         self._asker = Asker()
         options = EngineOptions(
             directory=job.model,
-            dtype="bfloat16",
+            dtype=dtype,
             quantization=quantization,
             device="cpu",  # whatever there is: cores are compared
             threads=job.threads,
@@ -201,9 +218,14 @@ def tandem_int4(job: Job) -> _Tandem:
     return _Tandem(job, Quantization.INT4)
 
 
+def tandem_as_stored(job: Job) -> _Tandem:
+    return _Tandem(job, None, "auto")
+
+
 BF16 = Contender("tandem", "bf16", "torch", tandem_bf16)
 INT8 = Contender("tandem", "int8", "torch", tandem_int8)
 INT4 = Contender("tandem", "int4", "torch", tandem_int4)
+STORED = Contender("tandem", "as stored", "torch", tandem_as_stored)
 #: Tandem alone.
 OWN = (BF16, INT8, INT4)
 

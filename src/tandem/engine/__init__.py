@@ -13,7 +13,7 @@ from tandem.engine.checkpoint.dtypes import (
     Quantization,
     weight_item_bytes,
 )
-from tandem.engine.checkpoint.formats import quantization_settings, weight_files
+from tandem.engine.checkpoint.formats import has_few_bits, quantization_settings, weight_files
 from tandem.engine.checkpoint.generation_config import SamplingDefaults
 from tandem.engine.checkpoint.hub import DEMO_MODEL, model_name, resolve_model
 from tandem.engine.checkpoint.sharding import Shard, Span, pipeline_stage, tensor_parallel, whole
@@ -120,6 +120,7 @@ __all__ = [
     "draft_bytes",
     "end_bytes",
     "find_backend",
+    "has_few_bits",
     "inspect_checkpoint",
     "kv_bytes_per_token",
     "layer_bytes",

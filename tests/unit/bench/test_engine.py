@@ -5,8 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.bench.contenders import Running, Times, Wanted
-from tandem.bench.engine import BATCHES, MIXED, EngineFigure, Shapes, Streams, decode, own_ratios
+from tandem.bench.contenders import Contender, Running, Times, Wanted
+from tandem.bench.engine import (
+    BATCHES,
+    BF16,
+    MIXED,
+    OWN,
+    STORED,
+    EngineFigure,
+    Shapes,
+    Streams,
+    decode,
+    own_ratios,
+    that_differ,
+)
 
 
 class _Played(Running):
@@ -70,3 +82,9 @@ def test_ratios_are_what_int8_and_what_batches_gain() -> None:
 def test_mixed_streams_have_no_batch_to_compare_with() -> None:
     figures = [EngineFigure("tandem", kind, {MIXED: 3.0}, 1.0) for kind in ("bf16", "int8")]
     assert own_ratios(figures) == {"int8 / bf16": {MIXED: 1.0}}
+
+
+def test_what_files_have_in_few_bits_is_measured_as_that_once() -> None:
+    other = Contender("llama.cpp", "q4_0", "llama_cpp", BF16.make)
+    assert that_differ([*OWN, other], few_bits=False) == [*OWN, other]
+    assert that_differ([*OWN, other], few_bits=True) == [STORED, other]

@@ -11,7 +11,8 @@ def engine(options: EngineBenchOptions, json: Json = False) -> None:
     """Measures the engine by itself, in bfloat16 and in int8, which take turns.
 
     shapes: prefill, and decoding of 1 to 16 sequences of one length. streams: answers of different
-    lengths, sixteen at a time. Beside them what int8 and batches gain.
+    lengths, sixteen at a time. Beside them what int8 and batches gain. A model whose files have it
+    in few bits is measured as that alone.
 
     \b
     Examples:
