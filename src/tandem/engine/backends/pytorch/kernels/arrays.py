@@ -35,6 +35,11 @@ def as_array(tensor: torch.Tensor) -> Numbers:
     return array
 
 
+def is_kept(tensor: torch.Tensor) -> bool:
+    """Whether a `ResultBuffer` gives the same tensor again."""
+    return hasattr(tensor, _ARRAY)
+
+
 class ResultBuffer:
     """Memory for an operator's results: for a single row always the same, whose array is known.
 

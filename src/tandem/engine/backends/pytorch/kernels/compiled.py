@@ -156,6 +156,16 @@ def rms_norm(
             normalised[row, column] = narrow(product, normalised)
 
 
+@compile_loop
+def add(states: Numbers, change: Numbers, scale: np.float32, sums: Numbers) -> None:
+    """states + scale * change of (rows, width)."""
+    rows, width = sums.shape
+    for row in range(rows):
+        for column in range(width):
+            total = wide(states[row, column]) + scale * wide(change[row, column])
+            sums[row, column] = narrow(total, sums)
+
+
 @compile_sum
 def swiglu(gates_and_ups: Numbers, gated: Numbers) -> None:
     """silu(gate) * up of each row; (rows, 2 * width) → (rows, width)."""

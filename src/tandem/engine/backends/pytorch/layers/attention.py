@@ -41,7 +41,7 @@ class Attention:
         self._scoring = scoring
         self._head_norm = head_norm
         self._query_weight = query_weight
-        self._results = ResultBuffer()
+        self._queries, self._attended = ResultBuffer(), ResultBuffer()
 
     def __call__(
         self, states: torch.Tensor, batch: StepBatch, step: RotarySlots, cache: LayerCache
@@ -50,8 +50,8 @@ class Attention:
         joined = self._qkv(states).view(len(states), self._heads + 2 * self._kv_heads, -1)
         if self._head_norm is not None:
             joined = self._head_norm(joined)
-        queries = rotate_and_cache(joined, self._heads, step, cache, self._results)
+        queries = rotate_and_cache(joined, self._heads, step, cache, self._queries)
         if self._query_weight is not None:
             queries = queries * self._query_weight
-        attended = paged_attention(queries, cache, batch.groups, self._scoring)
+        attended = paged_attention(queries, cache, batch.groups, self._scoring, self._attended)
         return self._group.all_reduce(self._output(attended))

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import compiled
-from tandem.engine.backends.pytorch.kernels.arrays import IntArray, as_array
+from tandem.engine.backends.pytorch.kernels.arrays import IntArray, ResultBuffer, as_array
 from tandem.engine.backends.pytorch.layers.kv_cache import LayerCache, Stored
 
 #: So many scores are in memory at once, in float32, where PyTorch has no kernel that keeps none.
@@ -42,10 +42,16 @@ class Group(Protocol):
     @property
     def rows(self) -> slice: ...
 
-    def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
+    def attend(
+        self,
+        queries: torch.Tensor,
+        cache: LayerCache,
+        scoring: Scoring,
+        results: ResultBuffer | None = None,
+    ) -> torch.Tensor:
         """Of `rows`, (n, heads, head_dim), over one layer's keys and values with the new ones.
 
-        Returns (n, heads * value_width).
+        Returns (n, heads * value_width), which may be in memory of `results`.
         """
         ...
 
@@ -61,21 +67,28 @@ class PagedGroup:
     tables: IntArray  # (n, blocks): the block tables, padded with block 0
     spans: dict[int | None, IntArray]  # window → (n, 2): first, and behind the last, position
 
-    def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
+    def attend(
+        self,
+        queries: torch.Tensor,
+        cache: LayerCache,
+        scoring: Scoring,
+        results: ResultBuffer | None = None,
+    ) -> torch.Tensor:
         assert cache.arrays is not None, "blocks are read in place where loops can read them"
-        attended = queries.new_empty((*queries.shape[:2], cache.value_width))
+        rows, heads, head_dim = queries.shape
+        attended = (results or ResultBuffer()).empty((rows, heads * cache.value_width), queries)
         sinks = _NO_SINKS if scoring.sinks is None else scoring.sinks
         compiled.attend(
             as_array(queries),
             *cache.arrays,
             self.tables,
             self.spans[scoring.window],
-            as_array(attended),
-            np.float32(scoring.scale or queries.shape[-1] ** -0.5),
+            as_array(attended).reshape(rows, heads, cache.value_width),
+            np.float32(scoring.scale or head_dim**-0.5),
             np.float32(scoring.softcap or 0.0),
             sinks.numpy(),
         )
-        return attended.view(len(queries), -1)
+        return attended
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,13 @@ class PaddedGroup:
     fold: int
     gathered: dict[int | None, Gathered]  # by the window
 
-    def attend(self, queries: torch.Tensor, cache: LayerCache, scoring: Scoring) -> torch.Tensor:
+    def attend(
+        self,
+        queries: torch.Tensor,
+        cache: LayerCache,
+        scoring: Scoring,
+        results: ResultBuffer | None = None,  # noqa: ARG002 - PyTorch has its own
+    ) -> torch.Tensor:
         rows, heads, head_dim = queries.shape
         fold = self.fold
         kv_heads = heads // fold
@@ -187,12 +206,13 @@ def paged_attention(
     cache: LayerCache,
     groups: Sequence[Group],
     scoring: Scoring,
+    results: ResultBuffer | None = None,
 ) -> torch.Tensor:
     """Attention of each group over its own blocks.
 
     `queries` is (rows, heads, head_dim), `cache` one layer's keys and values, new tokens included;
-    returns (rows, heads * value_width).
+    returns (rows, heads * value_width), in memory of `results` for a single row.
     """
     if len(groups) == 1:
-        return groups[0].attend(queries, cache, scoring)
+        return groups[0].attend(queries, cache, scoring, results)
     return torch.cat([group.attend(queries[group.rows], cache, scoring) for group in groups])

@@ -9,7 +9,12 @@ import torch
 from torch.nn import functional
 
 from tandem.engine.backends.pytorch.kernels import compiled
-from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, as_array, has_loops
+from tandem.engine.backends.pytorch.kernels.arrays import (
+    ResultBuffer,
+    as_array,
+    has_loops,
+    is_kept,
+)
 from tandem.engine.backends.pytorch.kernels.compiled import Numbers
 from tandem.engine.core.communicator import Communicator
 
@@ -146,9 +151,12 @@ class Residual:
     """The sum of states and a change to them, which is multiplied by `scale`."""
 
     def __init__(self, scale: float = 1.0) -> None:
-        self._scale = scale
+        self._scale, self._factor = scale, np.float32(scale)
         self._results = ResultBuffer()
 
     def __call__(self, states: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         results = self._results.empty(states.shape, states)
+        if is_kept(results) and states.is_contiguous() and change.is_contiguous():
+            compiled.add(as_array(states), as_array(change), self._factor, as_array(results))
+            return results
         return torch.add(states, change, alpha=self._scale, out=results)

@@ -18,6 +18,7 @@ from tandem.engine.backends.pytorch.layers.norm import (
     LayerNorm,
     NormOverHeads,
     NormPerHead,
+    Residual,
     RMSNorm,
 )
 from tandem.engine.backends.pytorch.layers.rotary import RotarySlots, rotate_and_cache
@@ -228,3 +229,13 @@ def test_the_memory_of_a_single_row_is_used_again() -> None:
     assert results.empty((2, 8), like) is not results.empty((2, 8), like)
     assert results.empty((1, 8), like).shape == (1, 8)
     assert results.empty((1, 4), like).shape == (1, 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_change_is_added_as_pytorch_adds_it(dtype: torch.dtype, rows: int) -> None:
+    states, change = (random_tensor(rows, 70, seed=seed, dtype=dtype) for seed in (1, 2))
+    for scale in (1.0, 0.25):
+        assert torch.equal(Residual(scale)(states, change), states + scale * change)
+    apart = random_tensor(rows, 140, seed=3, dtype=dtype)[:, ::2]
+    assert torch.equal(Residual()(states, apart), states + apart)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch.nn import functional
 
-from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, has_loops
+from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer, has_loops, is_kept
 from tandem.engine.backends.pytorch.kernels.autotune import Autotuner, Call, sample_weight
 from tandem.engine.backends.pytorch.kernels.tiled.codes import group_codes
 from tandem.engine.backends.pytorch.kernels.tiled.vectors import HAS_TILES
@@ -31,13 +33,41 @@ class TiledLinear:
         self.weight = weight
         self.bias = bias
         self._results = ResultBuffer()
+        self._repeated: _Repeated | None = None
 
     def __call__(self, states: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-        if not has_loops(states.dtype, states.device):
+        repeated = self._repeated
+        if repeated is not None and repeated.is_of(states, dtype):
+            repeated.multiply()
+            result = repeated.result
+        elif has_loops(states.dtype, states.device):
+            result = self._results.empty((len(states), self.weight.shape[0]), states, dtype)
+            self.weight.multiply(states, result)
+            self._keep(states, dtype, result)
+        else:
             return self(states.float()).to(dtype or states.dtype)
-        result = self._results.empty((len(states), self.weight.shape[0]), states, dtype)
-        self.weight.multiply(states, result)
         return result if self.bias is None else result + self.bias
+
+    def _keep(self, states: torch.Tensor, dtype: torch.dtype | None, result: torch.Tensor) -> None:
+        """For the next step, where states and result are those of buffers that come again."""
+        if is_kept(states) and is_kept(result):
+            multiply = self.weight.repeated(states, result)
+            self._repeated = _Repeated(states, dtype, torch.get_num_threads(), result, multiply)
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """A product that only needs to be said once."""
+
+    states: torch.Tensor
+    dtype: torch.dtype | None
+    threads: int
+    result: torch.Tensor
+    multiply: Callable[[], object]
+
+    def is_of(self, states: torch.Tensor, dtype: torch.dtype | None) -> bool:
+        same = states is self.states and dtype is self.dtype
+        return same and self.threads == torch.get_num_threads()
 
 
 class OrderedLinear:

@@ -24,6 +24,7 @@ from tandem.engine.backends.pytorch.kernels.compiled import (
     compile_loop,
     narrow,
 )
+from tandem.engine.backends.pytorch.kernels.tiled.activations import quantize, widen
 from tandem.engine.backends.pytorch.kernels.tiled.microkernels import (
     Loop,
     add_bfloat16,
@@ -65,7 +66,12 @@ class Field(IntEnum):
     OUTER_BYTES = auto()
     OUTER_GROUPS = auto()  #: that share an outer scale
     TABLE = auto()
-    STATES = auto()
+    INPUT = auto()  #: states as they are given, (rows, inputs)
+    INPUTS = auto()
+    FILLED = auto()  #: inputs, filled up to whole groups or words
+    GROUP = auto()  #: inputs of a group
+    ZERO = auto()  #: what a code is above its number
+    STATES = auto()  #: states in the order in which they are read
     STATE_BYTES = auto()  #: of a row
     ZEROS = auto()
     UNITS = auto()
@@ -87,7 +93,7 @@ _FIELDS = len(Field)
 def compiled_for(width: Width, kind: Kind, rounded: bool) -> int:
     """The address of the C function for such weights; results are float32, or `rounded`.
 
-    It takes the address of a job, whose `NEXT` is 0, and returns when all tiles are claimed.
+    It takes the address of a job that was prepared, and returns when all tiles are claimed.
     Rounded results are bfloat16.
     """
     one, few, some, most = loop_codes(width, kind)
@@ -103,6 +109,59 @@ def compiled_for(width: Width, kind: Kind, rounded: bool) -> int:
     function = _numba.cfunc(signature, cache=KEPT, error_model="numpy")(run)
     address: int = function.address
     return address
+
+
+@cache
+def preparation_for(numbers: bool, narrow_states: bool) -> int:
+    """The address of the C function that puts a job's states in order, before tiles are claimed.
+
+    For weights that are `numbers` or codes; states are bfloat16 if `narrow_states`, else float32.
+    """
+    dtype = np.int16 if narrow_states else np.float32
+
+    def prepare(pointer: Any) -> None:  # noqa: ANN401 - a type of numba's
+        job = _numba.carray(pointer, (_FIELDS,), np.int64)
+        job[Field.NEXT] = 0
+        shape = (job[Field.ROWS], job[Field.INPUTS])
+        states: Numbers = _numba.carray(as_pointer(job[Field.INPUT]), shape, dtype)
+        if numbers:
+            _put_numbers(job, states)
+        else:
+            _put_codes(job, states)
+
+    signature = numba.types.void(numba.types.voidptr)
+    function = _numba.cfunc(signature, cache=KEPT, error_model="numpy")(prepare)
+    address: int = function.address
+    return address
+
+
+@compile_loop
+def _put_numbers(job: Job, states: Numbers) -> None:
+    filled, rows = job[Field.FILLED], _padded_rows(job)
+    ordered = _numba.carray(as_pointer(job[Field.STATES]), rows * filled, np.float32)
+    widen(states, ordered, filled, job[Field.TOGETHER], job[Field.LAST])
+
+
+@compile_loop
+def _put_codes(job: Job, states: Numbers) -> None:
+    filled, rows = job[Field.FILLED], _padded_rows(job)
+    groups = rows * job[Field.GROUPS]
+    sizes = (filled, job[Field.GROUP], job[Field.TOGETHER], job[Field.LAST], job[Field.ZERO])
+    quantize(
+        states,
+        sizes,
+        _numba.carray(as_pointer(job[Field.STATES]), rows * filled, np.int16),
+        _numba.carray(as_pointer(job[Field.ZEROS]), groups, np.int32),
+        _numba.carray(as_pointer(job[Field.UNITS]), groups, np.float32),
+        _numba.carray(as_pointer(job[Field.TOTALS]), groups, np.float32),
+    )
+
+
+@compile_loop
+def _padded_rows(job: Job) -> int:
+    """With those of zeros behind the last."""
+    rows: int = (job[Field.ROWS] - 1) // job[Field.TOGETHER] * job[Field.TOGETHER] + job[Field.LAST]
+    return rows
 
 
 def rows_together(width: Width, kind: Kind) -> tuple[int, int, int, int]:

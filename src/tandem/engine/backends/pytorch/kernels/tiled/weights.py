@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tandem.engine.backends.pytorch.kernels.arrays import IntArray, as_array
+from tandem.engine.backends.pytorch.kernels.arrays import IntArray
 from tandem.engine.backends.pytorch.kernels.tiled import activations, team
-from tandem.engine.backends.pytorch.kernels.tiled.codes import GroupCodes
+from tandem.engine.backends.pytorch.kernels.tiled.codes import GroupCodes, Part
 from tandem.engine.backends.pytorch.kernels.tiled.loops import (
     Field,
     Job,
     Kind,
     compiled_for,
+    preparation_for,
     rows_together,
 )
 from tandem.engine.backends.pytorch.kernels.tiled.vectors import NUMBER_BITS, WIDTH, Width
@@ -64,13 +65,22 @@ class _Grouping:
 
 @dataclass(frozen=True)
 class _Call:
-    """All that does not change between products of as many rows."""
+    """All that does not change between products of as many rows of one dtype."""
 
     job: Job
     address: int
-    grouping: _Grouping
-    states: tuple[Any, ...]  # arrays that `_put_states` writes
+    memory: tuple[Part, ...]  # whose addresses the job has
+    prepare: Callable[[int], None]
     run: Callable[[int], None]
+
+    def aim(self, states: torch.Tensor, result: torch.Tensor, first: int = 0) -> None:
+        """At contiguous states, and the columns of a result from `first` on."""
+        self.job[Field.INPUT], self.job[Field.FIRST] = states.data_ptr(), first
+        self.job[Field.RESULT], self.job[Field.RESULT_WIDTH] = result.data_ptr(), result.shape[1]
+
+    def __call__(self) -> None:
+        self.prepare(self.address)
+        self.run(self.address)
 
 
 class TiledWeight:
@@ -81,7 +91,7 @@ class TiledWeight:
         self.shape = shape
         self.words = words
         self.width, self.kind = width, kind
-        self._calls: dict[tuple[int, bool, int], _Call] = {}
+        self._calls: dict[tuple[int, torch.dtype, torch.dtype, int], _Call] = {}
         self._job: Job = np.zeros(len(Field), np.int64)
         self.say(
             TILES=len(words),
@@ -91,6 +101,7 @@ class TiledWeight:
             WORDS=words.shape[1],
             GROUPS=1,
             OUTER_GROUPS=1,
+            INPUTS=shape[1],
             OUTPUTS=shape[0],
         )
 
@@ -104,30 +115,38 @@ class TiledWeight:
 
         Both are float32 or bfloat16, which may differ. One thread at a time may call this.
         """
-        call = self._call(len(states), result.dtype == torch.bfloat16)
-        self._put_states(as_array(states), call)
-        job = call.job
-        job[Field.NEXT], job[Field.FIRST] = 0, first
-        job[Field.RESULT], job[Field.RESULT_WIDTH] = result.data_ptr(), result.shape[1]
-        call.run(call.address)
+        states = states.contiguous()
+        call = self._call(len(states), states.dtype, result.dtype)
+        call.aim(states, result, first)
+        call()
         return result
 
-    def _call(self, rows: int, rounded: bool) -> _Call:
+    def repeated(self, states: torch.Tensor, result: torch.Tensor) -> Callable[[], object]:
+        """What multiplies whatever is in contiguous states then, into the same result each time.
+
+        Few rows are multiplied in less time than Python takes to say where everything is.
+        """
+        call = self._make_call(len(states), states.dtype, result.dtype)
+        call.aim(states, result)
+        return call
+
+    def _call(self, rows: int, dtype: torch.dtype, result: torch.dtype) -> _Call:
         """A call for so many rows. Those for few are kept, as making one takes time."""
-        key = (rows, rounded, torch.get_num_threads())
+        key = (rows, dtype, result, torch.get_num_threads())
         call = self._calls.get(key)
         if call is None:
-            call = self._make_call(rows, rounded)
+            call = self._make_call(rows, dtype, result)
             if rows <= _KEPT_ROWS:
                 self._calls[key] = call
         return call
 
-    def _make_call(self, rows: int, rounded: bool) -> _Call:
+    def _make_call(self, rows: int, dtype: torch.dtype, result: torch.dtype) -> _Call:
         job, grouping, threads = self._plan(rows)
-        states = self._make_states(job, grouping)
-        function = compiled_for(self.width, self.kind, rounded)
-        run = team.entry(function, threads)
-        return _Call(job, job.ctypes.data, grouping, states, run)
+        memory = self._make_states(job, grouping)
+        prepare = preparation_for(self.kind[0] == NUMBER_BITS, dtype == torch.bfloat16)
+        function = compiled_for(self.width, self.kind, result == torch.bfloat16)
+        entries = team.entry(prepare, 1), team.entry(function, threads)
+        return _Call(job, job.ctypes.data, memory, *entries)
 
     @property
     def layout(self) -> tuple[int, int, int]:
@@ -169,12 +188,8 @@ class TiledWeight:
         """Of a row's states."""
         raise NotImplementedError
 
-    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Any, ...]:
+    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Part, ...]:
         """Memory for states in the order in which they are read, of which it tells the job."""
-        raise NotImplementedError
-
-    def _put_states(self, states: activations.Numbers, call: _Call) -> None:
-        """Writes states there."""
         raise NotImplementedError
 
 
@@ -189,7 +204,7 @@ class TiledNumbers(TiledWeight):
         padded[:outputs, :inputs] = shorts
         words = _tiles(padded.view(np.int32), width)
         super().__init__((outputs, inputs), words, width, (NUMBER_BITS, 0, 0, 0))
-        self.say(STATE_BYTES=self._row_bytes())
+        self.say(STATE_BYTES=self._row_bytes(), FILLED=2 * words.shape[1])
 
     @property
     def layout(self) -> tuple[int, int, int]:
@@ -204,15 +219,10 @@ class TiledNumbers(TiledWeight):
     def _row_bytes(self) -> int:
         return 2 * 4 * int(self.words.shape[1])
 
-    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Any, ...]:
+    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Part, ...]:
         wide = np.zeros(grouping.padded * self.words.shape[1] * 2, np.float32)
         job[Field.STATES] = wide.ctypes.data
         return (wide,)
-
-    def _put_states(self, states: activations.Numbers, call: _Call) -> None:
-        inputs, grouping = self.words.shape[1] * 2, call.grouping
-        (wide,) = call.states
-        activations.widen(states, wide, inputs, grouping.together, grouping.last)
 
 
 class TiledCodes(TiledWeight):
@@ -234,6 +244,9 @@ class TiledCodes(TiledWeight):
         scales, minimums, outer_scales, outer_minimums = self._scales
         self.say(
             STATE_BYTES=self._row_bytes(),
+            FILLED=self._inputs,
+            GROUP=codes.group,
+            ZERO=codes.zero,
             WORDS=codes.group * codes.bits // 32,
             GROUPS=self._inputs // codes.group,
             SCALES=_address(scales),
@@ -278,6 +291,24 @@ class TiledCodes(TiledWeight):
         result[:, first : first + outputs] = products[:rows] + products[rows:]
         return result
 
+    def repeated(self, states: torch.Tensor, result: torch.Tensor) -> Callable[[], object]:
+        if states.dtype != torch.float32:
+            return super().repeated(states, result)
+        rows, outputs = len(states), self.shape[0]
+        halves, products = (
+            torch.empty((2 * rows, states.shape[1])),
+            torch.empty((2 * rows, outputs)),
+        )
+        multiply = super().repeated(halves, products)
+        arrays = states.numpy(), self._codes.group, halves.numpy()
+
+        def call() -> None:
+            activations.halve(*arrays)
+            multiply()
+            torch.add(products[:rows], products[rows:], out=result)
+
+        return call
+
     def _integers(self, tile: IntArray, output: IntArray) -> npt.NDArray[np.int64]:
         """What the codes of some outputs stand for."""
         bits, table = self._codes.bits, self._codes.table
@@ -295,18 +326,13 @@ class TiledCodes(TiledWeight):
     def _row_bytes(self) -> int:
         return 2 * self._inputs
 
-    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Any, ...]:
+    def _make_states(self, job: Job, grouping: _Grouping) -> tuple[Part, ...]:
         rows, groups = grouping.padded, self._inputs // self._codes.group
         shorts, zeros = np.zeros(rows * self._inputs, np.int16), np.zeros(rows * groups, np.int32)
         units, totals = np.zeros((2, rows * groups), np.float32)
         job[Field.STATES], job[Field.ZEROS] = shorts.ctypes.data, zeros.ctypes.data
         job[Field.UNITS], job[Field.TOTALS] = units.ctypes.data, totals.ctypes.data
         return shorts, zeros, units, totals
-
-    def _put_states(self, states: activations.Numbers, call: _Call) -> None:
-        grouping, codes = call.grouping, self._codes
-        sizes = (self._inputs, codes.group, grouping.together, grouping.last, codes.zero)
-        activations.quantize(states, sizes, *call.states)
 
 
 def _without_numbers(codes: GroupCodes) -> GroupCodes:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.tensors import DTYPES, random_quantized, random_tensor
 
+from tandem.engine.backends.pytorch.kernels.arrays import ResultBuffer
 from tandem.engine.backends.pytorch.kernels.tiled import team
 from tandem.engine.backends.pytorch.kernels.tiled import weights as tiled_weights
 from tandem.engine.backends.pytorch.kernels.tiled.codes import group_codes
@@ -267,6 +268,27 @@ def test_layers_add_the_bias_and_follow_the_order_of_inputs() -> None:
     assert isinstance(ordered, OrderedLinear)
     assert torch.equal(ordered(states), plain(states[:, order]))
     assert torch.equal(plain(states), product(tiled(tensor, WIDTH), states) + bias)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("result", DTYPES)
+def test_a_product_of_states_in_a_buffer_is_said_once_and_made_each_time(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, result: torch.dtype
+) -> None:
+    states = ResultBuffer().empty((1, 96), torch.empty(0, dtype=dtype))
+    for weight in weights(WIDTH)[:2]:
+        linear, bias = TiledLinear(weight, None), TiledLinear(weight, random_tensor(150, seed=2))
+        for seed in range(3):
+            states.copy_(random_tensor(1, 96, seed=seed))
+            expected = product(weight, states.clone(), result)
+            assert torch.equal(linear(states, result), expected)
+            assert torch.equal(bias(states, result), expected + random_tensor(150, seed=2))
+            other = random_tensor(1, 96, seed=9, dtype=dtype)
+            assert torch.equal(linear(other, result), product(weight, other, result))
+            with monkeypatch.context() as patched:
+                patched.setattr(TiledWeight, "_call", None)
+                patched.setattr(TiledWeight, "_make_call", None)
+                assert torch.equal(linear(states, result), expected)
 
 
 def test_a_tied_weight_in_few_bits_is_kept_once_and_read_both_ways() -> None:
