@@ -124,7 +124,7 @@ _LATENT: dict[str, st.SearchStrategy[Any]] = {
     "kv_lora_rank": st.integers(1, 99),
     "q_lora_rank": st.none() | st.integers(1, 99),
     "qk_nope_head_dim": st.integers(1, 99),
-    "qk_rope_head_dim": st.sampled_from([2, 16]),
+    "qk_rope_head_dim": st.sampled_from([4, 16]),
     "v_head_dim": st.integers(1, 99),
     # What their code has of it is the rotated part's.
     "head_dim": st.nothing(),

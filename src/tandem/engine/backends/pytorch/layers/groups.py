@@ -124,28 +124,44 @@ class PaddedGroup:
         scoring: Scoring,
         results: ResultBuffer | None = None,  # noqa: ARG002 - PyTorch has its own
     ) -> torch.Tensor:
+        keys = self.gather(cache.keys, scoring, queries.dtype)
+        values = keys
+        if cache.values is not cache.keys:
+            values = self.gather(cache.values, scoring, queries.dtype)
+        return self.over(queries, keys, values, scoring, cache.value_width)
+
+    def gather(self, stored: Stored, scoring: Scoring, dtype: torch.dtype) -> torch.Tensor:
+        """(batch, kv_heads, context, head_dim)."""
+        blocks = stored.blocks(self.gathered[scoring.window].tables, dtype)
+        return blocks.view(self.batch, -1, *blocks.shape[2:]).transpose(1, 2)
+
+    def over(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scoring: Scoring,
+        value_width: int,
+    ) -> torch.Tensor:
+        """As `attend`, over keys and values (batch, kv_heads, context, head_dim).
+
+        Of what values give it returns the first `value_width` numbers.
+        """
         rows, heads, head_dim = queries.shape
         fold = self.fold
         kv_heads = heads // fold
-        gathered = self.gathered[scoring.window]
         folded = (
             queries.view(self.batch, self.length, kv_heads, fold, head_dim)
             .permute(0, 2, 3, 1, 4)
             .reshape(self.batch, kv_heads, fold * self.length, head_dim)
         )
-
-        def gather(stored: Stored) -> torch.Tensor:
-            blocks = stored.blocks(gathered.tables, queries.dtype)
-            own = blocks.view(self.batch, -1, cache.kv_heads, head_dim).transpose(1, 2)
-            return own.expand(-1, kv_heads, -1, -1)
-
-        keys = gather(cache.keys)
-        values = keys if cache.values is cache.keys else gather(cache.values)
-        output = _weighted(folded, keys, values, gathered.mask, scoring)
+        keys, values = (one.expand(-1, kv_heads, -1, -1) for one in (keys, values))
+        mask = self.gathered[scoring.window].mask
+        output = _weighted(folded, keys, values, mask, scoring)
         return (
             output.view(self.batch, kv_heads, fold, self.length, head_dim)
-            .permute(0, 3, 1, 2, 4)[..., : cache.value_width]
-            .reshape(rows, heads * cache.value_width)
+            .permute(0, 3, 1, 2, 4)[..., :value_width]
+            .reshape(rows, heads * value_width)
         )
 
 

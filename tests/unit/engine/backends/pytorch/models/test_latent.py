@@ -11,7 +11,7 @@ from tests.support.models.divided import BLOCK, BLOCKS, Runner
 from tests.support.models.shapes import SHAPES
 
 from tandem.engine import CacheFormat
-from tandem.engine.backends.pytorch.layers import batch
+from tandem.engine.backends.pytorch.layers import batch, latent
 from tandem.engine.random_checkpoint import create_checkpoint
 
 TOKENS = [(7 * number) % 300 + 1 for number in range(31)]
@@ -61,3 +61,25 @@ def test_bfloat16_changes_little(model: Path) -> None:
     exact = logits(Runner(model))
     narrow = logits(Runner(model, kv_cache=CacheFormat.BFLOAT16))
     assert 0 < (narrow - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+def test_long_chunks_are_expanded_where_there_is_room(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, expand = [], latent.HeadMaps.expand
+
+    def counted(heads: latent.HeadMaps, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(latents.shape[2])
+        return expand(heads, latents)
+
+    monkeypatch.setattr(latent.HeadMaps, "expand", counted)
+    # A map makes 24 numbers of 24, and products with latents are of 24 more: 24 tokens are even.
+    runner = Runner(model)
+    runner.step((TOKENS[:23], 0, TABLE))
+    assert calls == []
+    expanded = runner.step((TOKENS[:24], 0, TABLE))
+    assert calls == [24] * 3
+    monkeypatch.setattr(latent, "_MOST_EXPANDED", 24 * 4 * 2 * 18 - 1)
+    absorbed = runner.step((TOKENS[:24], 0, TABLE))
+    assert calls == [24] * 3
+    torch.testing.assert_close(expanded, absorbed, rtol=1e-4, atol=1e-5)
