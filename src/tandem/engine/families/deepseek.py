@@ -13,7 +13,7 @@ from tandem.engine.checkpoint.config import Latent
 from tandem.engine.checkpoint.layout import Axis, Division, TensorSpec
 from tandem.engine.families.family import Size
 from tandem.engine.families.latent import latent_tensors
-from tandem.engine.families.llama import LlamaConfig, LlamaLayer, positive
+from tandem.engine.families.llama import LlamaConfig, LlamaLayer, RawLlama, positive
 from tandem.engine.families.mlp import ExpertGroups, ExpertTensors, Routing, mlp_tensors
 from tandem.engine.families.moe import MoeFamily, RawExperts, within
 from tandem.engine.families.rope import Rope, mean_scale, read_ropes
@@ -72,6 +72,10 @@ class DeepseekMoeFamily(MoeFamily):
             and within(guessing, "num_nextn_predict_layers", _MOST_GUESSING_LAYERS, path),
             "qk_norm": raw.use_qk_norm,
         }
+
+    def windows(self, raw: RawLlama, path: Path) -> tuple[int | None, ...]:  # noqa: ARG002
+        """None, whatever a config says."""
+        return (None,) * raw.num_hidden_layers
 
     def routing(self, raw: Any, count: int, path: Path) -> Routing:  # noqa: ANN401
         scores = "sigmoid" if self.corrected else "softmax"

@@ -64,6 +64,13 @@ def test_what_no_layer_computes_is_refused_by_name(
     assert str(tmp_path / "m" / "config.json") in str(refused.value)
 
 
+@pytest.mark.parametrize("family", [V2, V3, "glm4_moe"])
+def test_there_are_no_windows(tmp_path: Path, family: str) -> None:
+    stated = {"use_sliding_window": True, "sliding_window": 5}
+    create_checkpoint(tmp_path / "m", family=family, size=SIZE, overrides=stated)
+    assert read_config(tmp_path / "m").sliding_windows == (None, None)
+
+
 def test_groups_that_are_all_chosen_are_none(tmp_path: Path) -> None:
     def routing(name: str, **changes: int) -> Routing | None:
         create_checkpoint(tmp_path / name, family=V3, size=SIZE, overrides=changes)
