@@ -6,6 +6,7 @@ come as the integers that have their bits.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,6 +15,8 @@ import numpy.typing as npt
 import structlog
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from tandem.engine.backends.pytorch.kernels.kept import keep_by_sources
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,7 @@ _EXPONENT, _FRACTION, _QUIET = 0x7F800000, 0x007FFFFF, 0x00400000
 
 def _can_be_kept() -> bool:
     """Whether numba finds a folder to keep its code in: beside this file, at home, or named."""
+    keep_by_sources(Path(__file__).parent)
     try:
         numba.njit(cache=True)(lambda: None)
     except RuntimeError:
