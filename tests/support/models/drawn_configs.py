@@ -266,6 +266,8 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         config = {"num_experts_per_tok": 2, "n_group": 4, "topk_group": 3} | config
     elif not {"n_group", "topk_group"} <= config.keys():
         config = {name: config[name] for name in config if not name.endswith("_group")}
+    if family == "glm4_moe":  # whose default would rotate an odd part of a head
+        config.setdefault("head_dim", 128)
     # Where Qwen2-MoE uses no windows `transformers` would give these layers one of 0 tokens.
     windowed = family == "qwen2_moe" and config.get("use_sliding_window", False)
     if (windowed or family in ("qwen2", "qwen3")) and draw(st.booleans()):
