@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tandem.engine.backends import Backend, ModelSetup, find_backend
+from tandem.engine.checkpoint.config import ModelConfig
 from tandem.engine.checkpoint.dtypes import (
     ITEM_BYTES,
     CacheFormat,
@@ -72,7 +73,10 @@ def prepare(options: EngineOptions) -> ModelSetup:
     small = parameters < _SMALL_MODEL_PARAMETERS
     dtype = choose_dtype(options.dtype, config.dtype, device, backend, small=small)
     kv_cache = options.kv_cache
-    if options.dtype == "auto" and dtype != "float32" and _computes_wide(options.directory, device):
+    wide = (
+        options.dtype == "auto" and dtype != "float32" and _computes_wide(config, options, device)
+    )
+    if wide:
         dtype, kv_cache = "float32", kv_cache or CacheFormat.BFLOAT16
     if config.latent is not None and kv_cache is CacheFormat.INT8:
         raise ConfigurationError(
@@ -90,17 +94,18 @@ def prepare(options: EngineOptions) -> ModelSetup:
         device=device,
         dtype=dtype,
         kv_cache=kv_cache,
+        exact=not wide,
         draft=_prepare_draft(options, dtype, kv_cache, tokenizer),
     )
 
 
-def _computes_wide(directory: Path, device: str) -> bool:
+def _computes_wide(config: ModelConfig, options: EngineOptions, device: str) -> bool:
     """Whether states are float32 though weights are not: where a CPU has them in few bits.
 
-    There loops compute in as many bits anyway, and what rounding states costs in quality is no
-    less than what the file has lost.
+    There products keep 16 bits of each state, of whatever it is rounded from; bfloat16 would have
+    eight of them. Experts in one call are for bfloat16.
     """
-    return device == "cpu" and has_few_bits(directory)
+    return device == "cpu" and not config.num_experts and has_few_bits(options.directory)
 
 
 def _prepare_draft(
@@ -108,7 +113,7 @@ def _prepare_draft(
 ) -> ModelSetup | None:
     """The model that guesses tokens ahead, if one is named. Raises as `prepare` does.
 
-    It computes in the other's formats: small as it may be, guesses need not be exact.
+    It computes in the other's formats, small as it may be: guesses need not be exact.
     """
     if isinstance(options.speculate, Speculate):
         return None
@@ -130,7 +135,7 @@ def _prepare_draft(
             f"{tokenizer.token_text(token)!r} in the other; name a draft model of the same "
             "vocabulary, or --speculate lookup"
         )
-    return draft
+    return msgspec.structs.replace(draft, exact=False)
 
 
 def speculate_from(text: str) -> Speculate | Path:

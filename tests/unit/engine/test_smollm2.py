@@ -133,8 +133,9 @@ def test_what_it_computes_in_is_wider_than_what_it_is_kept_in(folder: Path) -> N
     """On CPUs; in bfloat16 throughout it would begin its answer in French."""
     setup = prepare(EngineOptions(directory=folder, device="cpu"))
     assert (setup.config.dtype, setup.dtype, setup.kv_cache) == ("bfloat16", "float32", "bfloat16")
+    assert not setup.exact
     asked = prepare(EngineOptions(directory=folder, device="cpu", dtype="bfloat16"))
-    assert (asked.dtype, asked.kv_cache) == ("bfloat16", None)
+    assert (asked.dtype, asked.kv_cache, asked.exact) == ("bfloat16", None, True)
     fewer = prepare(EngineOptions(directory=folder, device="cpu", kv_cache=CacheFormat.INT8))
     assert (fewer.dtype, fewer.kv_cache) == ("float32", "int8")
 

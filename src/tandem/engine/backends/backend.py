@@ -25,7 +25,8 @@ class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
     """A model directory read as far as planning needs: weights come with `load_stage`.
 
     `device` is one of the machine's (`cpu`, `cuda:0`, `mps`), `dtype` that of states and weights,
-    `kv_cache` how keys and values are kept where it is not that.
+    `kv_cache` how keys and values are kept where it is not that. Not to be `exact`, products of
+    float32 states by weights in few bits may keep 16 bits of each.
     `draft` is the smaller model that guesses tokens ahead, where there is one.
     """
 
@@ -38,6 +39,7 @@ class ModelSetup(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     dtype: str
     kv_cache: CacheFormat | None = None
+    exact: bool = True
     draft: ModelSetup | None = None
 
 

@@ -123,7 +123,9 @@ def load_model(
     names = (tensor_shapes(config), family.ignored(config), family.renamed)
     with open_weights(options.directory, "pt", *names) as weights:
         dtype, device = DTYPES[setup.dtype], torch.device(setup.device)
-        loader = ShardLoader(shard, weights, dtype, device, options.quantization, context)
+        loader = ShardLoader(
+            shard, weights, dtype, device, options.quantization, context, setup.exact
+        )
         make = find_model(family.model)
         return make(config, family.tensors(config), loader, group, on_layer)
 

@@ -36,7 +36,8 @@ MakeLinear = Callable[[torch.Tensor, torch.Tensor | None, Quantization | None], 
 class ShardLoader:
     """What every layer needs to load its part.
 
-    `context` is what sequences may reach, prompt and output, in tokens.
+    `context` is what sequences may reach, prompt and output, in tokens. Products by weights in few
+    bits keep all of float32 states if they are to be `exact`.
     """
 
     shard: Shard
@@ -45,6 +46,7 @@ class ShardLoader:
     device: torch.device
     quantization: Quantization | None
     context: int
+    exact: bool = True
 
     def read(self, spec: TensorSpec, dtype: torch.dtype | None = None) -> torch.Tensor:
         """What the rank holds of it, in the model's dtype if no other one is asked for."""
@@ -77,7 +79,9 @@ class ShardLoader:
             return make(weight, self._biases(projections), self.quantization)
         whole = stacked([part for part in stored if part is not None])
         if whole is not None and None not in stored:
-            return make_quantized_linear(whole, self._biases(projections), self.dtype, self.device)
+            return make_quantized_linear(
+                whole, self._biases(projections), self.dtype, self.device, exact=self.exact
+            )
         parts = [self.linear(projection, make=make) for projection in projections]
         return JoinedLinear(parts)
 
@@ -117,7 +121,7 @@ class ShardLoader:
         embeds, has_head = self.shard.embeds, self.shard.has_head
         tied = tensors.head is None and embeds and has_head
         if tied and (stored := self._quantized(tensors.embedding)) is not None:
-            return make_quantized_tied(stored, self.dtype, self.device)
+            return make_quantized_tied(stored, self.dtype, self.device, exact=self.exact)
         if tied:
             return make_tied(self.read(tensors.embedding), self._of_head.quantization)
         head = Projection(tensors.head or tensors.embedding, None)

@@ -104,15 +104,21 @@ def make_expert_linear(
 
 
 def make_quantized_linear(
-    weight: QuantizedTensor, bias: torch.Tensor | None, dtype: torch.dtype, device: torch.device
+    weight: QuantizedTensor,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    exact: bool = True,
 ) -> Linear:
     """Of a weight that its file has in few bits, which it stays in if `keeps_codes`.
 
+    Unless it is to be `exact`, 16 bits of each state are enough where that is faster.
     Turning it into numbers for every product takes a thousand times as long on a CPU.
     """
     if device.type != "cpu":
         return DequantizingLinear(weight, bias, device)
-    linear = make_codes_linear(weight, bias)
+    linear = make_codes_linear(weight, bias, exact=exact)
     return make_linear(_dense(weight, dtype), bias, None) if linear is None else linear
 
 
@@ -122,13 +128,14 @@ def keeps_codes(weight: QuantizedTensor, device: torch.device) -> bool:
 
 
 def make_quantized_tied(
-    weight: QuantizedTensor, dtype: torch.dtype, device: torch.device
+    weight: QuantizedTensor, dtype: torch.dtype, device: torch.device, *, exact: bool = True
 ) -> tuple[Embedding, Linear]:
     """An embedding and a head with one weight in few bits, which is kept once if loops read it."""
-    tiled = tile_codes(weight) if device.type == "cpu" and weight.order is None else None
+    loops = device.type == "cpu" and weight.order is None
+    tiled = tile_codes(weight, exact=exact) if loops else None
     if tiled is not None:
         return lambda tokens: tiled.rows(tokens).to(dtype), TiledLinear(tiled, None)
-    if device.type == "cpu" and weight.order is None:
+    if loops:
         return make_tied(_dense(weight, dtype), None)
     return QuantizedEmbedding(weight, dtype, device), DequantizingLinear(weight, None, device)
 

@@ -91,17 +91,17 @@ def makes_tiles(weight: torch.Tensor) -> bool:
     return TILED in _tuner.tune().values()
 
 
-def tile_codes(tensor: QuantizedTensor) -> TiledCodes | None:
+def tile_codes(tensor: QuantizedTensor, *, exact: bool = True) -> TiledCodes | None:
     """Without the tensor's order; None where the loops cannot take its codes."""
     codes = group_codes(tensor) if HAS_TILES else None
-    return None if codes is None else TiledCodes(codes)
+    return None if codes is None else TiledCodes(codes, exact=exact)
 
 
 def make_codes_linear(
-    tensor: QuantizedTensor, bias: torch.Tensor | None
+    tensor: QuantizedTensor, bias: torch.Tensor | None, *, exact: bool = True
 ) -> TiledLinear | OrderedLinear | None:
     """By codes as they are; None where the loops cannot take them."""
-    weight = tile_codes(tensor)
+    weight = tile_codes(tensor, exact=exact)
     if weight is None:
         return None
     linear = TiledLinear(weight, bias)

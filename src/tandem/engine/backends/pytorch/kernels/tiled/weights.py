@@ -226,9 +226,13 @@ class TiledNumbers(TiledWeight):
 
 
 class TiledCodes(TiledWeight):
-    """Codes with scales of groups, multiplied as integers by activations of 16 bits."""
+    """Codes with scales of groups, multiplied as integers by activations of 16 bits.
 
-    def __init__(self, codes: GroupCodes, width: Width = WIDTH) -> None:
+    Those of float32 lose nothing if it is to be `exact`: what 16 bits leave is multiplied too.
+    """
+
+    def __init__(self, codes: GroupCodes, width: Width = WIDTH, *, exact: bool = True) -> None:
+        self._exact = exact
         self._inputs: int = codes.codes.shape[1]
         outputs = len(codes.codes)
         self._codes = _without_numbers(codes)  # those are kept as tiles
@@ -281,8 +285,8 @@ class TiledCodes(TiledWeight):
         return torch.from_numpy(grouped.reshape(numbers.shape)[:, : self.shape[1]])
 
     def multiply(self, states: torch.Tensor, result: torch.Tensor, first: int = 0) -> torch.Tensor:
-        """As above. Of float32 the two halves are multiplied, each with 16 bits of its own."""
-        if states.dtype != torch.float32:
+        """As above. To be exact, two halves of float32 are multiplied, of 16 bits each."""
+        if states.dtype != torch.float32 or not self._exact:
             return super().multiply(states, result, first)
         rows, outputs = len(states), self.shape[0]
         halves = torch.empty((2 * rows, states.shape[1]))
@@ -292,7 +296,7 @@ class TiledCodes(TiledWeight):
         return result
 
     def repeated(self, states: torch.Tensor, result: torch.Tensor) -> Callable[[], object]:
-        if states.dtype != torch.float32:
+        if states.dtype != torch.float32 or not self._exact:
             return super().repeated(states, result)
         rows, outputs = len(states), self.shape[0]
         halves, products = (
