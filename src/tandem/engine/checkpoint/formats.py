@@ -64,30 +64,21 @@ def stored_dtype(directory: Path) -> str | None:
 
     Raises CheckpointError.
     """
-    found = _present(directory)
-    if found is None:
-        return None
-    with closing(found[0].open(directory, "numpy")) as source:
-        dtypes = (source.stored(name).dtype for name in source.files)
+    with _opened(directory) as source:
+        dtypes = (source.stored(name).dtype for name in source.files) if source is not None else ()
         return next((dtype for dtype in dtypes if dtype in FLOAT_DTYPES), None)
 
 
 def has_few_bits(directory: Path) -> bool:
     """Whether any of its weights are quantised. Raises CheckpointError."""
-    found = _present(directory)
-    if found is None:
-        return False
-    with closing(found[0].open(directory, "numpy")) as source:
-        return any(source.stored(name).quantized for name in source.files)
+    with _opened(directory) as source:
+        return source is not None and any(source.stored(name).quantized for name in source.files)
 
 
 def stored_names(directory: Path) -> list[str]:
     """Of the tensors in the weights' files; empty where there are none. Raises CheckpointError."""
-    found = _present(directory)
-    if found is None:
-        return []
-    with closing(found[0].open(directory, "numpy")) as source:
-        return list(source.files)
+    with _opened(directory) as source:
+        return [] if source is None else list(source.files)
 
 
 def quantization_settings(directory: Path) -> dict[str, Any] | None:
@@ -116,6 +107,17 @@ def open_weights(
     with closing(row.open(directory, library)) as stored:
         source = Renamed(stored, renamed) if renamed else stored
         check_weights(source, directory, expected, ignored)
+        yield source
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[WeightSource[Any] | None]:
+    """What its files hold, whatever a model should have; None where it has none."""
+    found = _present(directory)
+    if found is None:
+        yield None
+        return
+    with closing(found[0].open(directory, "numpy")) as source:
         yield source
 
 
